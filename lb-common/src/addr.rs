@@ -1,0 +1,212 @@
+//! Addresses, ports and protocols, in the byte order of the wire.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bytemuck::Pod;
+
+use crate::abi::shared;
+
+/// An IPv4 address: 4 bytes in network order, aligned so that it is loaded as one word.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct Addr4(pub [u8; 4]);
+
+/// An IPv6 address: 16 bytes in network order, aligned so that it is loaded as four words.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct Addr6(pub [u8; 16]);
+
+/// A transport port: 2 bytes in network order.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct Port(pub [u8; 2]);
+
+shared! {
+    Addr4: size 4, align 4, fields [[u8; 4]];
+    Addr6: size 16, align 4, fields [[u8; 16]];
+    Port: size 2, align 1, fields [[u8; 2]];
+    Endpoint<Addr4>: size 8, align 4, fields [Addr4, Port, [u8; 2]];
+    Endpoint<Addr6>: size 20, align 4, fields [Addr6, Port, [u8; 2]];
+}
+
+/// The two address families; all map types and the whole datapath are generic over it.
+pub trait Address:
+    Pod + Eq + Ord + core::hash::Hash + fmt::Debug + Default + Send + Sync + Into<IpAddr>
+{
+    /// 4 or 6, as in the version field of the IP header.
+    const FAMILY: u8;
+    /// Mixes the address into a running hash, word by word.
+    fn mix(&self, hash: u32) -> u32;
+    /// The address as 16 bytes: itself, or IPv4-mapped (RFC 4291, 2.5.5.2).
+    fn to_mapped(&self) -> Addr6;
+    /// The opposite of [`Address::to_mapped`]; `None` if `addr` is not of this family.
+    fn from_mapped(addr: &Addr6) -> Option<Self>;
+}
+
+/// One round of a multiply-rotate hash: cheap in eBPF, no table, good enough to tell keys apart and to spread flows.
+#[inline(always)]
+pub(crate) const fn mix_word(hash: u32, word: u32) -> u32 {
+    (hash ^ word.wrapping_mul(0xcc9e_2d51))
+        .rotate_left(13)
+        .wrapping_mul(5)
+        .wrapping_add(0xe654_6b64)
+}
+
+impl Address for Addr4 {
+    const FAMILY: u8 = 4;
+
+    #[inline(always)]
+    fn mix(&self, hash: u32) -> u32 {
+        mix_word(hash, u32::from_ne_bytes(self.0))
+    }
+
+    #[inline(always)]
+    fn to_mapped(&self) -> Addr6 {
+        let [a, b, c, d] = self.0;
+        Addr6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+    }
+
+    #[inline(always)]
+    fn from_mapped(addr: &Addr6) -> Option<Self> {
+        match addr.0 {
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some(Self([a, b, c, d])),
+            _ => None,
+        }
+    }
+}
+
+impl Address for Addr6 {
+    const FAMILY: u8 = 6;
+
+    #[inline(always)]
+    fn mix(&self, hash: u32) -> u32 {
+        let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3] = self.0;
+        let hash = mix_word(hash, u32::from_ne_bytes([a0, a1, a2, a3]));
+        let hash = mix_word(hash, u32::from_ne_bytes([b0, b1, b2, b3]));
+        let hash = mix_word(hash, u32::from_ne_bytes([c0, c1, c2, c3]));
+        mix_word(hash, u32::from_ne_bytes([d0, d1, d2, d3]))
+    }
+
+    #[inline(always)]
+    fn to_mapped(&self) -> Addr6 {
+        *self
+    }
+
+    #[inline(always)]
+    fn from_mapped(addr: &Addr6) -> Option<Self> {
+        match Addr4::from_mapped(addr) {
+            Some(_) => None,
+            None => Some(*addr),
+        }
+    }
+}
+
+impl From<Ipv4Addr> for Addr4 {
+    fn from(addr: Ipv4Addr) -> Self {
+        Self(addr.octets())
+    }
+}
+
+impl From<Ipv6Addr> for Addr6 {
+    fn from(addr: Ipv6Addr) -> Self {
+        Self(addr.octets())
+    }
+}
+
+impl From<Addr4> for IpAddr {
+    fn from(addr: Addr4) -> Self {
+        Self::V4(addr.0.into())
+    }
+}
+
+impl From<Addr6> for IpAddr {
+    fn from(addr: Addr6) -> Self {
+        Self::V6(addr.0.into())
+    }
+}
+
+impl Port {
+    /// The port whose number is `port`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(port: u16) -> Self {
+        Self(port.to_be_bytes())
+    }
+
+    /// The port's number.
+    #[must_use]
+    #[inline(always)]
+    pub const fn number(self) -> u16 {
+        u16::from_be_bytes(self.0)
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.number().fmt(f)
+    }
+}
+
+/// An address and a port: 8 bytes for IPv4, 20 for IPv6.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct Endpoint<A> {
+    /// The address, network order.
+    pub addr: A,
+    /// The port, network order.
+    pub port: Port,
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+impl<A: Address> Endpoint<A> {
+    /// Port `port` of `addr`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(addr: A, port: Port) -> Self {
+        Self {
+            addr,
+            port,
+            pad: [0; 2],
+        }
+    }
+}
+
+/// Transport protocols that Sluice balances; the value is the IANA protocol number.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Proto {
+    /// RFC 9293.
+    Tcp = 6,
+    /// RFC 768.
+    Udp = 17,
+}
+
+impl Proto {
+    /// The protocol with this IANA number, if Sluice balances it.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            _ => None,
+        }
+    }
+
+    /// The protocol's name as Kubernetes writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
+}
+
+impl fmt::Display for Proto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

@@ -1,0 +1,158 @@
+//! Settings that user space hands to the programs; array of one record, may change while they run.
+
+use crate::abi::shared;
+use crate::addr::{Addr4, Addr6, Address};
+
+/// Bits of [`Config::flags`].
+pub mod config_flags {
+    /// `--socket-lb host`: the socket hooks leave the sockets of pods to the packet path.
+    pub const SOCKET_LB_HOST: u32 = 1;
+    /// The kernel takes `BPF_F_IPV6` in `bpf_l4_csum_replace` (6.16 and later) and needs it there.
+    pub const CSUM_IPV6_FLAG: u32 = 2;
+}
+
+/// An inclusive range of port numbers, in the byte order of the machine.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PortRange {
+    /// First port.
+    pub first: u16,
+    /// Last port.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// Number of ports; 0 if the range is empty.
+    #[must_use]
+    #[inline(always)]
+    pub const fn len(self) -> u32 {
+        if self.last < self.first {
+            0
+        } else {
+            self.last as u32 - self.first as u32 + 1
+        }
+    }
+
+    /// Whether no port is in the range.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How long an idle flow lives, in seconds. The defaults are those of conntrack as kube-proxy sets it (B103).
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lifetimes {
+    /// TCP: SYN sent, no answer.
+    pub tcp_syn_sent: u32,
+    /// TCP: SYN answered, handshake not complete.
+    pub tcp_syn_recv: u32,
+    /// TCP: both sides have sent data or an ACK.
+    pub tcp_established: u32,
+    /// TCP: one side has sent FIN.
+    pub tcp_half_closed: u32,
+    /// TCP: both sides have sent FIN.
+    pub tcp_time_wait: u32,
+    /// TCP: one side has sent RST.
+    pub tcp_close: u32,
+    /// Datagrams in one direction only.
+    pub udp_unreplied: u32,
+    /// Datagrams in both directions.
+    pub udp_replied: u32,
+    /// A closed TCP pair may be taken over by a new connection after so long.
+    pub reuse_closed: u32,
+    /// A reverse entry whose forward entry is missing is removed after so long.
+    pub orphan: u32,
+}
+
+impl Lifetimes {
+    /// The defaults.
+    pub const DEFAULT: Self = Self {
+        tcp_syn_sent: 120,
+        tcp_syn_recv: 60,
+        tcp_established: 86_400,
+        tcp_half_closed: 3_600,
+        tcp_time_wait: 120,
+        tcp_close: 10,
+        udp_unreplied: 30,
+        udp_replied: 120,
+        reuse_closed: 3,
+        orphan: 5,
+    };
+}
+
+/// Value of the map `config`, 88 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Cookie of the agent's network namespace: a socket with this cookie is the host's.
+    pub netns_cookie: u64,
+    /// [`config_flags`].
+    pub flags: u32,
+    /// Rejects per second and CPU; also the burst.
+    pub reject_rate: u32,
+    /// The node's IPv4 address, source of masqueraded hairpins; zero if it has none.
+    pub node4: Addr4,
+    /// The node's IPv6 address; zero if it has none.
+    pub node6: Addr6,
+    /// Source ports for masquerading and for resolving collisions.
+    pub snat_ports: [PortRange; 2],
+    /// Lifetimes of flows.
+    pub lifetimes: Lifetimes,
+    /// Zero.
+    pub pad: u32,
+}
+
+impl Config {
+    /// The settings that hold before the agent has written its own: no node address, no host namespace.
+    pub const DEFAULT: Self = Self {
+        netns_cookie: 0,
+        flags: 0,
+        reject_rate: 1000,
+        node4: Addr4([0; 4]),
+        node6: Addr6([0; 16]),
+        snat_ports: [
+            PortRange {
+                first: 1024,
+                last: 29_999,
+            },
+            PortRange {
+                first: 61_000,
+                last: 65_535,
+            },
+        ],
+        lifetimes: Lifetimes::DEFAULT,
+        pad: 0,
+    };
+
+    /// The node's address of family `A`; `None` if it has none.
+    #[must_use]
+    #[inline(always)]
+    pub fn node<A: Address>(&self) -> Option<A> {
+        let mapped = if A::FAMILY == 4 {
+            self.node4.to_mapped()
+        } else {
+            self.node6
+        };
+        let unset = if A::FAMILY == 4 {
+            self.node4 == Addr4([0; 4])
+        } else {
+            self.node6 == Addr6([0; 16])
+        };
+        if unset { None } else { A::from_mapped(&mapped) }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+shared! {
+    PortRange: size 4, align 2, fields [u16, u16];
+    Lifetimes: size 40, align 4, fields [u32, u32, u32, u32, u32, u32, u32, u32, u32, u32];
+    Config: size 88, align 8, fields [u64, u32, u32, Addr4, Addr6, [PortRange; 2], Lifetimes, u32];
+}

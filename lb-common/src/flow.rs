@@ -1,0 +1,251 @@
+//! The flow table: the only truth about a connection.
+//!
+//! A connection is two entries, forward `K → T` and reverse `reverse(T) → reverse(K)`, in the table of its family.
+//! Each holds enough to derive the other's key. See ARCHITECTURE.md, "The pair protocol".
+
+use crate::abi::shared;
+use crate::addr::{Addr4, Addr6, Address, Port, mix_word};
+
+/// Source and destination of a packet: 12 bytes for IPv4, 36 for IPv6.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct Tuple<A> {
+    /// Source address, network order.
+    pub src: A,
+    /// Destination address, network order.
+    pub dst: A,
+    /// Source port, network order.
+    pub sport: Port,
+    /// Destination port, network order.
+    pub dport: Port,
+}
+
+impl<A: Address> Tuple<A> {
+    /// The tuple of a packet that answers one with this tuple.
+    #[must_use]
+    #[inline(always)]
+    pub const fn reverse(&self) -> Self {
+        Self {
+            src: self.dst,
+            dst: self.src,
+            sport: self.dport,
+            dport: self.sport,
+        }
+    }
+}
+
+/// Key of the flow tables: the 5-tuple as seen at the hook. 16 bytes for IPv4, 40 for IPv6.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct FlowKey<A> {
+    /// Addresses and ports.
+    pub tuple: Tuple<A>,
+    /// IANA protocol number.
+    pub proto: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+impl<A: Address> FlowKey<A> {
+    /// The key of `tuple` under `proto`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(tuple: Tuple<A>, proto: u8) -> Self {
+        Self {
+            tuple,
+            proto,
+            pad: [0; 3],
+        }
+    }
+
+    /// A 32-bit hash of the key; the same on every node and in every program.
+    #[must_use]
+    #[inline(always)]
+    pub fn hash(&self) -> u32 {
+        let Tuple {
+            src,
+            dst,
+            sport,
+            dport,
+        } = &self.tuple;
+        let ([s0, s1], [d0, d1]) = (sport.0, dport.0);
+        let hash = src.mix(u32::from(self.proto));
+        let hash = dst.mix(hash);
+        let hash = mix_word(hash, u32::from_ne_bytes([s0, s1, d0, d1]));
+        let hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
+        (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35)
+    }
+}
+
+/// Where in a node's packet path an entry applies. An entry met anywhere else means: pass the packet untouched.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Point {
+    /// What a pod sends, at tcx ingress of the interface that faces it.
+    PodIngress = 0,
+    /// What a pod is sent, at tcx egress of the interface that faces it.
+    PodEgress = 1,
+}
+
+impl Point {
+    /// Stable name, for the CLI.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PodIngress => "pod-ingress",
+            Self::PodEgress => "pod-egress",
+        }
+    }
+
+    /// The point with this number; `None` for a number that no version has used.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::PodIngress),
+            1 => Some(Self::PodEgress),
+            _ => None,
+        }
+    }
+}
+
+/// Which half of a pair an entry is.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FlowKind {
+    /// Client to backend.
+    Forward = 0,
+    /// Backend to client.
+    Reverse = 1,
+}
+
+/// What one direction of a flow has shown so far: the low byte of a [`FlowWord`].
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FlowState(pub u8);
+
+impl FlowState {
+    /// A TCP SYN was sent in this direction.
+    pub const SYN: u8 = 1;
+    /// A TCP segment other than the SYN, or a datagram, was sent in this direction.
+    pub const DATA: u8 = 2;
+    /// A TCP FIN was sent in this direction.
+    pub const FIN: u8 = 4;
+    /// A TCP RST was sent in this direction.
+    pub const RST: u8 = 8;
+    /// The pair is locked for removal: nobody may lock it again, and it will be gone soon.
+    pub const DEAD: u8 = 0x80;
+
+    /// Whether all bits of `bits` are set.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has(self, bits: u8) -> bool {
+        self.0 & bits == bits
+    }
+}
+
+/// Creation id and state in one word, changed by compare-and-exchange only. The forward entry's word is the lock of
+/// its pair.
+///
+/// Bits 63..48: CPU that made the pair; 47..8: that CPU's counter; 7..0: [`FlowState`]. Both entries of a pair carry
+/// the same id, and no id is used twice before 2^40 pairs were made on one CPU.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FlowWord(pub u64);
+
+impl FlowWord {
+    /// The word of pair number `count` made on `cpu`, in `state`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(cpu: u16, count: u64, state: u8) -> Self {
+        Self(((cpu as u64) << 48) | ((count & 0xff_ffff_ffff) << 8) | state as u64)
+    }
+
+    /// The creation id: the word without its state.
+    #[must_use]
+    #[inline(always)]
+    pub const fn id(self) -> u64 {
+        self.0 >> 8
+    }
+
+    /// The state.
+    #[must_use]
+    #[inline(always)]
+    pub const fn state(self) -> FlowState {
+        FlowState(self.0.to_le_bytes()[0])
+    }
+
+    /// The same pair with `bits` set.
+    #[must_use]
+    #[inline(always)]
+    pub const fn with(self, bits: u8) -> Self {
+        Self(self.0 | bits as u64)
+    }
+
+    /// The same pair without `bits`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn without(self, bits: u8) -> Self {
+        Self(self.0 & !(bits as u64))
+    }
+}
+
+/// Value of the flow tables: 64 bytes for IPv4, 88 for IPv6.
+///
+/// `word` comes first and `check` last of what a reader needs: a preallocated hash recycles elements at once, so a
+/// reader can be handed an element that is being refilled for another key. See [`FlowValue::check_of`].
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FlowValue<A> {
+    /// A [`FlowWord`]: creation id and state.
+    pub word: u64,
+    /// When a packet last used this entry: `CLOCK_MONOTONIC_COARSE`, nanoseconds.
+    pub seen: u64,
+    /// Packets that used this entry.
+    pub packets: u64,
+    /// Bytes of those packets, from the network header on.
+    pub bytes: u64,
+    /// What the packet's addresses and ports become.
+    pub tuple: Tuple<A>,
+    /// Id of the Service port that the flow belongs to.
+    pub service: u32,
+    /// Id of the chosen backend.
+    pub backend: u32,
+    /// Generation of that backend when it was chosen.
+    pub generation: u32,
+    /// A [`Point`].
+    pub point: u8,
+    /// A [`FlowKind`].
+    pub kind: u8,
+    /// 1 if the rewritten packet leaves by the interface it came by (a hairpin), else 0.
+    pub redirect: u8,
+    /// Zero.
+    pub pad: u8,
+    /// [`FlowValue::check_of`] of this entry's key and id.
+    pub check: u32,
+}
+
+impl<A: Address> FlowValue<A> {
+    /// What [`FlowValue::check`] must be in an entry of `key` with the creation id `id`.
+    #[must_use]
+    #[inline(always)]
+    pub fn check_of(key: &FlowKey<A>, id: u64) -> u32 {
+        let [a, b, c, d, e, f, g, h] = id.to_ne_bytes();
+        key.hash() ^ mix_word(u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]))
+    }
+
+    /// The key of the other entry of the pair, if this entry belongs to protocol `proto`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn other_key(&self, proto: u8) -> FlowKey<A> {
+        FlowKey::new(self.tuple.reverse(), proto)
+    }
+}
+
+shared! {
+    Tuple<Addr4>: size 12, align 4, fields [Addr4, Addr4, Port, Port];
+    Tuple<Addr6>: size 36, align 4, fields [Addr6, Addr6, Port, Port];
+    FlowKey<Addr4>: size 16, align 4, fields [Tuple<Addr4>, u8, [u8; 3]];
+    FlowKey<Addr6>: size 40, align 4, fields [Tuple<Addr6>, u8, [u8; 3]];
+    FlowValue<Addr4>: size 64, align 8, fields [u64, u64, u64, u64, Tuple<Addr4>, u32, u32, u32, u8, u8, u8, u8, u32];
+    FlowValue<Addr6>: size 88, align 8, fields [u64, u64, u64, u64, Tuple<Addr6>, u32, u32, u32, u8, u8, u8, u8, u32];
+}

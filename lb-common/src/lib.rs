@@ -1,0 +1,32 @@
+//! The contract between Sluice's eBPF programs and its user space.
+//!
+//! Everything that crosses the kernel boundary is declared here, once: the keys and values of all maps, the table of
+//! maps itself, the numbers of reasons, and the schema number that names the pin directory.
+//!
+//! Layout rules: `repr(C)`, plain old data, no implicit padding (proved at compile time), size and alignment asserted
+//! beside each type. Addresses and ports are network-order bytes end to end; every other number is in the byte order
+//! of the machine.
+#![no_std]
+
+mod abi;
+mod addr;
+mod config;
+mod flow;
+pub mod maps;
+mod reason;
+mod schema;
+mod service;
+mod sock;
+mod state;
+
+pub use addr::{Addr4, Addr6, Address, Endpoint, Port, Proto};
+pub use config::{Config, Lifetimes, PortRange, config_flags};
+pub use flow::{FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Point, Tuple};
+pub use reason::{Effect, Reason};
+pub use schema::SCHEMA;
+pub use service::{
+    AddressValue, BackendRecord, BackendStats, BackendWord, FrontendKey, FrontendKind, FrontendValue,
+    ServiceMeta, ServiceRecord, ServiceStats, Slot, Span, service_flags,
+};
+pub use sock::{SockStorage, SockUdpKey, SockUdpRole, SockUdpValue};
+pub use state::{CpuRecord, StateRecord, SweepReport};

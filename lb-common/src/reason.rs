@@ -1,0 +1,110 @@
+//! Every way in which a packet or a socket call leaves the datapath.
+
+/// What happened to the packet or call that ended with a reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Left untouched.
+    Pass,
+    /// Translated.
+    Translate,
+    /// Answered with a refusal.
+    Reject,
+    /// Discarded.
+    Drop,
+}
+
+impl Effect {
+    /// Stable name, for the CLI.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Translate => "translate",
+            Self::Reject => "reject",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($variant:ident = $number:literal, $name:literal, $effect:ident, $text:literal;)+) => {
+        /// Why a packet or a socket call left the datapath as it did. Numbers are stable: a retired one is not reused.
+        /// The number is the index into the per-CPU array `reasons`.
+        #[repr(u8)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        pub enum Reason {
+            $(#[doc = $text] $variant = $number,)+
+        }
+
+        impl Reason {
+            /// All reasons, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Stable name: snake case, for the CLI and for metrics.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What happened to the packet or call.
+            #[must_use]
+            #[inline(always)]
+            pub const fn effect(self) -> Effect {
+                match self { $(Self::$variant => Effect::$effect,)+ }
+            }
+
+            /// One sentence for the person who reads the counter.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    NotIp = 0, "not_ip", Pass, "Neither IPv4 nor IPv6.";
+    Malformed = 1, "malformed", Pass, "A header is truncated or contradicts itself; the host stack will judge it.";
+    OtherProtocol = 2, "other_protocol", Pass, "Not a transport protocol that Services use here.";
+    NotService = 3, "not_service", Pass, "The destination is no Service address.";
+    OtherPoint = 4, "other_point", Pass, "The flow is translated at another hook.";
+    FlowOpened = 5, "flow_opened", Translate, "First packet of a new flow.";
+    FlowForward = 6, "flow_forward", Translate, "Packet of a known flow, towards the backend.";
+    FlowReverse = 7, "flow_reverse", Translate, "Packet of a known flow, back to the client.";
+    FlowDying = 8, "flow_dying", Translate, "Packet of a flow that is just being removed.";
+    FlowAdopted = 9, "flow_adopted", Translate, "TCP segment from the middle of an unknown flow, placed by its hash.";
+    ResetPassedOn = 10, "reset_passed_on", Translate, "TCP reset without a flow, translated by its hash.";
+    FlowReopened = 11, "flow_reopened", Translate, "First packet of a flow that took over an ended one.";
+    NoEndpoints = 12, "no_endpoints", Reject, "The Service has no usable endpoint.";
+    PortNotServed = 13, "port_not_served", Reject, "No Service port of this number and protocol at this ClusterIP.";
+    NoLocalEndpoints = 14, "no_local_endpoints", Drop, "The Service's traffic policy is Local and no endpoint is on this node.";
+    RejectLimited = 15, "reject_limited", Drop, "A refusal was due, but this CPU has sent its share of them.";
+    RejectFailed = 16, "reject_failed", Drop, "A refusal was due, but the kernel could not build or send it.";
+    Fragment = 17, "fragment", Drop, "Fragment addressed to a Service.";
+    FlowTableFull = 18, "flow_table_full", Drop, "No room for a new flow in any table.";
+    FlowBusy = 19, "flow_busy", Drop, "Another CPU is making or removing the same flow; the retry succeeds.";
+    FlowError = 20, "flow_error", Drop, "The kernel refused a flow table operation.";
+    SnatPortsExhausted = 21, "snat_ports_exhausted", Drop, "No free source port was found towards the backend.";
+    NoNodeAddress = 22, "no_node_address", Drop, "A hairpin must be masqueraded, but the node has no address of this family.";
+    RewriteFailed = 23, "rewrite_failed", Drop, "The kernel refused to change the packet.";
+    InconsistentTables = 24, "inconsistent_tables", Drop, "A frontend names a service or slot that is not there.";
+    SockNotService = 25, "sock_not_service", Pass, "Socket call to an address that is no Service's.";
+    SockLeft = 26, "sock_left", Pass, "Socket call that the packet path translates.";
+    SockConnected = 27, "sock_connected", Translate, "TCP socket connected to a backend.";
+    SockSent = 28, "sock_sent", Translate, "Datagram socket directed to a backend.";
+    SockReplied = 29, "sock_replied", Translate, "Sender or peer shown as the Service.";
+    SockNoEndpoints = 30, "sock_no_endpoints", Reject, "Socket call refused: the Service has no usable endpoint.";
+    SockPortNotServed = 31, "sock_port_not_served", Reject, "Socket call refused: no such port at this ClusterIP.";
+    SockNoLocalEndpoints = 32, "sock_no_local_endpoints", Pass, "Socket call left at the Service address: its policy is Local and no endpoint is on this node.";
+    SockNoLocalRefused = 33, "sock_no_local_refused", Reject, "Datagram socket refused: the policy is Local and no endpoint is on this node.";
+    SockStateFull = 34, "sock_state_full", Reject, "Socket call refused: no room to remember the translation.";
+    SockInconsistent = 35, "sock_inconsistent", Reject, "Socket call refused: a frontend names a service or slot that is not there.";
+}
+
+const _: () = {
+    let mut i = 0;
+    while i < Reason::ALL.len() {
+        assert!(Reason::ALL[i] as usize == i, "Reason::ALL is indexed by number");
+        i += 1;
+    }
+};

@@ -1,0 +1,259 @@
+//! Frontends, addresses, services, slots and backends: what user space programs.
+//!
+//! A lookup goes address → frontend → service → slot. Writers publish in the opposite order, and every step of a
+//! reader is one aligned load, so a half-written update is never seen.
+
+use crate::abi::shared;
+use crate::addr::{Addr4, Addr6, Address, Port};
+
+/// Key of the frontend tables: 8 bytes for IPv4, 20 for IPv6.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct FrontendKey<A> {
+    /// The Service's address, network order.
+    pub addr: A,
+    /// The Service's port, network order.
+    pub port: Port,
+    /// IANA protocol number.
+    pub proto: u8,
+    /// Zero.
+    pub pad: u8,
+}
+
+impl<A: Address> FrontendKey<A> {
+    /// The key of `proto` port `port` of `addr`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(addr: A, port: Port, proto: u8) -> Self {
+        Self {
+            addr,
+            port,
+            proto,
+            pad: 0,
+        }
+    }
+}
+
+/// What kind of Service address a frontend or an entry of the address tables is.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum FrontendKind {
+    /// `spec.clusterIPs`: the address belongs to the Service alone, so its unserved ports are rejected.
+    ClusterIp = 0,
+}
+
+impl FrontendKind {
+    /// Stable name, for the CLI.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClusterIp => "ClusterIP",
+        }
+    }
+}
+
+/// Value of the frontend tables, 8 bytes. Never changes while the entry lives.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FrontendValue {
+    /// Id of the Service port: index into `services`, `service_meta` and `service_stats`.
+    pub service: u32,
+    /// A [`FrontendKind`].
+    pub kind: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+/// Value of the address tables, 4 bytes; the key is the address.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AddressValue {
+    /// A [`FrontendKind`].
+    pub kind: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+/// A run of slots, as one word: bits 63..32 the number of slots, 31..0 the index of the first.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Span(pub u64);
+
+impl Span {
+    /// `len` slots from index `offset` on.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(offset: u32, len: u32) -> Self {
+        Self(((len as u64) << 32) | offset as u64)
+    }
+
+    /// Index of the first slot.
+    #[must_use]
+    #[inline(always)]
+    pub const fn offset(self) -> u32 {
+        let [a, b, c, d, ..] = self.0.to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    /// Number of slots; 0 means that no endpoint is usable.
+    #[must_use]
+    #[inline(always)]
+    pub const fn len(self) -> u32 {
+        let [.., a, b, c, d] = self.0.to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    /// Whether no endpoint is usable.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Bits of [`ServiceRecord::flags`].
+pub mod service_flags {
+    /// `internalTrafficPolicy: Local`: the ClusterIP uses the local scope only (B53).
+    pub const INTERNAL_LOCAL: u64 = 1;
+}
+
+/// A Service port of one family, 32 bytes; array, index = service id.
+///
+/// User space writes each of the first three words with one store; the datapath alone writes `cursor` while the
+/// Service lives.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ServiceRecord {
+    /// [`Span`] of the endpoints usable from anywhere (B50).
+    pub cluster: u64,
+    /// [`Span`] of those on this node (B51).
+    pub local: u64,
+    /// [`service_flags`].
+    pub flags: u64,
+    /// Round-robin: how many connections have been placed, plus where the rotation began.
+    pub cursor: u64,
+}
+
+/// One endpoint in a scope of a Service: 16 bytes for IPv4, 28 for IPv6 (stride in the array: 32).
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Slot<A> {
+    /// The endpoint's address, network order.
+    pub addr: A,
+    /// The endpoint's port, network order.
+    pub port: Port,
+    /// Zero.
+    pub pad: [u8; 2],
+    /// Backend id: index into `backends` and `backend_stats`.
+    pub backend: u32,
+    /// The backend's generation.
+    pub generation: u32,
+}
+
+/// Generation and serving bit of a backend, as one word: bits 63..32 generation, bit 0 serving.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BackendWord(pub u64);
+
+impl BackendWord {
+    /// A backend of `generation` that is or is not serving.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(generation: u32, serving: bool) -> Self {
+        Self(((generation as u64) << 32) | serving as u64)
+    }
+
+    /// How often this id has been given out.
+    #[must_use]
+    #[inline(always)]
+    pub const fn generation(self) -> u32 {
+        let [.., a, b, c, d] = self.0.to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    /// Whether some endpoint of the Service still serves here, selected for new connections or not (B96, B97).
+    #[must_use]
+    #[inline(always)]
+    pub const fn serving(self) -> bool {
+        self.0 & 1 != 0
+    }
+}
+
+/// An endpoint of a Service port, 32 bytes; array, index = backend id. Id 0 is never given out.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BackendRecord {
+    /// A [`BackendWord`]; the datapath reads nothing else of this record.
+    pub word: u64,
+    /// Id of the Service port it belongs to.
+    pub service: u32,
+    /// 4 or 6; 0 in a record that was never used.
+    pub family: u8,
+    /// Zero.
+    pub pad: u8,
+    /// The endpoint's port, network order.
+    pub port: Port,
+    /// The endpoint's address; IPv4 as an IPv4-mapped address.
+    pub addr: Addr6,
+}
+
+/// Names of a Service port, 200 bytes; hash, key = service id (u32). Strings are padded with zeros.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ServiceMeta {
+    /// `metadata.namespace`.
+    pub namespace: [u8; 64],
+    /// `metadata.name`.
+    pub name: [u8; 64],
+    /// `spec.ports[].name`, empty for an unnamed port.
+    pub port_name: [u8; 64],
+    /// `spec.ports[].port`, network order.
+    pub port: Port,
+    /// IANA protocol number.
+    pub proto: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// Zero.
+    pub pad: [u8; 4],
+}
+
+/// Counters of a Service port, 40 bytes; array, index = service id. The datapath adds atomically; packets and bytes
+/// are added when a flow ends, those of living flows stand in the flow tables.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ServiceStats {
+    /// Connections opened, on the packet path and at the socket hooks.
+    pub connections: u64,
+    /// Packets towards backends.
+    pub packets_in: u64,
+    /// Bytes of those.
+    pub bytes_in: u64,
+    /// Packets from backends.
+    pub packets_out: u64,
+    /// Bytes of those.
+    pub bytes_out: u64,
+}
+
+/// Counters of a backend, 48 bytes; array, index = backend id.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BackendStats {
+    /// As for the Service.
+    pub traffic: ServiceStats,
+    /// Where the search for a free source port goes on.
+    pub port_cursor: u64,
+}
+
+shared! {
+    FrontendKey<Addr4>: size 8, align 4, fields [Addr4, Port, u8, u8];
+    FrontendKey<Addr6>: size 20, align 4, fields [Addr6, Port, u8, u8];
+    FrontendValue: size 8, align 4, fields [u32, u8, [u8; 3]];
+    AddressValue: size 4, align 1, fields [u8, [u8; 3]];
+    ServiceRecord: size 32, align 8, fields [u64, u64, u64, u64];
+    Slot<Addr4>: size 16, align 4, fields [Addr4, Port, [u8; 2], u32, u32];
+    Slot<Addr6>: size 28, align 4, fields [Addr6, Port, [u8; 2], u32, u32];
+    BackendRecord: size 32, align 8, fields [u64, u32, u8, u8, Port, Addr6];
+    ServiceMeta: size 200, align 1, fields [[u8; 64], [u8; 64], [u8; 64], Port, u8, u8, [u8; 4]];
+    ServiceStats: size 40, align 8, fields [u64, u64, u64, u64, u64];
+    BackendStats: size 48, align 8, fields [ServiceStats, u64];
+}

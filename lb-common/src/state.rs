@@ -1,0 +1,50 @@
+//! What the programs themselves keep beside the tables.
+
+use crate::abi::shared;
+
+/// Value of the map `state`, 16 bytes; array of one record.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StateRecord {
+    /// Not zero while the IPv4 and the IPv6 LRU flow table may hold entries (index 0 and 1): set by whoever inserts,
+    /// cleared by the sweep that finds the table empty.
+    pub lru_used: [u64; 2],
+}
+
+/// Value of the map `cpu`, 32 bytes; per-CPU array of one record.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CpuRecord {
+    /// Pairs made on this CPU: the counter in a [`crate::FlowWord`].
+    pub pairs: u64,
+    /// Rejects that may still be sent, in billionths.
+    pub reject_tokens: u64,
+    /// When `reject_tokens` was last filled, nanoseconds.
+    pub reject_filled: u64,
+    /// Zero.
+    pub pad: u64,
+}
+
+/// Value of the map `sweep`, 48 bytes; array of one record: what the last run of the sweep found.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SweepReport {
+    /// Entries looked at.
+    pub scanned: u64,
+    /// Pairs that live on.
+    pub pairs: u64,
+    /// Pairs removed.
+    pub expired: u64,
+    /// Reverse entries without a forward entry that were removed.
+    pub orphans: u64,
+    /// When the run began, nanoseconds.
+    pub began: u64,
+    /// Entries that the run left in the LRU table, if it swept that one.
+    pub lru_left: u64,
+}
+
+shared! {
+    StateRecord: size 16, align 8, fields [[u64; 2]];
+    CpuRecord: size 32, align 8, fields [u64, u64, u64, u64];
+    SweepReport: size 48, align 8, fields [u64, u64, u64, u64, u64, u64];
+}

@@ -1,0 +1,112 @@
+//! Golden layout: offsets of every field that both sides of the kernel boundary read. A change here is a change of
+//! [`lb_common::SCHEMA`].
+
+use std::mem::offset_of;
+
+use lb_common::*;
+
+macro_rules! offsets {
+    ($ty:ty: $($field:ident @ $offset:literal),+ $(,)?) => {
+        $(assert_eq!(offset_of!($ty, $field), $offset, concat!(stringify!($ty), ".", stringify!($field)));)+
+    };
+}
+
+#[test]
+fn fields_stand_where_schema_1_has_them() {
+    assert_eq!(SCHEMA, 1, "a new schema number needs new golden offsets");
+    offsets!(Tuple<Addr4>: src @ 0, dst @ 4, sport @ 8, dport @ 10);
+    offsets!(Tuple<Addr6>: src @ 0, dst @ 16, sport @ 32, dport @ 34);
+    offsets!(FlowKey<Addr4>: tuple @ 0, proto @ 12);
+    offsets!(FlowKey<Addr6>: tuple @ 0, proto @ 36);
+    offsets!(FlowValue<Addr4>: word @ 0, seen @ 8, packets @ 16, bytes @ 24, tuple @ 32, service @ 44, backend @ 48,
+        generation @ 52, point @ 56, kind @ 57, redirect @ 58, pad @ 59, check @ 60);
+    offsets!(FlowValue<Addr6>: word @ 0, seen @ 8, packets @ 16, bytes @ 24, tuple @ 32, service @ 68, backend @ 72,
+        generation @ 76, point @ 80, kind @ 81, redirect @ 82, pad @ 83, check @ 84);
+    offsets!(FrontendKey<Addr4>: addr @ 0, port @ 4, proto @ 6);
+    offsets!(FrontendKey<Addr6>: addr @ 0, port @ 16, proto @ 18);
+    offsets!(FrontendValue: service @ 0, kind @ 4);
+    offsets!(ServiceRecord: cluster @ 0, local @ 8, flags @ 16, cursor @ 24);
+    offsets!(Slot<Addr4>: addr @ 0, port @ 4, backend @ 8, generation @ 12);
+    offsets!(Slot<Addr6>: addr @ 0, port @ 16, backend @ 20, generation @ 24);
+    offsets!(BackendRecord: word @ 0, service @ 8, family @ 12, port @ 14, addr @ 16);
+    offsets!(ServiceMeta: namespace @ 0, name @ 64, port_name @ 128, port @ 192, proto @ 194, family @ 195);
+    offsets!(ServiceStats: connections @ 0, packets_in @ 8, bytes_in @ 16, packets_out @ 24, bytes_out @ 32);
+    offsets!(BackendStats: traffic @ 0, port_cursor @ 40);
+    offsets!(SockUdpKey<Addr4>: cookie @ 0, addr @ 8, port @ 12, role @ 14);
+    offsets!(SockUdpKey<Addr6>: cookie @ 0, addr @ 8, port @ 24, role @ 26);
+    offsets!(SockUdpValue<Addr4>: peer @ 0, next @ 8, backend @ 16, generation @ 20);
+    offsets!(SockUdpValue<Addr6>: peer @ 0, next @ 20, backend @ 40, generation @ 44);
+    offsets!(SockStorage: peer @ 0, udp4 @ 20, udp6 @ 28);
+    offsets!(Config: netns_cookie @ 0, flags @ 8, reject_rate @ 12, node4 @ 16, node6 @ 20, snat_ports @ 36, lifetimes @ 44);
+    offsets!(StateRecord: lru_used @ 0);
+    offsets!(CpuRecord: pairs @ 0, reject_tokens @ 8, reject_filled @ 16);
+    offsets!(SweepReport: scanned @ 0, pairs @ 8, expired @ 16, orphans @ 24, began @ 32, lru_left @ 40);
+}
+
+#[test]
+fn maps_have_the_sizes_and_names_of_schema_1() {
+    let golden = [
+        ("flows4", 16, 64),
+        ("flows6", 40, 88),
+        ("flows_lru4", 16, 64),
+        ("flows_lru6", 40, 88),
+        ("addresses4", 4, 4),
+        ("addresses6", 16, 4),
+        ("frontends4", 8, 8),
+        ("frontends6", 20, 8),
+        ("services", 4, 32),
+        ("service_meta", 4, 200),
+        ("service_stats", 4, 40),
+        ("slots4", 4, 16),
+        ("slots6", 4, 28),
+        ("backends", 4, 32),
+        ("backend_stats", 4, 48),
+        ("reasons", 4, 8),
+        ("config", 4, 88),
+        ("state", 4, 16),
+        ("cpu", 4, 32),
+        ("sweep", 4, 48),
+        ("sock_udp4", 16, 24),
+        ("sock_udp6", 28, 48),
+        ("socks", 4, 48),
+    ];
+    let maps: Vec<_> = maps::ALL
+        .iter()
+        .map(|map| (map.name, map.key_size, map.value_size))
+        .collect();
+    assert_eq!(maps, golden);
+    assert!(
+        maps::ALL.iter().all(|map| map.name.len() <= 15),
+        "the kernel cuts longer names"
+    );
+}
+
+#[test]
+fn reasons_have_distinct_names() {
+    let mut names: Vec<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), Reason::ALL.len());
+}
+
+#[test]
+fn words_hold_what_was_put_in() {
+    let word = FlowWord::new(513, 0x12_3456_789a, FlowState::SYN).with(FlowState::DEAD);
+    assert_eq!(word.id(), (513 << 40) | 0x12_3456_789a);
+    assert!(word.state().has(FlowState::SYN | FlowState::DEAD));
+    assert!(!word.without(FlowState::DEAD).state().has(FlowState::DEAD));
+    let span = Span::new(7, 300);
+    assert_eq!((span.offset(), span.len(), span.is_empty()), (7, 300, false));
+    let backend = BackendWord::new(9, true);
+    assert_eq!((backend.generation(), backend.serving()), (9, true));
+}
+
+#[test]
+fn mapped_addresses_go_there_and_back() {
+    let v4 = Addr4([192, 0, 2, 1]);
+    assert_eq!(Addr4::from_mapped(&v4.to_mapped()), Some(v4));
+    assert_eq!(Addr6::from_mapped(&v4.to_mapped()), None);
+    let v6 = Addr6([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(Addr6::from_mapped(&v6.to_mapped()), Some(v6));
+    assert_eq!(Addr4::from_mapped(&v6), None);
+}

@@ -1,0 +1,117 @@
+//! What the datapath asks of the world around it: tables, clock, counters.
+//!
+//! The programs implement these traits over maps and helper calls, the tests over shared memory. Nothing here decides
+//! anything.
+
+use lb_common::{
+    Address, AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FlowWord, FrontendKey, FrontendValue,
+    Reason, Slot, Span,
+};
+
+/// The two flow tables of a family. They are one name space: a key is in one of them at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FlowTable {
+    /// The table that never evicts.
+    Main,
+    /// The small table beside it whose entries may be evicted.
+    Lru,
+}
+
+impl FlowTable {
+    /// The other one.
+    #[must_use]
+    #[inline(always)]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Main => Self::Lru,
+            Self::Lru => Self::Main,
+        }
+    }
+}
+
+/// Outcome of an insertion that must not replace anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Inserted {
+    /// The entry is there.
+    Done,
+    /// An entry of this key was there already (`EEXIST`).
+    Exists,
+    /// No room (`E2BIG`).
+    Full,
+    /// Anything else; says nothing about the key.
+    Failed,
+}
+
+/// A flow table entry in place. The element may be recycled for another key at any moment, so a reader copies it out
+/// and lets [`crate::flow::lookup`] judge the copy.
+pub trait FlowRef<A: Address>: Copy {
+    /// Copies the entry to `value`: the word first, then the rest, then the word once more. False if the two words
+    /// name different pairs.
+    fn read(self, value: &mut FlowValue<A>) -> bool;
+    /// Compare-and-exchange of the entry's word; true if it was `old` and is now `new`.
+    fn exchange(self, old: FlowWord, new: FlowWord) -> bool;
+    /// Notes a packet of `bytes` at `now`: writes last seen, adds to the two counters.
+    fn touch(self, now: u64, bytes: u64);
+}
+
+/// A Service port in place; each method is one aligned load, or one atomic addition.
+pub trait ServiceRef: Copy {
+    /// Endpoints usable from anywhere.
+    fn cluster(self) -> Span;
+    /// Endpoints on this node.
+    fn local(self) -> Span;
+    /// [`lb_common::service_flags`].
+    fn flags(self) -> u64;
+    /// The round-robin cursor, which then moves on by one.
+    fn advance(self) -> u64;
+}
+
+/// Tables, clock and counters, as one family of addresses sees them.
+///
+/// Calls named in [design budgets](crate) as hash accesses: `flow`, `insert_flow`, `delete_flow`, `address`,
+/// `frontend`. Everything else is an array access or cheaper.
+pub trait Env<A: Address> {
+    /// A flow table entry in place.
+    type Flow: FlowRef<A>;
+    /// A Service port in place.
+    type Service: ServiceRef;
+
+    /// `CLOCK_MONOTONIC_COARSE`, nanoseconds.
+    fn now(&self) -> u64;
+    /// Number of this CPU.
+    fn cpu(&self) -> u16;
+    /// Runs `f` on this CPU's record; `None` if there is none.
+    fn with_cpu<R>(&self, f: impl FnOnce(&mut CpuRecord) -> R) -> Option<R>;
+    /// The settings.
+    fn config(&self) -> Option<&Config>;
+    /// Adds one to the counter of `reason`.
+    fn count(&self, reason: Reason);
+
+    /// The entry of `key` in `table`.
+    fn flow(&self, table: FlowTable, key: &FlowKey<A>) -> Option<Self::Flow>;
+    /// Inserts an entry, never replacing one (`BPF_NOEXIST`).
+    fn insert_flow(&self, table: FlowTable, key: &FlowKey<A>, value: &FlowValue<A>) -> Inserted;
+    /// Removes the entry of `key`, whoever made it: only the holder of the pair's lock may call this.
+    fn delete_flow(&self, table: FlowTable, key: &FlowKey<A>);
+    /// Whether the LRU table may hold entries.
+    fn lru_used(&self) -> bool;
+    /// Says that the LRU table may hold entries from now on.
+    fn use_lru(&self);
+
+    /// What kind of Service address `addr` is.
+    fn address(&self, addr: &A) -> Option<AddressValue>;
+    /// The Service port behind an address, port and protocol.
+    fn frontend(&self, key: &FrontendKey<A>) -> Option<FrontendValue>;
+    /// The Service port with this id.
+    fn service(&self, id: u32) -> Option<Self::Service>;
+    /// Slot number `index`.
+    fn slot(&self, index: u32) -> Option<Slot<A>>;
+    /// Generation and serving bit of a backend; zero for an id out of range.
+    fn backend(&self, id: u32) -> BackendWord;
+    /// Counts a connection opened to `backend` of `service`.
+    fn opened(&self, service: u32, backend: u32);
+    /// Adds the packets and bytes of a pair that ends to the counters of its Service and backend.
+    fn ended(&self, forward: &FlowValue<A>, reverse: Option<&FlowValue<A>>);
+    /// Where the search for a free source port towards `backend` starts; moves on by one.
+    fn port_cursor(&self, backend: u32) -> u64;
+}

@@ -1,0 +1,36 @@
+//! What the datapath asks of a packet.
+
+/// What a change of bytes means to the checksum that covers them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Covered {
+    /// The bytes belong to the pseudo header: a checksum left to the hardware covers them already.
+    Pseudo,
+    /// The bytes belong to the segment: a checksum left to the hardware does not cover them yet.
+    Segment,
+}
+
+/// A packet, addressed by offsets from its link-layer header.
+///
+/// The checksum of the transport header may be complete or left to the hardware (partial: the field holds the sum of
+/// the pseudo header, not inverted). Only [`Pkt::adjust_checksum`] knows which, so transport bytes change together
+/// with it.
+pub trait Pkt {
+    /// Length in bytes; of an aggregate that the hardware is to cut (GSO) the whole.
+    fn len(&self) -> u32;
+    /// `N` bytes at `offset`; `None` if they are not all there.
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+    /// Overwrites `N` bytes at `offset`; false if they are not all there or cannot be written.
+    #[must_use]
+    fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> bool;
+    /// Adds `difference`, a 32-bit one's complement sum of new minus old bytes, to the Internet checksum at `offset`
+    /// (RFC 1624). `keep_zero`: a field of zero means "no checksum" (UDP over IPv4) and stays; a result of zero is then
+    /// written as all ones. `v6`: the pseudo header is IPv6's, whose header has no checksum of its own.
+    #[must_use]
+    fn adjust_checksum(&mut self, offset: u32, difference: u32, covered: Covered, keep_zero: bool, v6: bool) -> bool;
+    /// Cuts the packet to `len` bytes, if it is longer; false if the kernel refuses.
+    #[must_use]
+    fn truncate(&mut self, len: u32) -> bool;
+    /// Inserts `bytes` (28 or 48) of undefined content between the link-layer and the network header.
+    #[must_use]
+    fn insert_room(&mut self, bytes: u32, network: u32, v6: bool) -> bool;
+}
