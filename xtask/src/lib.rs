@@ -1,0 +1,3 @@
+//! What `cargo xtask` is made of: one module per verb, and the lab that the demo and the tests share.
+
+pub mod lab;
