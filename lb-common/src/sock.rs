@@ -60,12 +60,14 @@ pub struct SockUdpValue<A> {
     pub generation: u32,
 }
 
-/// Socket storage of a translated socket, 48 bytes. Goes with the socket.
+/// Socket storage of a translated socket, 68 bytes. Goes with the socket.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SockStorage {
     /// The Service address that `connect` was called with (IPv4: mapped); port 0 if none.
     pub peer: Endpoint<Addr6>,
+    /// The backend that it was connected to instead: tells whether `peer` still describes the socket.
+    pub backend: Endpoint<Addr6>,
     /// Head of the chain of IPv4 `ToBackend` entries of a UDP socket.
     pub udp4: Endpoint<Addr4>,
     /// Head of the chain of IPv6 ones.
@@ -77,5 +79,5 @@ shared! {
     SockUdpKey<Addr6>: size 28, align 4, fields [[u32; 2], Addr6, Port, u8, u8];
     SockUdpValue<Addr4>: size 24, align 4, fields [Endpoint<Addr4>, Endpoint<Addr4>, u32, u32];
     SockUdpValue<Addr6>: size 48, align 4, fields [Endpoint<Addr6>, Endpoint<Addr6>, u32, u32];
-    SockStorage: size 48, align 4, fields [Endpoint<Addr6>, Endpoint<Addr4>, Endpoint<Addr6>];
+    SockStorage: size 68, align 4, fields [Endpoint<Addr6>, Endpoint<Addr6>, Endpoint<Addr4>, Endpoint<Addr6>];
 }

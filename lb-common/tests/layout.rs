@@ -36,7 +36,7 @@ fn fields_stand_where_schema_1_has_them() {
     offsets!(SockUdpKey<Addr6>: cookie @ 0, addr @ 8, port @ 24, role @ 26);
     offsets!(SockUdpValue<Addr4>: peer @ 0, next @ 8, backend @ 16, generation @ 20);
     offsets!(SockUdpValue<Addr6>: peer @ 0, next @ 20, backend @ 40, generation @ 44);
-    offsets!(SockStorage: peer @ 0, udp4 @ 20, udp6 @ 28);
+    offsets!(SockStorage: peer @ 0, backend @ 20, udp4 @ 40, udp6 @ 48);
     offsets!(Config: netns_cookie @ 0, flags @ 8, reject_rate @ 12, node4 @ 16, node6 @ 20, snat_ports @ 36, lifetimes @ 44);
     offsets!(StateRecord: lru_used @ 0);
     offsets!(CpuRecord: pairs @ 0, reject_tokens @ 8, reject_filled @ 16);
@@ -68,7 +68,7 @@ fn maps_have_the_sizes_and_names_of_schema_1() {
         ("sweep", 4, 48),
         ("sock_udp4", 16, 24),
         ("sock_udp6", 28, 48),
-        ("socks", 4, 48),
+        ("socks", 4, 68),
     ];
     let maps: Vec<_> = maps::ALL
         .iter()

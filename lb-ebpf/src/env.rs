@@ -43,11 +43,13 @@ pub enum Inserted {
 }
 
 /// A flow table entry in place. The element may be recycled for another key at any moment, so a reader copies it out
-/// and lets [`crate::flow::lookup`] judge the copy.
+/// and lets `flow::lookup` judge the copy.
 pub trait FlowRef<A: Address>: Copy {
     /// Copies the entry to `value`: the word first, then the rest, then the word once more. False if the two words
     /// name different pairs.
     fn read(self, value: &mut FlowValue<A>) -> bool;
+    /// The entry's word and when it was last seen.
+    fn peek(self) -> (FlowWord, u64);
     /// Compare-and-exchange of the entry's word; true if it was `old` and is now `new`.
     fn exchange(self, old: FlowWord, new: FlowWord) -> bool;
     /// Notes a packet of `bytes` at `now`: writes last seen, adds to the two counters.
@@ -68,7 +70,7 @@ pub trait ServiceRef: Copy {
 
 /// Tables, clock and counters, as one family of addresses sees them.
 ///
-/// Calls named in [design budgets](crate) as hash accesses: `flow`, `insert_flow`, `delete_flow`, `address`,
+/// Hash accesses, which have a budget per path: `flow`, `insert_flow`, `delete_flow`, `address`,
 /// `frontend`. Everything else is an array access or cheaper.
 pub trait Env<A: Address> {
     /// A flow table entry in place.
