@@ -1,0 +1,144 @@
+//! The status file: what the agent knows about itself and the tables do not hold.
+//!
+//! bpffs takes no ordinary files, so it lies in `/run/sluice`, one file per pin directory. The agent writes it, `sluice
+//! status` reads it, also after the agent has died.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use serde::{Deserialize, Serialize};
+
+/// Where status files lie.
+const RUN_DIR: &str = "/run/sluice";
+
+/// What the agent says about itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// Process id of the agent.
+    pub pid: u32,
+    /// Version of its binary.
+    pub version: String,
+    /// Schema number of the tables that it programs.
+    pub schema: u32,
+    /// Whether everything that the source held at the start has been programmed.
+    pub synced: bool,
+    /// Name of the node it works for.
+    pub node: String,
+    /// The folder of manifests that it follows.
+    pub manifests: PathBuf,
+    /// Names of the interfaces that its programs are attached to.
+    pub interfaces: Vec<String>,
+    /// What it could not do, object by object.
+    pub problems: Vec<Problem>,
+}
+
+/// One thing that somebody has to look at.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub struct Problem {
+    /// What it concerns: a Service port, a manifest, an interface.
+    pub object: String,
+    /// What is wrong with it and what follows from that, one sentence.
+    pub text: String,
+}
+
+/// The file that one agent writes.
+#[derive(Clone, Debug)]
+pub struct StatusFile {
+    path: PathBuf,
+}
+
+impl StatusFile {
+    /// The file of the agent whose pins are under `pin_dir`.
+    ///
+    /// # Errors
+    /// `pin_dir` is relative and the current directory cannot be named.
+    pub fn of(pin_dir: &Path) -> io::Result<Self> {
+        let absolute = std::path::absolute(pin_dir)?;
+        let name = absolute.to_string_lossy().replace('/', "-");
+        Ok(Self::at(Path::new(RUN_DIR).join(format!("{name}.json"))))
+    }
+
+    /// The file at `path`.
+    #[must_use]
+    pub const fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the agent wrote last; `None` if no agent has ever run with this pin directory.
+    ///
+    /// # Errors
+    /// The file cannot be read, or another version wrote it in another form.
+    pub fn read(&self) -> io::Result<Option<Status>> {
+        match fs::read(&self.path) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces the file in one step: a reader sees the old text or the new one.
+    ///
+    /// # Errors
+    /// The folder or the file cannot be written.
+    pub fn write(&self, status: &Status) -> io::Result<()> {
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let fresh = self.path.with_extension(format!("{}.tmp", process::id()));
+        fs::write(&fresh, serde_json::to_vec_pretty(status)?)?;
+        fs::rename(&fresh, &self.path)
+    }
+
+    /// Removes the file, if it is there.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn remove(&self) -> io::Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_pin_directory_has_its_own_file() {
+        let file = StatusFile::of(Path::new("/sys/fs/bpf/sluice")).unwrap();
+        assert_eq!(file.path(), Path::new("/run/sluice/-sys-fs-bpf-sluice.json"));
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StatusFile::at(folder.path().join("run").join("x.json"));
+        assert_eq!(file.read().unwrap(), None);
+        let status = Status {
+            pid: 7,
+            synced: true,
+            problems: vec![Problem {
+                object: "default/web".into(),
+                text: "no room".into(),
+            }],
+            ..Status::default()
+        };
+        file.write(&status).unwrap();
+        assert_eq!(file.read().unwrap(), Some(status));
+        fs::write(file.path(), b"{").unwrap();
+        assert!(file.read().is_err());
+        file.remove().unwrap();
+        file.remove().unwrap();
+        assert_eq!(file.read().unwrap(), None);
+    }
+}
