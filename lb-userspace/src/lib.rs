@@ -1,3 +1,21 @@
 //! Sluice's user space: the agent and the command line, one library behind the one binary `sluice`.
+//!
+//! ```text
+//! watch ──> model ──> plan ──> tables ──> kernel maps
+//! (source)  (pure     (ordered (trait:    (bpf: loaded, attached,
+//!            index)    diff)    kernel,    pinned)
+//!                        ▲      fake,
+//!                        │      faulty)
+//!                    reconcile: coalesce, apply, retry, compare, report
+//! ```
+//!
+//! Imports point from right to left only, along `model`, `plan`, `tables`, `reconcile`, `agent`; the others stand
+//! beside them, and nothing imports `agent` or `ctl`.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`model`] | objects in, desired Service ports out |
+//! | [`status`] | what the agent tells the command line |
 
+pub mod model;
 pub mod status;

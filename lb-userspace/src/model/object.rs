@@ -1,0 +1,326 @@
+//! The objects as Kubernetes writes them, reduced to the fields that are used.
+//!
+//! Unknown fields are ignored. An absent list or map and a `null` one are the same, as for the API server.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+
+use super::{Kind, ObjectKey};
+
+/// Reads `null` as the default: `serde(default)` alone covers only the absent field.
+fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(de: D) -> Result<T, D::Error> {
+    Option::deserialize(de).map(Option::unwrap_or_default)
+}
+
+/// Declares lean manifest types: all fields optional, camelCase, public.
+macro_rules! manifest {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$attr:meta])* $field:ident: $ty:ty,)* })*) => {
+        $(
+            $(#[$meta])*
+            #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+            #[serde(rename_all = "camelCase", default)]
+            pub struct $name {
+                $($(#[$attr])* #[serde(deserialize_with = "nullable")] pub $field: $ty,)*
+            }
+        )*
+    };
+}
+
+manifest! {
+    /// `metadata` of any object.
+    Metadata {
+        /// The object's name.
+        name: String,
+        /// Its namespace; empty if it has none.
+        namespace: String,
+        /// Its labels.
+        labels: BTreeMap<String, String>,
+        /// RFC 3339, in UTC.
+        creation_timestamp: Option<String>,
+        /// Set while the object is being deleted.
+        deletion_timestamp: Option<String>,
+    }
+
+    /// A Service.
+    Service {
+        /// Name and labels.
+        metadata: Metadata,
+        /// What it wants.
+        spec: ServiceSpec,
+        /// What was given to it.
+        status: ServiceStatus,
+    }
+
+    /// `spec` of a Service.
+    ServiceSpec {
+        /// `ClusterIP`, `NodePort`, `LoadBalancer` or `ExternalName`; empty means `ClusterIP`.
+        r#type: String,
+        /// The first address, `None` or empty.
+        #[serde(rename = "clusterIP")]
+        cluster_ip: String,
+        /// All addresses, at most one a family.
+        #[serde(rename = "clusterIPs")]
+        cluster_ips: Vec<String>,
+        /// `IPv4` or `IPv6` for each of `cluster_ips`.
+        ip_families: Vec<String>,
+        /// Labels of the Pods behind it.
+        selector: BTreeMap<String, String>,
+        /// The ports.
+        ports: Vec<ServiceSpecPort>,
+        /// `Cluster` or `Local`.
+        internal_traffic_policy: String,
+        /// `None` or `ClientIP`.
+        session_affinity: String,
+        /// Whether Pods that are not ready count as ready.
+        publish_not_ready_addresses: bool,
+        /// Addresses that are routed to the nodes from outside.
+        #[serde(rename = "externalIPs")]
+        external_ips: Vec<String>,
+    }
+
+    /// An entry of `spec.ports` of a Service.
+    ServiceSpecPort {
+        /// Empty for an unnamed port.
+        name: String,
+        /// `TCP`, `UDP` or `SCTP`; empty means `TCP`.
+        protocol: String,
+        /// Port at the Service's addresses.
+        port: u16,
+        /// Port at the Pods; absent means `port`.
+        target_port: Option<TargetPort>,
+        /// Port at the nodes' addresses; 0 means none.
+        node_port: u16,
+    }
+
+    /// `status` of a Service.
+    ServiceStatus {
+        /// Addresses of load balancers.
+        load_balancer: LoadBalancerStatus,
+    }
+
+    /// `status.loadBalancer` of a Service.
+    LoadBalancerStatus {
+        /// One entry for each load balancer.
+        ingress: Vec<LoadBalancerIngress>,
+    }
+
+    /// An entry of `status.loadBalancer.ingress` of a Service.
+    LoadBalancerIngress {
+        /// The address; empty if the load balancer has a host name only.
+        ip: String,
+    }
+
+    /// An EndpointSlice.
+    EndpointSlice {
+        /// Name and labels; `kubernetes.io/service-name` names the Service.
+        metadata: Metadata,
+        /// `IPv4`, `IPv6` or `FQDN`.
+        address_type: String,
+        /// The endpoints.
+        endpoints: Vec<SliceEndpoint>,
+        /// Ports that all endpoints have.
+        ports: Vec<SlicePort>,
+    }
+
+    /// An entry of `endpoints` of an EndpointSlice.
+    SliceEndpoint {
+        /// Only the first is used (B28).
+        addresses: Vec<String>,
+        /// Its state.
+        conditions: SliceConditions,
+        /// The node it is on; nowhere if empty (B33).
+        node_name: String,
+        /// Where it should be used from.
+        hints: SliceHints,
+    }
+
+    /// `conditions` of an endpoint. Absent means true, true and false (B32).
+    SliceConditions {
+        /// Usable for new connections.
+        ready: Option<bool>,
+        /// Would be ready if it were not terminating.
+        serving: Option<bool>,
+        /// Going away.
+        terminating: Option<bool>,
+    }
+
+    /// `hints` of an endpoint.
+    SliceHints {
+        /// Zones.
+        for_zones: Vec<Named>,
+        /// Nodes.
+        for_nodes: Vec<Named>,
+    }
+
+    /// A map that holds a name.
+    Named {
+        /// The name.
+        name: String,
+    }
+
+    /// An entry of `ports` of an EndpointSlice.
+    SlicePort {
+        /// Name of the Service port that it belongs to; the port is skipped if absent (B29).
+        name: Option<String>,
+        /// `TCP`, `UDP` or `SCTP`; empty means `TCP`.
+        protocol: String,
+        /// The number; the port is skipped if it is absent or 0 (B29).
+        port: Option<u16>,
+    }
+
+    /// An Endpoints object, the forerunner of EndpointSlices.
+    Endpoints {
+        /// Name, which is that of the Service, and labels.
+        metadata: Metadata,
+        /// Addresses by the ports that they have.
+        subsets: Vec<Subset>,
+    }
+
+    /// An entry of `subsets` of an Endpoints object.
+    Subset {
+        /// Ready addresses.
+        addresses: Vec<SubsetAddress>,
+        /// Addresses that are not ready.
+        not_ready_addresses: Vec<SubsetAddress>,
+        /// Ports of all of them.
+        ports: Vec<SlicePort>,
+    }
+
+    /// An address of a subset.
+    SubsetAddress {
+        /// The address.
+        ip: String,
+        /// The node it is on.
+        node_name: String,
+    }
+
+    /// A Node.
+    Node {
+        /// Name and labels; `topology.kubernetes.io/zone` names the zone.
+        metadata: Metadata,
+        /// Its addresses.
+        status: NodeStatus,
+    }
+
+    /// `status` of a Node.
+    NodeStatus {
+        /// Its addresses.
+        addresses: Vec<NodeAddress>,
+    }
+
+    /// An entry of `status.addresses` of a Node.
+    NodeAddress {
+        /// `InternalIP`, `ExternalIP`, `Hostname` and others.
+        r#type: String,
+        /// The address or name.
+        address: String,
+    }
+
+    /// A Pod.
+    Pod {
+        /// Name, labels and deletion time.
+        metadata: Metadata,
+        /// Containers and node.
+        spec: PodSpec,
+        /// Addresses and state.
+        status: PodStatus,
+    }
+
+    /// `spec` of a Pod.
+    PodSpec {
+        /// The node it is on.
+        node_name: String,
+        /// Its containers.
+        containers: Vec<Container>,
+        /// Containers that run before those; one that is always restarted runs beside them.
+        init_containers: Vec<Container>,
+    }
+
+    /// A container of a Pod.
+    Container {
+        /// `Always` makes an init container a sidecar.
+        restart_policy: String,
+        /// Ports that it names.
+        ports: Vec<ContainerPort>,
+    }
+
+    /// An entry of `ports` of a container.
+    ContainerPort {
+        /// Name that a Service's target port may give.
+        name: String,
+        /// `TCP`, `UDP` or `SCTP`; empty means `TCP`.
+        protocol: String,
+        /// The number.
+        container_port: u16,
+    }
+
+    /// `status` of a Pod.
+    PodStatus {
+        /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
+        phase: String,
+        /// State by aspect.
+        conditions: Vec<PodCondition>,
+        /// The first address.
+        #[serde(rename = "podIP")]
+        pod_ip: String,
+        /// All addresses, at most one a family.
+        #[serde(rename = "podIPs")]
+        pod_ips: Vec<PodIp>,
+    }
+
+    /// An entry of `status.conditions` of a Pod.
+    PodCondition {
+        /// `Ready` and others.
+        r#type: String,
+        /// `True`, `False` or `Unknown`.
+        status: String,
+    }
+
+    /// An entry of `status.podIPs` of a Pod.
+    PodIp {
+        /// The address.
+        ip: String,
+    }
+}
+
+/// `targetPort` of a Service port: a number, or the name of a container's port.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum TargetPort {
+    /// The number.
+    Number(u16),
+    /// The name.
+    Name(String),
+}
+
+/// One object of any kind that the model is made from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the variants are named as their contents")]
+pub enum Object {
+    Service(Service),
+    EndpointSlice(EndpointSlice),
+    Endpoints(Endpoints),
+    Node(Node),
+    Pod(Pod),
+}
+
+impl Object {
+    /// The object's identity.
+    #[must_use]
+    pub fn key(&self) -> ObjectKey {
+        let (kind, metadata) = match self {
+            Self::Service(object) => (Kind::Service, &object.metadata),
+            Self::EndpointSlice(object) => (Kind::EndpointSlice, &object.metadata),
+            Self::Endpoints(object) => (Kind::Endpoints, &object.metadata),
+            Self::Node(object) => (Kind::Node, &object.metadata),
+            Self::Pod(object) => (Kind::Pod, &object.metadata),
+        };
+        let namespace = if kind == Kind::Node {
+            ""
+        } else {
+            metadata.namespace.as_str()
+        };
+        ObjectKey::new(kind, namespace, metadata.name.as_str())
+    }
+}
