@@ -38,6 +38,8 @@ pub trait Address:
     const FAMILY: u8;
     /// Mixes the address into a running hash, word by word.
     fn mix(&self, hash: u32) -> u32;
+    /// One's complement sum of the address's 32-bit words as they lie in memory: its part of an Internet checksum.
+    fn sum(&self) -> u32;
     /// The address as 16 bytes: itself, or IPv4-mapped (RFC 4291, 2.5.5.2).
     fn to_mapped(&self) -> Addr6;
     /// The opposite of [`Address::to_mapped`]; `None` if `addr` is not of this family.
@@ -62,6 +64,11 @@ impl Address for Addr4 {
     }
 
     #[inline(always)]
+    fn sum(&self) -> u32 {
+        u32::from_ne_bytes(self.0)
+    }
+
+    #[inline(always)]
     fn to_mapped(&self) -> Addr6 {
         let [a, b, c, d] = self.0;
         Addr6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
@@ -76,16 +83,35 @@ impl Address for Addr4 {
     }
 }
 
+impl Addr6 {
+    /// The four words as they lie in memory.
+    #[inline(always)]
+    const fn words(&self) -> [u32; 4] {
+        let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3] = self.0;
+        [
+            u32::from_ne_bytes([a0, a1, a2, a3]),
+            u32::from_ne_bytes([b0, b1, b2, b3]),
+            u32::from_ne_bytes([c0, c1, c2, c3]),
+            u32::from_ne_bytes([d0, d1, d2, d3]),
+        ]
+    }
+}
+
 impl Address for Addr6 {
     const FAMILY: u8 = 6;
 
     #[inline(always)]
     fn mix(&self, hash: u32) -> u32 {
-        let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3] = self.0;
-        let hash = mix_word(hash, u32::from_ne_bytes([a0, a1, a2, a3]));
-        let hash = mix_word(hash, u32::from_ne_bytes([b0, b1, b2, b3]));
-        let hash = mix_word(hash, u32::from_ne_bytes([c0, c1, c2, c3]));
-        mix_word(hash, u32::from_ne_bytes([d0, d1, d2, d3]))
+        let [a, b, c, d] = self.words();
+        mix_word(mix_word(mix_word(mix_word(hash, a), b), c), d)
+    }
+
+    #[inline(always)]
+    fn sum(&self) -> u32 {
+        let [a, b, c, d] = self.words();
+        let sum = u64::from(a) + u64::from(b) + u64::from(c) + u64::from(d);
+        let sum = (sum & 0xffff_ffff) + (sum >> 32);
+        ((sum & 0xffff_ffff) + (sum >> 32)) as u32
     }
 
     #[inline(always)]

@@ -4,8 +4,8 @@
 //! anything.
 
 use lb_common::{
-    Address, AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FlowWord, FrontendKey, FrontendValue,
-    Reason, Slot, Span,
+    Address, AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FlowWord, FrontendKey,
+    FrontendValue, Reason, Slot, Span,
 };
 
 /// The two flow tables of a family. They are one name space: a key is in one of them at most.
@@ -42,6 +42,15 @@ pub enum Inserted {
     Failed,
 }
 
+/// Packets that used a flow table entry, and their bytes from the network header on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
 /// A flow table entry in place. The element may be recycled for another key at any moment, so a reader copies it out
 /// and lets `flow::lookup` judge the copy.
 pub trait FlowRef<A: Address>: Copy {
@@ -54,6 +63,8 @@ pub trait FlowRef<A: Address>: Copy {
     fn exchange(self, old: FlowWord, new: FlowWord) -> bool;
     /// Notes a packet of `bytes` at `now`: writes last seen, adds to the two counters.
     fn touch(self, now: u64, bytes: u64);
+    /// The two counters.
+    fn traffic(self) -> Traffic;
 }
 
 /// A Service port in place; each method is one aligned load, or one atomic addition.
@@ -112,8 +123,9 @@ pub trait Env<A: Address> {
     fn backend(&self, id: u32) -> BackendWord;
     /// Counts a connection opened to `backend` of `service`.
     fn opened(&self, service: u32, backend: u32);
-    /// Adds the packets and bytes of a pair that ends to the counters of its Service and backend.
-    fn ended(&self, forward: &FlowValue<A>, reverse: Option<&FlowValue<A>>);
+    /// Adds the traffic of a pair that ends to the counters of `service` and `backend`: `inward` went to the backend,
+    /// `outward` came from it.
+    fn ended(&self, service: u32, backend: u32, inward: Traffic, outward: Traffic);
     /// Where the search for a free source port towards `backend` starts; moves on by one.
     fn port_cursor(&self, backend: u32) -> u64;
 }

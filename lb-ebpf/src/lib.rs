@@ -1,2 +1,30 @@
-//! x
+//! Sluice's datapath as a pure library: bytes and tables in, a verdict out.
+//!
+//! The same code runs in the tc programs, in the cgroup programs and on the host. It is generic over the family of
+//! addresses, over the packet ([`pkt::Pkt`]) and over the tables around it ([`env::Env`]); it links no eBPF crate,
+//! holds no unsafe code and keeps no state of its own. The programs of this crate (`main.rs`, `bpf/`) convert and
+//! decide nothing.
+//!
+//! | module | concern |
+//! |---|---|
+//! | [`tc`] | the stages of the packet path |
+//! | [`sweep`] | removal of what has ended |
+//! | [`flow`] | the flow table: lookup, the pair protocol, lifetimes |
+//! | `parse`, `family`, `rewrite`, `csum`, `reject` | packets |
+//! | `select`, `ports` | choices |
 #![no_std]
+#![forbid(unsafe_code)]
+
+mod csum;
+pub mod env;
+pub mod family;
+pub mod flow;
+pub mod parse;
+pub mod pkt;
+mod ports;
+mod reject;
+mod rewrite;
+mod select;
+pub mod sweep;
+pub mod tc;
+pub mod verdict;

@@ -16,7 +16,7 @@ pub enum Covered {
 /// with it.
 pub trait Pkt {
     /// Length in bytes; of an aggregate that the hardware is to cut (GSO) the whole.
-    fn len(&self) -> u32;
+    fn length(&self) -> u32;
     /// `N` bytes at `offset`; `None` if they are not all there.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
     /// Overwrites `N` bytes at `offset`; false if they are not all there or cannot be written.
@@ -26,7 +26,14 @@ pub trait Pkt {
     /// (RFC 1624). `keep_zero`: a field of zero means "no checksum" (UDP over IPv4) and stays; a result of zero is then
     /// written as all ones. `v6`: the pseudo header is IPv6's, whose header has no checksum of its own.
     #[must_use]
-    fn adjust_checksum(&mut self, offset: u32, difference: u32, covered: Covered, keep_zero: bool, v6: bool) -> bool;
+    fn adjust_checksum(
+        &mut self,
+        offset: u32,
+        difference: u32,
+        covered: Covered,
+        keep_zero: bool,
+        v6: bool,
+    ) -> bool;
     /// Cuts the packet to `len` bytes, if it is longer; false if the kernel refuses.
     #[must_use]
     fn truncate(&mut self, len: u32) -> bool;

@@ -1,0 +1,67 @@
+//! The flow table: lookup, the pair protocol, lifetimes.
+
+mod pair;
+mod phase;
+
+use lb_common::{Address, FlowKey, FlowValue, FlowWord};
+
+use crate::env::{Env, FlowRef, FlowTable};
+
+pub(crate) use pair::{Found, Idle, Opening, Pair, make, owner, remove, remove_orphan};
+pub use phase::Phase;
+
+/// An entry that was found, beside the copy of its value.
+pub(crate) struct Hit<F> {
+    /// The table that it is in.
+    pub(crate) table: FlowTable,
+    /// The entry in place.
+    pub(crate) flow: F,
+}
+
+/// Looks `key` up in both tables and copies the entry to `value`.
+///
+/// The kernel recycles elements of a preallocated hash at once: between lookup and copy the element can become another
+/// key's. The check word binds key and creation id together, so such a copy is recognised; the key is then looked up
+/// once more, and if that fails too it counts as absent, which an insertion that never replaces will settle.
+#[inline(always)]
+pub(crate) fn lookup<A: Address, E: Env<A>>(
+    env: &E,
+    key: &FlowKey<A>,
+    value: &mut FlowValue<A>,
+) -> Option<Hit<E::Flow>> {
+    if let Some(flow) = lookup_in(env, FlowTable::Main, key, value) {
+        return Some(Hit {
+            table: FlowTable::Main,
+            flow,
+        });
+    }
+    if !env.lru_used() {
+        return None;
+    }
+    let flow = lookup_in(env, FlowTable::Lru, key, value)?;
+    Some(Hit {
+        table: FlowTable::Lru,
+        flow,
+    })
+}
+
+/// As [`lookup`], in one table.
+#[inline(always)]
+fn lookup_in<A: Address, E: Env<A>>(
+    env: &E,
+    table: FlowTable,
+    key: &FlowKey<A>,
+    value: &mut FlowValue<A>,
+) -> Option<E::Flow> {
+    let flow = env.flow(table, key)?;
+    if intact(flow, key, value) {
+        return Some(flow);
+    }
+    let flow = env.flow(table, key)?;
+    intact(flow, key, value).then_some(flow)
+}
+
+#[inline(always)]
+fn intact<A: Address, F: FlowRef<A>>(flow: F, key: &FlowKey<A>, value: &mut FlowValue<A>) -> bool {
+    flow.read(value) && value.check == FlowValue::check_of(key, FlowWord(value.word).id())
+}

@@ -1,0 +1,142 @@
+//! Refusals: a TCP reset for a SYN, an ICMP error for everything else (B67), quoting what was sent (B68).
+
+use lb_common::{CpuRecord, Proto, Reason};
+use network_types::ip::IpProto;
+
+use crate::csum;
+use crate::env::Env;
+use crate::family::Family;
+use crate::parse::{Flags, NETWORK, Packet, TCP_CHECKSUM};
+use crate::pkt::{Covered, Pkt};
+use crate::rewrite;
+use crate::verdict::Verdict;
+
+/// Bytes of the transport header that an ICMP error quotes, if the packet has them: a whole TCP header. The kernel
+/// does not cut a packet inside a checksum that it still owes.
+const QUOTE: u32 = 20;
+/// Bytes that it quotes at least (RFC 792).
+const QUOTE_LEAST: u32 = 8;
+/// Bytes of an ICMP error before the quote, both families.
+const ICMP: u32 = 8;
+/// Longest quote that is summed up, in words: an IPv6 header with extension headers of twice its size.
+const QUOTE_WORDS: u32 = 40;
+
+/// Answers `packet` with a refusal, sent back the way it came.
+#[inline(always)]
+pub(crate) fn answer<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &mut P,
+    env: &E,
+    packet: &Packet<A>,
+    reason: Reason,
+) -> Verdict {
+    if packet.flags.resets() {
+        // Nobody answers a reset.
+        env.count(reason);
+        return Verdict::Drop;
+    }
+    if !allowed(env) {
+        env.count(Reason::RejectLimited);
+        return Verdict::Drop;
+    }
+    let built = if packet.proto == Proto::Tcp && packet.flags.opens() {
+        reset(pkt, packet)
+    } else {
+        unreachable(pkt, packet)
+    };
+    if built.is_none() || !rewrite::turn_round(pkt) {
+        env.count(Reason::RejectFailed);
+        return Verdict::Drop;
+    }
+    env.count(reason);
+    Verdict::Redirect
+}
+
+#[inline(always)]
+fn allowed<A: Family, E: Env<A>>(env: &E) -> bool {
+    let Some(config) = env.config() else { return false };
+    let (now, rate) = (env.now(), config.reject_rate);
+    env.with_cpu(|cpu| take(cpu, now, rate)).unwrap_or(false)
+}
+
+/// Takes a token from a bucket that fills at `rate` a second and holds one second's worth.
+#[inline(always)]
+fn take(cpu: &mut CpuRecord, now: u64, rate: u32) -> bool {
+    const TOKEN: u64 = 1_000_000_000;
+    let elapsed = now.saturating_sub(cpu.reject_filled).min(TOKEN);
+    let tokens = (cpu.reject_tokens + elapsed * u64::from(rate)).min(u64::from(rate) * TOKEN);
+    cpu.reject_filled = now;
+    let granted = tokens >= TOKEN;
+    cpu.reject_tokens = if granted { tokens - TOKEN } else { tokens };
+    granted
+}
+
+/// Turns a SYN into the RST that answers it (RFC 9293, 3.5.2), in place.
+///
+/// Options and payload stay: receivers ignore them in a reset, and without a change of length every checksum stays
+/// right by increments, also one that is left to the hardware. Swapped addresses and ports do not change a sum.
+#[inline(always)]
+fn reset<A: Family, P: Pkt>(pkt: &mut P, packet: &Packet<A>) -> Option<()> {
+    /// Offset of the sequence number; number, acknowledgement, flags and window follow each other.
+    const SEQUENCE: u32 = 4;
+    let at = packet.transport;
+    let old: [u8; 12] = pkt.load(at + SEQUENCE)?;
+    let [q0, q1, q2, q3, a0, a1, a2, a3, offset, _, w0, w1] = old;
+    let payload = A::end(pkt, NETWORK)?.checked_sub(at + u32::from(offset >> 4) * 4)?;
+    let acknowledged = u32::from_be_bytes([q0, q1, q2, q3])
+        .wrapping_add(1)
+        .wrapping_add(payload);
+    let [n0, n1, n2, n3] = acknowledged.to_be_bytes();
+    let flags = Flags::RST | Flags::ACK;
+    let new = [0, 0, 0, 0, n0, n1, n2, n3, offset, flags, 0, 0];
+    let difference = csum::add(
+        csum::add(
+            csum::word_difference([q0, q1, q2, q3], [0; 4]),
+            csum::word_difference([a0, a1, a2, a3], [n0, n1, n2, n3]),
+        ),
+        csum::word_difference([offset, old[9], w0, w1], [offset, flags, 0, 0]),
+    );
+    let back = packet.key.tuple.reverse();
+    let ([s0, s1], [d0, d1]) = (back.sport.0, back.dport.0);
+    let done = pkt.adjust_checksum(
+        at + TCP_CHECKSUM,
+        difference,
+        Covered::Segment,
+        false,
+        A::FAMILY == 6,
+    ) && pkt.store(at + SEQUENCE, &new)
+        && pkt.store(at, &[s0, s1, d0, d1])
+        && A::store_addresses(pkt, NETWORK, &packet.key.tuple, &back);
+    done.then_some(())
+}
+
+/// Wraps the packet, cut short, into the "port unreachable" that answers it.
+#[inline(always)]
+fn unreachable<A: Family, P: Pkt>(pkt: &mut P, packet: &Packet<A>) -> Option<()> {
+    let end = A::end(pkt, NETWORK)?;
+    let body = end.checked_sub(packet.transport)?;
+    let body = if body >= QUOTE { QUOTE } else { QUOTE_LEAST };
+    let quote = packet.transport.checked_sub(NETWORK)?.checked_add(body)?;
+    if quote > QUOTE_WORDS * 4 {
+        return None;
+    }
+    let mut sum = 0;
+    // Whole words: network headers are, and so are both lengths of the body.
+    for word in 0..QUOTE_WORDS {
+        if word * 4 >= quote {
+            break;
+        }
+        sum = csum::add(sum, u32::from_ne_bytes(pkt.load(NETWORK + word * 4)?));
+    }
+    let v6 = A::FAMILY == 6;
+    if !pkt.truncate(NETWORK + quote) || !pkt.insert_room(A::HEADER + ICMP, NETWORK, v6) {
+        return None;
+    }
+    let (kind, code) = A::PORT_UNREACHABLE;
+    let icmp = csum::add(sum, u32::from_ne_bytes([kind, code, 0, 0]));
+    let proto = if v6 { IpProto::Ipv6Icmp } else { IpProto::Icmp };
+    let back = packet.key.tuple.reverse();
+    let pseudo = A::store_header(pkt, NETWORK, &back, proto as u8, ICMP + quote)?;
+    let [c0, c1] = (!csum::fold(csum::add(icmp, pseudo))).to_ne_bytes();
+    pkt.store(NETWORK + A::HEADER, &[kind, code, c0, c1, 0, 0, 0, 0])
+        .then_some(())
+}

@@ -1,0 +1,50 @@
+//! Gives a packet its new addresses and ports, and keeps every checksum right.
+
+use core::mem::offset_of;
+
+use lb_common::{Proto, Reason, Tuple};
+use network_types::eth::EthHdr;
+
+use crate::csum;
+use crate::family::Family;
+use crate::parse::{NETWORK, Packet, TCP_CHECKSUM, UDP_CHECKSUM};
+use crate::pkt::{Covered, Pkt};
+
+/// Rewrites `packet` to `to`. On an error the packet may be half rewritten and must be dropped.
+#[inline(always)]
+pub(crate) fn apply<A: Family, P: Pkt>(pkt: &mut P, packet: &Packet<A>, to: &Tuple<A>) -> Result<(), Reason> {
+    let from = &packet.key.tuple;
+    let (checksum, keep_zero) = match packet.proto {
+        Proto::Tcp => (TCP_CHECKSUM, false),
+        Proto::Udp => (UDP_CHECKSUM, true),
+    };
+    let checksum = packet.transport + checksum;
+    let v6 = A::FAMILY == 6;
+    let ([s0, s1], [d0, d1]) = (to.sport.0, to.dport.0);
+    let ports = [s0, s1, d0, d1];
+    let ([s0, s1], [d0, d1]) = (from.sport.0, from.dport.0);
+    let old_ports = [s0, s1, d0, d1];
+    // Addresses and ports separately: a checksum left to the hardware covers the ones but not yet the others.
+    let addresses = csum::difference(&from.src, &from.dst, &to.src, &to.dst);
+    let done = pkt.adjust_checksum(checksum, addresses, Covered::Pseudo, keep_zero, v6)
+        && (ports == old_ports
+            || pkt.adjust_checksum(
+                checksum,
+                csum::word_difference(old_ports, ports),
+                Covered::Segment,
+                keep_zero,
+                v6,
+            ) && pkt.store(packet.transport, &ports))
+        && A::store_addresses(pkt, NETWORK, from, to);
+    if done { Ok(()) } else { Err(Reason::RewriteFailed) }
+}
+
+/// Swaps the link-layer addresses: the packet goes back where it came from.
+#[inline(always)]
+pub(crate) fn turn_round<P: Pkt>(pkt: &mut P) -> bool {
+    const AT: u32 = offset_of!(EthHdr, dst_addr) as u32;
+    let Some([d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5]) = pkt.load(AT) else {
+        return false;
+    };
+    pkt.store(AT, &[s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5])
+}
