@@ -1,3 +1,8 @@
 //! What `cargo xtask` is made of: one module per verb, and the lab that the demo and the tests share.
 
+pub mod build;
+pub mod compiler;
 pub mod lab;
+pub mod machine;
+pub mod setup;
+pub mod sh;

@@ -1,0 +1,111 @@
+//! `cargo xtask build`: the eBPF object, and the binary that carries it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::setup::Tools;
+use crate::sh;
+
+/// Tells the build script of `lb-userspace` which object to embed.
+pub const OBJECT_VARIABLE: &str = "SLUICE_EBPF_OBJECT";
+
+/// The only target: the machines that Sluice runs on are little-endian.
+const TARGET: &str = "bpfel-unknown-none";
+
+/// Variables that belong to the compiler of the host crates.
+const OTHER_COMPILER: &[&str] = &[
+    "CARGO_BUILD_",
+    "CARGO_ENCODED_",
+    "CARGO_MANIFEST_",
+    "CARGO_PKG_",
+    "CARGO_PRIMARY_",
+    "CARGO_PROFILE_",
+    "CARGO_TARGET_",
+    "LD_LIBRARY_PATH",
+    "RUST",
+];
+
+/// Builds the eBPF object with full BTF and gives its path.
+///
+/// # Errors
+/// Whatever cargo says goes to standard error; the error names the command.
+pub fn object(tools: &Tools) -> Result<PathBuf> {
+    sh::say(&format!("building the eBPF object with {}", tools.compiler.name));
+    let folder = target_folder()?.join("bpf");
+    let mut cargo = Command::new(&tools.compiler.cargo);
+    sh::forget(&mut cargo, OTHER_COMPILER);
+    cargo
+        .current_dir(sh::root())
+        .args([
+            "build",
+            "--package",
+            "lb-ebpf",
+            "--bin",
+            "sluice-ebpf",
+            "--release",
+        ])
+        .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
+        .arg(&folder)
+        .env("RUSTC", &tools.compiler.rustc)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(tools));
+    sh::run(&mut cargo)?;
+    let object = folder.join(TARGET).join("release/sluice-ebpf");
+    if !object.is_file() {
+        bail!("cargo built no {}", object.display());
+    }
+    Ok(object)
+}
+
+/// v3 has the atomic operations that return a value; rustc hands the name on to the linker, whose own `--cpu`
+/// may be given once only. The linker makes BTF from full debug information.
+fn flags(tools: &Tools) -> String {
+    let linker = format!("linker={}", tools.linker.display());
+    [
+        "-Cdebuginfo=2",
+        "-Clink-arg=--btf",
+        "-Ctarget-cpu=v3",
+        "-C",
+        &linker,
+    ]
+    .join("\u{1f}")
+}
+
+/// Builds `target/release/sluice` with its eBPF programs in it and gives its path.
+///
+/// # Errors
+/// As [`object`].
+pub fn sluice(tools: &Tools) -> Result<PathBuf> {
+    let object = object(tools)?;
+    sh::say("building sluice");
+    let mut cargo = sh::cargo();
+    cargo.args([
+        "build",
+        "--release",
+        "--package",
+        "lb-userspace",
+        "--bin",
+        "sluice",
+    ]);
+    sh::run(cargo.env(OBJECT_VARIABLE, &object))?;
+    let binary = target_folder()?.join("release/sluice");
+    sh::say(&format!("built {}", binary.display()));
+    Ok(binary)
+}
+
+/// Where cargo puts what it builds.
+///
+/// # Errors
+/// Cargo's own, where it cannot read the workspace.
+pub fn target_folder() -> Result<PathBuf> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        target_directory: PathBuf,
+    }
+    let text = sh::read(sh::cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Metadata = serde_json::from_str(&text).context("read the output of cargo metadata")?;
+    Ok(metadata.target_directory)
+}

@@ -1,0 +1,213 @@
+//! `cargo xtask setup`: installs what a verb needs and this machine lacks, one line per thing.
+//!
+//! What is there is found by looking at files, so that a second run takes no time.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::compiler::{Compiler, LLVM};
+use crate::{machine, sh};
+
+/// The BPF linker's version; part of its folder's name, so a new version is a new folder.
+const LINKER: &str = "0.13.0";
+
+/// A Debian package, and what shows that it is there: an absolute path, or a program on the search path.
+type Package = (&'static str, &'static str);
+
+/// Compiler with library sources, where rustup has none.
+const COMPILER: &[Package] = &[
+    ("rustc-web", "/usr/bin/rustc"),
+    ("cargo-web", "/usr/bin/cargo"),
+    (
+        "rust-web-src",
+        "/usr/lib/rustlib/src/rust/library/core/Cargo.toml",
+    ),
+];
+
+/// What the linker is built from and runs with.
+const LINKER_LIBRARIES: &[Package] = &[
+    ("llvm-22-dev", "/usr/lib/llvm-22/bin/llvm-config"),
+    ("libpolly-22-dev", "/usr/lib/llvm-22/lib/libPolly.a"),
+    ("libzstd-dev", "/usr/include/zstd.h"),
+    ("zlib1g-dev", "/usr/include/zlib.h"),
+];
+
+/// What the demo and the tests with namespaces run.
+const LAB: &[Package] = &[
+    ("iproute2", "ip"),
+    ("curl", "curl"),
+    ("bpftool", "bpftool"),
+    ("python3", "python3"),
+    ("util-linux", "nsenter"),
+];
+
+/// What builds the eBPF object.
+pub struct Tools {
+    /// The compiler.
+    pub compiler: Compiler,
+    /// The path of the BPF linker.
+    pub linker: PathBuf,
+}
+
+/// Installs all that any verb needs.
+///
+/// # Errors
+/// Names what is missing and how to get it.
+pub fn everything() -> Result<()> {
+    let tools = build_tools()?;
+    lab_tools()?;
+    sh::say(&format!(
+        "eBPF compiler: {}, {}",
+        tools.compiler.name,
+        tools.compiler.rustc.display()
+    ));
+    sh::say(&format!("BPF linker: {}", tools.linker.display()));
+    Ok(())
+}
+
+/// The compiler and the linker of the eBPF crate, installed where they are not there.
+///
+/// # Errors
+/// Names what is missing and how to get it.
+pub fn build_tools() -> Result<Tools> {
+    let folder = tools_folder()?;
+    let _turn = turn(&folder)?;
+    let compiler = match Compiler::find()? {
+        Some(compiler) => compiler,
+        None => {
+            install(COMPILER)?;
+            Compiler::find()?.with_context(|| {
+                format!(
+                    "no compiler for eBPF: a rustup nightly with rust-src, or Debian's rustc-web and rust-web-src, \
+                     from 1.95 on and with LLVM {LLVM} at most"
+                )
+            })?
+        }
+    };
+    let home = folder.join(format!("bpf-linker-{LINKER}-llvm-{LLVM}"));
+    let linker = home.join("bin/bpf-linker");
+    if !runs(&linker) {
+        install(LINKER_LIBRARIES)?;
+    }
+    if !runs(&linker) {
+        build_linker(&home)?;
+    }
+    Ok(Tools { compiler, linker })
+}
+
+/// The programs that the demo and the tests with namespaces run, installed where they are not there.
+///
+/// # Errors
+/// Names what is missing and how to get it.
+pub fn lab_tools() -> Result<()> {
+    let _turn = turn(&tools_folder()?)?;
+    install(LAB)
+}
+
+fn build_linker(home: &Path) -> Result<()> {
+    sh::say(&format!(
+        "installing bpf-linker {LINKER} into {} (takes some minutes)",
+        home.display()
+    ));
+    let mut cargo = sh::cargo();
+    cargo
+        .args([
+            "install",
+            "bpf-linker",
+            "--version",
+            LINKER,
+            "--locked",
+            "--quiet",
+            "--force",
+        ])
+        .args([
+            "--no-default-features",
+            "--features",
+            &format!("llvm-{LLVM}"),
+            "--root",
+        ])
+        .arg(home)
+        .env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}"));
+    sh::run(&mut cargo).context("build the BPF linker")
+}
+
+/// Whether the program starts: after an upgrade of the system its libraries may be gone.
+fn runs(program: &Path) -> bool {
+    program.is_file() && sh::read(Command::new(program).arg("--version")).is_ok()
+}
+
+fn install(packages: &[Package]) -> Result<()> {
+    let there = |probe: &str| {
+        if probe.starts_with('/') {
+            Path::new(probe).exists()
+        } else {
+            sh::find(probe).is_some()
+        }
+    };
+    let lacking: Vec<&str> = packages
+        .iter()
+        .filter(|(_, probe)| !there(probe))
+        .map(|(package, _)| *package)
+        .collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let by_hand = format!("apt-get install {}", lacking.join(" "));
+    if sh::find("apt-get").is_none() {
+        bail!(
+            "these Debian packages, or what this system has in their place, must be installed: {}",
+            lacking.join(" ")
+        );
+    }
+    if !machine::is_root() {
+        bail!("packages are missing, and installing them needs root: {by_hand}");
+    }
+    for package in &lacking {
+        sh::say(&format!("installing Debian package {package}"));
+    }
+    let get = || {
+        sh::read(
+            apt()
+                .args(["install", "--yes", "--no-install-recommends"])
+                .args(&lacking),
+        )
+    };
+    if get().is_err() {
+        sh::read(apt().arg("update"))?;
+        get().with_context(|| format!("by hand: {by_hand}"))?;
+    }
+    Ok(())
+}
+
+/// Waits for another apt-get rather than fail beside it.
+fn apt() -> Command {
+    let mut apt = Command::new("apt-get");
+    apt.args(["--quiet", "-o", "DPkg::Lock::Timeout=600"])
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    apt
+}
+
+/// Tools are shared by all work trees of a user.
+fn tools_folder() -> Result<PathBuf> {
+    let cache = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
+    let cache = cache
+        .or_else(|| Some(env::home_dir()?.join(".cache")))
+        .context("neither XDG_CACHE_HOME nor HOME is set")?;
+    let folder = cache.join("sluice/tools");
+    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// One set-up at a time per user: two at once would build the linker twice.
+fn turn(folder: &Path) -> Result<File> {
+    let path = folder.join("lock");
+    let file = File::create(&path).with_context(|| format!("open {}", path.display()))?;
+    file.lock().with_context(|| format!("lock {}", path.display()))?;
+    Ok(file)
+}
