@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use xtask::lab::helper::HelperVerb;
 use xtask::{build, setup};
 
 /// Set-up, build, demo, tests and lint of this repository.
@@ -26,6 +27,9 @@ enum Verb {
     Setup,
     /// Build target/release/sluice with its eBPF programs in it
     Build,
+    /// What the lab runs inside its namespaces
+    #[command(hide = true, subcommand)]
+    LabHelper(HelperVerb),
 }
 
 fn main() -> ExitCode {
@@ -42,5 +46,6 @@ fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Setup => setup::everything(),
         Verb::Build => build::sluice(&setup::build_tools()?).map(drop),
+        Verb::LabHelper(verb) => verb.run(),
     }
 }

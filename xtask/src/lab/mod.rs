@@ -1,1 +1,52 @@
-//! The lab: nodes, pods and clients as network namespaces of this machine.
+//! The lab: nodes, pods and clients as network namespaces and control groups of this machine, driven from outside.
+//!
+//! ```text
+//! Lab ─┬─ Node ── Space (namespace + control group + helper) ── uplink up0 ── router Space
+//!      │   ├─ Agent: `sluice agent` in that namespace and group, its log in a file
+//!      │   ├─ Pod ── Space, behind a veth of the node, in a group below the node's
+//!      │   └─ Pod ── Space, behind the router: a pod of another node
+//!      └─ reaper: a process that takes everything away once this one is gone, however it ends
+//! ```
+//! Names carry the process id, so any number of labs run at once. Nothing here links the agent: the built binary is
+//! started (`target/release/sluice`, or the one that `SLUICE_BIN` names).
+
+mod agent;
+mod cgroup;
+pub mod helper;
+pub mod manifest;
+mod node;
+mod pod;
+mod run;
+mod space;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+pub use agent::Agent;
+pub use node::{Node, binary};
+pub use pod::Pod;
+pub use run::Lab;
+pub use space::{Conn, Space};
+
+/// Asks `done` every few milliseconds until it says yes.
+///
+/// # Errors
+/// When it did not within `limit`.
+pub fn wait_for(limit: Duration, mut done: impl FnMut() -> bool) -> Result<()> {
+    let start = Instant::now();
+    while !done() {
+        if start.elapsed() > limit {
+            bail!("not within {limit:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Nanoseconds of the monotonic clock, which all processes of a machine share.
+#[must_use]
+pub fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}

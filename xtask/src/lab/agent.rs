@@ -1,0 +1,128 @@
+//! The agent of a node, as a process.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Node, wait_for};
+
+/// A running `sluice agent`. Killed on drop; what it has pinned stays.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    log: PathBuf,
+    kept: bool,
+}
+
+impl Agent {
+    /// Starts the agent of `node` with `flags` besides those that name the node, and waits until it is ready.
+    ///
+    /// # Errors
+    /// With its log, when it ends or is not ready within 20 seconds.
+    pub fn start(node: &Node, flags: &[&str]) -> Result<Self> {
+        let mut agent = Self::spawn(node, flags)?;
+        let limit = Duration::from_secs(20);
+        let mut ended = None;
+        let ready = wait_for(limit, || {
+            ended = agent.child.try_wait().ok().flatten();
+            ended.is_some() || agent.is_ready(node)
+        });
+        match ended {
+            Some(status) => bail!("the agent ended, {status}; its log:\n{}", agent.log()),
+            None => ready.with_context(|| format!("the agent is not ready; its log:\n{}", agent.log()))?,
+        }
+        Ok(agent)
+    }
+
+    /// Starts the agent and does not wait.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn(node: &Node, flags: &[&str]) -> Result<Self> {
+        let dir = node.host().lab().dir().join(node.name());
+        let number = fs::read_dir(&dir)
+            .with_context(|| format!("list {}", dir.display()))?
+            .count();
+        let log = dir.join(format!("agent-{number}.log"));
+        let file = File::create(&log).with_context(|| format!("make {}", log.display()))?;
+        let child = node
+            .sluice(&["agent", "--hostname-override", node.name()])
+            .arg("--manifests")
+            .arg(node.manifests())
+            .arg("--cgroup-root")
+            .arg(node.cgroup())
+            .args(flags)
+            .stderr(file)
+            .spawn()
+            .context("start the agent")?;
+        let kept = node.host().lab().is_kept();
+        Ok(Self { child, log, kept })
+    }
+
+    fn is_ready(&self, node: &Node) -> bool {
+        node.sluice_json(&["status"]).is_ok_and(|status| {
+            status["synced"] == true && status["pid"].as_u64() == Some(self.child.id().into())
+        })
+    }
+
+    /// What the agent has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Where the agent logs to.
+    #[must_use]
+    pub fn log_file(&self) -> &Path {
+        &self.log
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// When the process cannot be waited for.
+    pub fn kill(mut self) -> Result<()> {
+        self.child
+            .kill()
+            .and_then(|()| self.child.wait())
+            .context("kill the agent")?;
+        Ok(())
+    }
+
+    /// SIGTERM, and the exit status.
+    ///
+    /// # Errors
+    /// When the process does not end within five seconds.
+    pub fn stop(mut self) -> Result<ExitStatus> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).context("signal the agent")?;
+        self.exit(Duration::from_secs(5))
+    }
+
+    /// Waits for the agent to end by itself.
+    ///
+    /// # Errors
+    /// When it does not within `limit`.
+    pub fn exit(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let mut status = None;
+        wait_for(limit, || {
+            status = self.child.try_wait().ok().flatten();
+            status.is_some()
+        })
+        .context("wait for the agent's end")?;
+        status.context("the agent's exit status")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if !self.kept {
+            // It may have ended already.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Client sockets, kept by number between requests.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto};
+use rustix::net::{bind, connect, getpeername, getsockname, recv, send, socket};
+
+use super::wire::{Answer, Failure, Opened, Socket, millis};
+
+/// How long any call may take before it counts as unanswered.
+const LIMIT: Duration = Duration::from_secs(4);
+
+/// The open sockets.
+#[derive(Default)]
+pub(super) struct Sockets {
+    open: BTreeMap<u64, OwnedFd>,
+    next: u64,
+}
+
+impl Sockets {
+    /// Opens a socket, binds it to `from` and connects it to `to` where these are given; IPv4 if neither is.
+    pub(super) fn open(
+        &mut self,
+        kind: Socket,
+        from: Option<SocketAddr>,
+        to: Option<SocketAddr>,
+    ) -> Result<Opened, Failure> {
+        let start = Instant::now();
+        let failed =
+            |what: &'static str| move |error: rustix::io::Errno| Failure::new(what, &error.into(), start);
+        let family = match to.or(from) {
+            Some(SocketAddr::V6(_)) => AddressFamily::INET6,
+            _ => AddressFamily::INET,
+        };
+        let (typ, protocol) = match kind {
+            Socket::Tcp => (SocketType::STREAM, ipproto::TCP),
+            Socket::Mptcp => (SocketType::STREAM, ipproto::MPTCP),
+            Socket::Udp => (SocketType::DGRAM, ipproto::UDP),
+        };
+        let fd = socket(family, typ, Some(protocol)).map_err(failed("socket"))?;
+        for timeout in [Timeout::Send, Timeout::Recv] {
+            set_socket_timeout(&fd, timeout, Some(LIMIT)).map_err(failed("set a time-out"))?;
+        }
+        if let Some(from) = from {
+            bind(&fd, &from).map_err(failed("bind"))?;
+        }
+        if let Some(to) = to {
+            connect(&fd, &to).map_err(failed("connect"))?;
+        }
+        let took_ms = millis(start.elapsed());
+        let local = getsockname(&fd)
+            .and_then(SocketAddr::try_from)
+            .map_err(failed("getsockname"))?;
+        let peer = getpeername(&fd)
+            .ok()
+            .and_then(|peer| SocketAddr::try_from(peer?).ok());
+        self.next += 1;
+        self.open.insert(self.next, fd);
+        Ok(Opened {
+            id: self.next,
+            local,
+            peer,
+            took_ms,
+        })
+    }
+
+    /// Sends one line or datagram and waits for the answer to it.
+    pub(super) fn ask(&mut self, id: u64, to: Option<SocketAddr>) -> Result<Answer, Failure> {
+        let start = Instant::now();
+        let Some(fd) = self.open.get(&id) else {
+            return Err(Failure::other("no such socket"));
+        };
+        ask(fd, to).map_err(|error| Failure::new("ask", &error, start))
+    }
+
+    /// Closes a socket.
+    pub(super) fn close(&mut self, id: u64) {
+        self.open.remove(&id);
+    }
+}
+
+fn ask(fd: &OwnedFd, to: Option<SocketAddr>) -> io::Result<Answer> {
+    let mut buffer = [0; 2048];
+    if let Some(to) = to {
+        let socket = UdpSocket::from(fd.try_clone()?);
+        socket.send_to(b"?\n", to)?;
+        let (len, from) = socket.recv_from(&mut buffer)?;
+        let answer: Answer = serde_json::from_slice(buffer.get(..len).unwrap_or_default())?;
+        return Ok(Answer {
+            from: Some(from),
+            ..answer
+        });
+    }
+    send(fd, b"?\n", SendFlags::NOSIGNAL)?;
+    // An answer is one datagram, or one segment: it is short and sent by one write.
+    let (len, _) = recv(fd, &mut buffer, RecvFlags::empty())?;
+    if len == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_slice(buffer.get(..len).unwrap_or_default())?)
+}

@@ -1,0 +1,366 @@
+//! A place to run things in: a network namespace, a control group and a helper process inside both.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::helper::wire::{Answer, Failure, Load, LoadReport, Opened, Reply, Request, Socket, Transport};
+use super::{Lab, cgroup};
+
+/// Settings of every namespace: nothing waits for duplicate address detection, no reverse path filter stands between
+/// a reply and its client.
+const SYSCTLS: [(&str, &str); 6] = [
+    ("ipv4/conf/all/rp_filter", "0"),
+    ("ipv4/conf/default/rp_filter", "0"),
+    ("ipv6/conf/all/accept_dad", "0"),
+    ("ipv6/conf/default/accept_dad", "0"),
+    ("ipv6/conf/all/disable_ipv6", "0"),
+    ("ipv6/conf/default/disable_ipv6", "0"),
+];
+
+/// A network namespace and a control group, with a helper process that opens sockets there. Removed on drop.
+#[derive(Debug)]
+pub struct Space {
+    lab: Arc<Lab>,
+    netns: String,
+    cgroup: PathBuf,
+    helper: Mutex<Helper>,
+}
+
+#[derive(Debug)]
+struct Helper {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Space {
+    /// Makes the namespace called `name` and the group `cgroup`, and starts the helper in them.
+    ///
+    /// # Errors
+    /// When the name is taken in this run, or a command fails.
+    pub fn new(lab: &Arc<Lab>, name: &str, cgroup: &Path) -> Result<Self> {
+        let netns = lab.netns(name);
+        run(Command::new("ip").args(["netns", "add", &netns]))?;
+        let made = Self::fill(lab, netns.clone(), cgroup);
+        if made.is_err() {
+            let _ = run(Command::new("ip").args(["netns", "delete", &netns]));
+        }
+        made
+    }
+
+    fn fill(lab: &Arc<Lab>, netns: String, cgroup: &Path) -> Result<Self> {
+        cgroup::create(cgroup)?;
+        set_sysctls(&netns, &SYSCTLS)?;
+        ip(&netns, "link set lo up\n")?;
+        let mut child = enter(lab, &netns, cgroup)
+            .args(["/proc/self/exe", "lab-helper", "serve"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start the helper")?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            bail!("the helper has no pipes");
+        };
+        let helper = Mutex::new(Helper {
+            child,
+            stdin,
+            stdout: BufReader::new(stdout),
+        });
+        Ok(Self {
+            lab: Arc::clone(lab),
+            netns,
+            cgroup: cgroup.to_path_buf(),
+            helper,
+        })
+    }
+
+    /// The run that this belongs to.
+    #[must_use]
+    pub fn lab(&self) -> &Arc<Lab> {
+        &self.lab
+    }
+
+    /// The namespace's name, as `ip netns` lists it.
+    #[must_use]
+    pub fn netns(&self) -> &str {
+        &self.netns
+    }
+
+    /// The control group.
+    #[must_use]
+    pub fn cgroup(&self) -> &Path {
+        &self.cgroup
+    }
+
+    /// A command that runs `program` here.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = enter(&self.lab, &self.netns, &self.cgroup);
+        command.arg(program);
+        command
+    }
+
+    /// Makes the namespace forward packets of both families.
+    pub(super) fn forward(&self) -> Result<()> {
+        set_sysctls(
+            &self.netns,
+            &[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")],
+        )
+    }
+
+    /// Runs `ip` with these lines of a batch on the namespace.
+    ///
+    /// # Errors
+    /// With the output of `ip` when a line fails.
+    pub fn ip(&self, batch: &str) -> Result<()> {
+        ip(&self.netns, batch)
+    }
+
+    /// Starts a server in the background that answers with `name` and the client that it sees, on both families:
+    /// TCP one answer a line or one HTTP request a connection, UDP one answer a datagram.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub fn serve(&self, transport: Transport, port: u16, name: &str) -> Result<()> {
+        let name = name.to_owned();
+        match self.call(&Request::Serve {
+            transport,
+            port,
+            name,
+        })? {
+            Ok(_) => Ok(()),
+            Err(failure) => bail!("serve {transport:?} port {port}: {failure}"),
+        }
+    }
+
+    /// Opens a socket, connected to `to` where that is given.
+    ///
+    /// # Errors
+    /// How the socket call failed, and after how long.
+    pub fn open(&self, socket: Socket, to: Option<SocketAddr>) -> Result<Conn<'_>, Failure> {
+        self.open_from(socket, None, to)
+    }
+
+    /// As [`Space::open`], bound to `from` first.
+    ///
+    /// # Errors
+    /// How the socket call failed, and after how long.
+    pub fn open_from(
+        &self,
+        socket: Socket,
+        from: Option<SocketAddr>,
+        to: Option<SocketAddr>,
+    ) -> Result<Conn<'_>, Failure> {
+        match self.must(&Request::Open { socket, from, to })? {
+            Reply::Opened(opened) => Ok(Conn { space: self, opened }),
+            other => Err(Failure::protocol(&other)),
+        }
+    }
+
+    /// Opens a connected socket, asks once and closes: which backend answered, and the client that it saw.
+    ///
+    /// # Errors
+    /// How it failed, and after how long.
+    pub fn ask(&self, socket: Socket, to: SocketAddr) -> Result<Answer, Failure> {
+        self.open(socket, Some(to))?.ask()
+    }
+
+    /// Starts HTTP requests in the background, each by a connection of its own.
+    ///
+    /// # Errors
+    /// When the helper is gone.
+    pub fn start_load(&self, load: Load) -> Result<(), Failure> {
+        self.must(&Request::StartLoad(load)).map(|_| ())
+    }
+
+    /// Ends the requests started last and says how they went.
+    ///
+    /// # Errors
+    /// When none were started.
+    pub fn stop_load(&self) -> Result<LoadReport, Failure> {
+        match self.must(&Request::StopLoad)? {
+            Reply::Load(report) => Ok(report),
+            other => Err(Failure::protocol(&other)),
+        }
+    }
+
+    fn must(&self, request: &Request) -> Result<Reply, Failure> {
+        self.call(request)
+            .unwrap_or_else(|error| Err(Failure::other(&format!("{error:#}"))))
+    }
+
+    fn call(&self, request: &Request) -> Result<Result<Reply, Failure>> {
+        let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = serde_json::to_string(request)?;
+        line.push('\n');
+        helper
+            .stdin
+            .write_all(line.as_bytes())
+            .context("write to the helper")?;
+        line.clear();
+        helper
+            .stdout
+            .read_line(&mut line)
+            .context("read from the helper")?;
+        serde_json::from_str(&line).with_context(|| format!("the helper of {} said {line:?}", self.netns))
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        let helper = self.helper.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if self.lab.is_kept() {
+            return;
+        }
+        // Failures here leave things for the reaper, which removes the whole run.
+        let _ = cgroup::remove(&self.cgroup);
+        let _ = helper.child.wait();
+        let _ = run(Command::new("ip").args(["netns", "delete", &self.netns]));
+    }
+}
+
+/// An open socket of a [`Space`]; closed on drop.
+#[derive(Debug)]
+pub struct Conn<'a> {
+    space: &'a Space,
+    opened: Opened,
+}
+
+impl Conn<'_> {
+    /// The local address; unspecified for a socket that has none yet.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.opened.local
+    }
+
+    /// What getpeername says; `None` for an unconnected socket.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.opened.peer
+    }
+
+    /// How long connect took.
+    #[must_use]
+    pub fn took_ms(&self) -> u64 {
+        self.opened.took_ms
+    }
+
+    /// Sends a line or datagram to the connected peer and waits for the answer.
+    ///
+    /// # Errors
+    /// How it failed, and after how long.
+    pub fn ask(&self) -> Result<Answer, Failure> {
+        self.exchange(None)
+    }
+
+    /// Sends a datagram to `to` from an unconnected socket and waits for one.
+    ///
+    /// # Errors
+    /// How it failed, and after how long.
+    pub fn ask_to(&self, to: SocketAddr) -> Result<Answer, Failure> {
+        self.exchange(Some(to))
+    }
+
+    fn exchange(&self, to: Option<SocketAddr>) -> Result<Answer, Failure> {
+        match self.space.must(&Request::Ask {
+            id: self.opened.id,
+            to,
+        })? {
+            Reply::Answer(answer) => Ok(answer),
+            other => Err(Failure::protocol(&other)),
+        }
+    }
+}
+
+impl Drop for Conn<'_> {
+    fn drop(&mut self) {
+        // The helper may be gone already; its sockets are then, too.
+        let _ = self.space.call(&Request::Close { id: self.opened.id });
+    }
+}
+
+/// The helper's command line that enters a namespace and a group and becomes the program named after it. Unlike
+/// `ip netns exec` this leaves /sys, and with it bpffs and the control groups, as they are.
+fn enter(lab: &Lab, netns: &str, cgroup: &Path) -> Command {
+    let mut command = lab.helper();
+    command
+        .arg("enter")
+        .arg("--netns")
+        .arg(netns)
+        .arg("--cgroup")
+        .arg(cgroup)
+        .arg("--");
+    command
+}
+
+/// Moves the calling thread into the namespace that `ip netns` calls `name`.
+///
+/// # Errors
+/// When there is no such namespace.
+pub(super) fn join_netns(name: &str) -> Result<()> {
+    let path = Path::new("/run/netns").join(name);
+    let netns = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+    move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
+        .with_context(|| format!("setns to {}", path.display()))
+}
+
+/// Writes settings of a namespace, on a thread that enters it: /proc/sys/net is that of the thread.
+fn set_sysctls(netns: &str, settings: &[(&str, &str)]) -> Result<()> {
+    let set = || {
+        join_netns(netns)?;
+        for (name, value) in settings {
+            fs::write(Path::new("/proc/sys/net").join(name), value).with_context(|| format!("set {name}"))?;
+        }
+        Ok(())
+    };
+    match std::thread::scope(|scope| scope.spawn(set).join()) {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Runs `ip -batch` in the namespace `netns`.
+fn ip(netns: &str, batch: &str) -> Result<()> {
+    let mut child = Command::new("ip")
+        .args(["-netns", netns, "-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("start ip (Debian package iproute2)")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(batch.as_bytes()).context("write to ip")?;
+    }
+    checked(
+        &format!("ip -netns {netns} -batch: {batch}"),
+        child.wait_with_output()?,
+    )
+    .map(|_| ())
+}
+
+/// Runs a command to its end; anything but success is an error that quotes its output.
+pub(super) fn run(command: &mut Command) -> Result<Output> {
+    let output = command
+        .output()
+        .with_context(|| format!("start {}", command.get_program().display()))?;
+    checked(&format!("{command:?}"), output)
+}
+
+fn checked(what: &str, output: Output) -> Result<Output> {
+    if !output.status.success() {
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        bail!("{what}: {}\n{out}{err}", output.status);
+    }
+    Ok(output)
+}

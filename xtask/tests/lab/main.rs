@@ -1,0 +1,11 @@
+//! The lab: the built agent under real sockets. Run by `cargo xtask test lab`.
+//!
+//! Tests are named by the behaviours of kube-proxy that they hold Sluice to (B1 to B122). Those that only need a
+//! Service and some pods share one node for each `--socket-lb` mode; those that stop agents have nodes of their own.
+#![expect(
+    clippy::unwrap_used,
+    reason = "fixtures outside of test functions fail the test that uses them"
+)]
+
+mod harness;
+mod support;
