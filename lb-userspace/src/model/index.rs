@@ -1,0 +1,263 @@
+//! The index: objects in, changes of Service ports out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::mem;
+use std::sync::Arc;
+
+use super::claims::Claims;
+use super::derive;
+use super::node::NodeView;
+use super::object::Object;
+use super::pod::PodView;
+use super::select::Site;
+use super::service::ServiceView;
+use super::slice::Slice;
+use super::store::Namespace;
+use super::{Kind, ObjectKey, ServicePort, ServicePortKey};
+
+/// A change of one Service port: its new state, or `None` if it is gone.
+pub type Change = (ServicePortKey, Option<ServicePort>);
+
+/// Namespace and name of a Service.
+type ServiceName = (Arc<str>, Arc<str>);
+
+/// All objects and what follows from them.
+///
+/// The outcome depends on the objects alone, never on the order in which they came, and work is done only for the
+/// Services that a change touches.
+#[derive(Debug)]
+pub struct Index {
+    node_name: Arc<str>,
+    node: Option<NodeView>,
+    known: HashSet<ObjectKey>,
+    namespaces: HashMap<Arc<str>, Namespace>,
+    claims: Claims,
+    /// Services to look at again.
+    touched: BTreeSet<ServiceName>,
+    /// What is wrong with an object by itself.
+    faults: BTreeMap<ObjectKey, Vec<String>>,
+    /// What is wrong with a Service because of other objects.
+    conflicts: BTreeMap<ObjectKey, Vec<String>>,
+}
+
+impl Index {
+    /// An empty index for the node called `node_name`.
+    pub fn new(node_name: impl Into<Arc<str>>) -> Self {
+        Self {
+            node_name: node_name.into(),
+            node: None,
+            known: HashSet::new(),
+            namespaces: HashMap::new(),
+            claims: Claims::default(),
+            touched: BTreeSet::new(),
+            faults: BTreeMap::new(),
+            conflicts: BTreeMap::new(),
+        }
+    }
+
+    /// Adds `object`, or replaces the one with the same key.
+    pub fn apply(&mut self, object: &Object) {
+        let key = object.key();
+        let node_name = self.node_name.clone();
+        let faults = match object {
+            Object::Service(object) => {
+                let (view, faults) = ServiceView::read(object);
+                self.change(&key, |all, name| all.set_service(name, view));
+                faults
+            }
+            Object::EndpointSlice(object) => {
+                let (slice, faults) = Slice::read(object, &node_name);
+                self.change(&key, |all, name| all.set_slice(name, slice));
+                faults
+            }
+            Object::Endpoints(object) => {
+                let (slices, faults) = Slice::mirror(object, &node_name);
+                self.change(&key, |all, name| all.set_mirrored(name, slices));
+                faults
+            }
+            Object::Node(_) if *key.name != *node_name => return,
+            Object::Node(object) => {
+                let (node, faults) = NodeView::read(object);
+                self.set_node(Some(node));
+                faults
+            }
+            Object::Pod(object) => {
+                let (pod, faults) = PodView::read(object, &node_name);
+                self.change(&key, |all, name| all.set_pod(name, pod));
+                faults
+            }
+        };
+        set_texts(&mut self.faults, &key, faults);
+        self.known.insert(key);
+    }
+
+    /// Removes the object called `key`, if it is there.
+    pub fn delete(&mut self, key: &ObjectKey) {
+        if !self.known.remove(key) {
+            return;
+        }
+        match key.kind {
+            Kind::Service => self.change(key, |all, name| all.set_service(name, None)),
+            Kind::EndpointSlice => self.change(key, |all, name| all.set_slice(name, None)),
+            Kind::Endpoints => self.change(key, |all, name| all.set_mirrored(name, Vec::new())),
+            Kind::Node => self.set_node(None),
+            Kind::Pod => self.change(key, |all, name| all.set_pod(name, None)),
+        }
+        self.faults.remove(key);
+    }
+
+    /// Makes `objects` all that there is: what is not among them is gone. What stays the same is not touched.
+    pub fn replace<'a>(&mut self, objects: impl IntoIterator<Item = &'a Object>) {
+        let mut gone = self.known.clone();
+        for object in objects {
+            gone.remove(&object.key());
+            self.apply(object);
+        }
+        for key in gone {
+            self.delete(&key);
+        }
+    }
+
+    /// What differs from what the last call left, each Service port once. First those that are gone, then those that
+    /// give up a frontend, then the others: in this order a frontend is free before another Service port gets it, unless
+    /// two swap theirs within one call.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        let touched = mem::take(&mut self.touched);
+        let mut affected = touched.clone();
+        for name in &touched {
+            affected.extend(self.renew_claims(name));
+        }
+        let mut changes = Vec::new();
+        for name in &affected {
+            self.renew_ports(name, &mut changes);
+        }
+        changes.sort_by_key(|(rank, _)| *rank);
+        changes.into_iter().map(|(_, change)| change).collect()
+    }
+
+    /// What is wrong, by object: one text for each thing, naming what is left out or done instead. Covers everything
+    /// that the last [`Index::take_changes`] covered.
+    pub fn problems(&self) -> impl Iterator<Item = (&ObjectKey, &str)> {
+        let all = self.faults.iter().chain(&self.conflicts);
+        all.flat_map(|(key, texts)| texts.iter().map(move |text| (key, text.as_str())))
+    }
+
+    /// What the object of the agent's own node says; `None` if there is none.
+    #[must_use]
+    pub fn node(&self) -> Option<&NodeView> {
+        self.node.as_ref()
+    }
+
+    /// Changes the namespace of `key`, and remembers the Services that this concerns.
+    fn change<T>(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Namespace, &Arc<str>) -> T)
+    where
+        T: IntoIterator<Item = Arc<str>>,
+    {
+        let content = self.namespaces.entry(key.namespace.clone()).or_default();
+        let services = change(content, &key.name);
+        self.touched.extend(
+            services
+                .into_iter()
+                .map(|service| (key.namespace.clone(), service)),
+        );
+        if content.is_empty() {
+            self.namespaces.remove(&key.namespace);
+        }
+    }
+
+    /// Another zone changes what every hint means (B60).
+    fn set_node(&mut self, node: Option<NodeView>) {
+        let zone = |node: &Option<NodeView>| node.as_ref().and_then(|node| node.zone.clone());
+        if zone(&self.node) != zone(&node) {
+            for (namespace, content) in &self.namespaces {
+                let services = content.entries.keys();
+                self.touched
+                    .extend(services.map(|service| (namespace.clone(), service.clone())));
+            }
+        }
+        self.node = node;
+    }
+
+    /// Brings the claims of the Service `name` up to date, and names the other Services that win or lose by it.
+    fn renew_claims(&mut self, (namespace, name): &ServiceName) -> Vec<ServiceName> {
+        let entry = self
+            .namespaces
+            .get_mut(namespace)
+            .and_then(|content| content.entries.get_mut(name));
+        let Some(entry) = entry else { return Vec::new() };
+        let wanted = entry
+            .service
+            .as_ref()
+            .map(|service| derive::claims(namespace, name, service));
+        let wanted = wanted.unwrap_or_default();
+        let former = mem::replace(&mut entry.claims, wanted.clone());
+        let mut others = Vec::new();
+        for (place, claim) in former
+            .iter()
+            .filter(|(place, claim)| wanted.get(place) != Some(claim))
+        {
+            others.extend(self.claims.withdraw(place, claim));
+        }
+        for (place, claim) in wanted {
+            others.extend(self.claims.enter(place, claim));
+        }
+        others.into_iter().map(|key| (key.namespace, key.name)).collect()
+    }
+
+    /// Brings the ports of the Service `name` up to date, and says what changed.
+    fn renew_ports(&mut self, (namespace, name): &ServiceName, changes: &mut Vec<(Rank, Change)>) {
+        let Some(content) = self.namespaces.get_mut(namespace) else {
+            return;
+        };
+        let zone = self.node.as_ref().and_then(|node| node.zone.as_deref());
+        let site = Site {
+            node: &self.node_name,
+            zone,
+        };
+        let (ports, conflicts) = derive::ports(namespace, name, content, &self.claims, site);
+        let object = ObjectKey::new(Kind::Service, namespace.clone(), name.clone());
+        set_texts(&mut self.conflicts, &object, conflicts);
+        if let Some(entry) = content.entries.get_mut(name) {
+            compare(&entry.published, &ports, changes);
+            entry.published = ports;
+        }
+        content.tidy(name);
+        if content.is_empty() {
+            self.namespaces.remove(namespace);
+        }
+    }
+}
+
+/// Place of a change among those of one call.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Gone,
+    GivesUp,
+    Other,
+}
+
+/// Appends what leads from the ports `former` of a Service to `new`.
+fn compare(
+    former: &BTreeMap<ServicePortKey, ServicePort>,
+    new: &BTreeMap<ServicePortKey, ServicePort>,
+    changes: &mut Vec<(Rank, Change)>,
+) {
+    let gone = former.keys().filter(|key| !new.contains_key(key));
+    changes.extend(gone.map(|key| (Rank::Gone, (key.clone(), None))));
+    for (key, port) in new {
+        let rank = match former.get(key) {
+            Some(former) if former == port => continue,
+            Some(former) if former.frontends.iter().any(|it| !port.frontends.contains(it)) => Rank::GivesUp,
+            _ => Rank::Other,
+        };
+        changes.push((rank, (key.clone(), Some(port.clone()))));
+    }
+}
+
+fn set_texts(texts: &mut BTreeMap<ObjectKey, Vec<String>>, key: &ObjectKey, new: Vec<String>) {
+    if new.is_empty() {
+        texts.remove(key);
+    } else {
+        texts.insert(key.clone(), new);
+    }
+}

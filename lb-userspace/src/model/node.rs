@@ -1,0 +1,47 @@
+//! The Node object of the node that the agent runs on.
+
+use std::net::IpAddr;
+
+use super::object::Node;
+use super::parse;
+
+/// The label that names a node's zone (B60).
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// What the Node object says.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NodeView {
+    /// Internal addresses, then external ones, each in the object's order: the first of a family is the primary one.
+    pub addresses: Vec<IpAddr>,
+    /// The zone, if the node has the label.
+    pub zone: Option<String>,
+}
+
+impl NodeView {
+    pub(super) fn read(node: &Node) -> (Self, Vec<String>) {
+        let mut problems = Vec::new();
+        let mut addresses = Vec::new();
+        for wanted in ["InternalIP", "ExternalIP"] {
+            for address in node
+                .status
+                .addresses
+                .iter()
+                .filter(|address| address.r#type == wanted)
+            {
+                match parse::unicast(&address.address) {
+                    Some(addr) => addresses.push(addr),
+                    None => {
+                        problems.push(format!("{wanted} `{}` cannot be used: left out", address.address));
+                    }
+                }
+            }
+        }
+        let zone = node
+            .metadata
+            .labels
+            .get(ZONE)
+            .filter(|zone| !zone.is_empty())
+            .cloned();
+        (Self { addresses, zone }, problems)
+    }
+}

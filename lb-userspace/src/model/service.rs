@@ -1,0 +1,210 @@
+//! What a Service asks for, checked and reduced.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use lb_common::Proto;
+
+use super::Family;
+use super::object::{Service, ServiceSpec, ServiceSpecPort, TargetPort};
+use super::parse::{self, MAX_NAME, Protocol};
+
+/// The label that gives a Service to another proxy (B1).
+const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+/// The label that makes slices invisible to proxies (B2); the slice controller copies it from the Service.
+pub(super) const HEADLESS: &str = "service.kubernetes.io/headless";
+
+/// A Service that is to be balanced. Equal views mean equal treatment, so that an update of anything else is none (B25).
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct ServiceView {
+    /// `metadata.creationTimestamp`: the older Service keeps an address that two want.
+    pub(super) created: Option<String>,
+    /// ClusterIPs, at most one a family.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Ports, distinct by name and protocol.
+    pub(super) ports: Vec<PortView>,
+    /// `internalTrafficPolicy: Local`.
+    pub(super) internal_local: bool,
+    /// Empty: endpoints are made by hand.
+    pub(super) selector: BTreeMap<String, String>,
+    /// `publishNotReadyAddresses`.
+    pub(super) publish_not_ready: bool,
+    /// Slices made from this Service's Pods would carry the headless label.
+    pub(super) headless: bool,
+}
+
+/// A port of a Service.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct PortView {
+    pub(super) name: Arc<str>,
+    pub(super) proto: Proto,
+    pub(super) port: u16,
+    pub(super) target: TargetPort,
+}
+
+impl ServiceView {
+    /// Reads `service`. `None`: it is not ours to balance, or nothing of it can be. The texts say what is left out.
+    pub(super) fn read(service: &Service) -> (Option<Self>, Vec<String>) {
+        let Service { metadata, spec, .. } = service;
+        let headless = spec.cluster_ip == "None" || spec.cluster_ips.iter().any(|ip| ip == "None");
+        if headless || spec.r#type == "ExternalName" || metadata.labels.contains_key(PROXY_NAME) {
+            return (None, Vec::new());
+        }
+        if metadata.name.len() > MAX_NAME || metadata.namespace.len() > MAX_NAME {
+            return (
+                None,
+                vec![format!("left out: a name is longer than {MAX_NAME} characters")],
+            );
+        }
+        let mut problems = Vec::new();
+        let view = Self {
+            created: metadata.creation_timestamp.clone(),
+            addresses: addresses(spec, &mut problems),
+            ports: ports(spec, &mut problems),
+            internal_local: policy(spec, &mut problems),
+            selector: spec.selector.clone(),
+            publish_not_ready: spec.publish_not_ready_addresses,
+            headless: metadata.labels.contains_key(HEADLESS),
+        };
+        if spec.session_affinity == "ClientIP" {
+            problems.push("sessionAffinity ClientIP is not supported yet: round-robin is used".to_owned());
+        }
+        problems.extend(not_served(service));
+        ((!view.addresses.is_empty()).then_some(view), problems)
+    }
+
+    /// Whether the Service selects Pods with `labels`. A Service without a selector selects none.
+    pub(super) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        !self.selector.is_empty()
+            && self
+                .selector
+                .iter()
+                .all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+/// The ClusterIPs: those whose family `ipFamilies` confirms (B14), or all where it is empty.
+fn addresses(spec: &ServiceSpec, problems: &mut Vec<String>) -> Vec<IpAddr> {
+    let given = match spec.cluster_ips.as_slice() {
+        [] => std::slice::from_ref(&spec.cluster_ip),
+        all => all,
+    };
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for (position, text) in given.iter().enumerate() {
+        if text.trim().is_empty() {
+            continue;
+        }
+        let Some(addr) = parse::unicast(text) else {
+            problems.push(format!(
+                "clusterIP `{text}` is not an address that a Service can have: left out"
+            ));
+            continue;
+        };
+        let family = Family::of(&addr);
+        let confirmed = match spec.ip_families.as_slice() {
+            [] => true,
+            families => families
+                .get(position)
+                .is_some_and(|name| name == family.kubernetes_name()),
+        };
+        if !confirmed {
+            problems.push(format!(
+                "clusterIP {addr} does not match spec.ipFamilies: left out"
+            ));
+        } else if addresses.iter().any(|other| Family::of(other) == family) {
+            problems.push(format!("clusterIP {addr} is the second of its family: left out"));
+        } else {
+            addresses.push(addr);
+        }
+    }
+    if addresses.is_empty() && problems.is_empty() {
+        problems.push("it has no address: write one into spec.clusterIP".to_owned());
+    }
+    addresses
+}
+
+fn ports(spec: &ServiceSpec, problems: &mut Vec<String>) -> Vec<PortView> {
+    let mut ports: Vec<PortView> = Vec::with_capacity(spec.ports.len());
+    for given in &spec.ports {
+        match port(given, &ports) {
+            Ok(port) => ports.push(port),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if spec.ports.is_empty() {
+        problems.push("it has no ports".to_owned());
+    }
+    ports
+}
+
+fn port(given: &ServiceSpecPort, others: &[PortView]) -> Result<PortView, String> {
+    let ServiceSpecPort {
+        name,
+        protocol,
+        port,
+        target_port,
+        ..
+    } = given;
+    let refuse = |reason: &dyn Display| Err(format!("port `{name}` ({port}) is left out: {reason}"));
+    let proto = match Protocol::read(protocol) {
+        Protocol::Known(proto) => proto,
+        Protocol::Unsupported => return refuse(&format_args!("{protocol} is not supported yet")),
+        Protocol::Invalid => return refuse(&format_args!("there is no protocol `{protocol}`")),
+    };
+    if *port == 0 {
+        return refuse(&"a port number is from 1 to 65535");
+    }
+    if name.len() > MAX_NAME {
+        return refuse(&format_args!("its name is longer than {MAX_NAME} characters"));
+    }
+    if others
+        .iter()
+        .any(|other| *other.name == **name && other.proto == proto)
+    {
+        return refuse(&format_args!("another {proto} port has the same name"));
+    }
+    let target = match target_port {
+        None | Some(TargetPort::Number(0)) => TargetPort::Number(*port),
+        Some(target) => target.clone(),
+    };
+    Ok(PortView {
+        name: name.as_str().into(),
+        proto,
+        port: *port,
+        target,
+    })
+}
+
+fn policy(spec: &ServiceSpec, problems: &mut Vec<String>) -> bool {
+    match spec.internal_traffic_policy.as_str() {
+        "Local" => true,
+        "" | "Cluster" => false,
+        other => {
+            problems.push(format!(
+                "there is no internalTrafficPolicy `{other}`: Cluster is used"
+            ));
+            false
+        }
+    }
+}
+
+/// The addresses besides ClusterIPs, as one text.
+fn not_served(service: &Service) -> Option<String> {
+    let Service { spec, status, .. } = service;
+    let node_ports = spec
+        .ports
+        .iter()
+        .filter(|port| port.node_port != 0 && matches!(spec.r#type.as_str(), "NodePort" | "LoadBalancer"))
+        .map(|port| format!("node port {}", port.node_port));
+    let external = spec.external_ips.iter().map(|ip| format!("external IP {ip}"));
+    let ingress = status
+        .load_balancer
+        .ingress
+        .iter()
+        .filter(|ingress| !ingress.ip.is_empty());
+    let ingress = ingress.map(|ingress| format!("load balancer IP {}", ingress.ip));
+    let all: Vec<String> = node_ports.chain(external).chain(ingress).collect();
+    (!all.is_empty()).then(|| format!("not served yet: {}; the ClusterIP is", all.join(", ")))
+}
