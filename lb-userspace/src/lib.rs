@@ -14,8 +14,10 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`bpf`] | the kernel side: programs and maps loaded, attached, pinned; typed access to pinned maps |
 //! | [`model`] | objects in, desired Service ports out |
 //! | [`status`] | what the agent tells the command line |
 
+pub mod bpf;
 pub mod model;
 pub mod status;

@@ -1,0 +1,190 @@
+//! The `bpf` system call, as far as aya does not offer it.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use aya_obj::generated::{
+    bpf_attr__bindgen_ty_3 as BatchAttr, bpf_attr__bindgen_ty_9 as InfoAttr, bpf_cmd, bpf_map_info,
+};
+use bytemuck::Pod;
+
+/// `BPF_NOEXIST`: only make a new entry.
+pub(super) const NOEXIST: u64 = 1;
+// The kernel refuses bytes beyond the fields it knows unless they are zero, and the padding that ends some generated
+// structs is not: those parts of `union bpf_attr` are declared here, without padding.
+
+/// `struct { pathname, bpf_fd, file_flags }` of `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct ObjAttr {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// `struct { map_fd, key, value, flags }` of `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct ElemAttr {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Kinds of objects that `BPF_OBJ_GET_INFO_BY_FD` describes.
+///
+/// # Safety
+/// Implementors are plain old data for which all zeros is a value, and are what the kernel writes for their kind.
+pub(super) unsafe trait Info: Sized {}
+// SAFETY: generated from the kernel's header; integers, arrays and unions of such only.
+unsafe impl Info for bpf_map_info {}
+
+/// # Safety
+/// `attr` is the part of `union bpf_attr` that `cmd` reads, and every address in it is valid for what `cmd` does to it.
+unsafe fn bpf<A>(cmd: bpf_cmd, attr: &mut A) -> io::Result<i32> {
+    // SAFETY: the caller vouches for the contents; the kernel takes what lies beyond the given size as zeros.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            cmd as i32,
+            std::ptr::from_mut(attr),
+            size_of::<A>(),
+        )
+    };
+    if ret < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        // Descriptors, or 0: never beyond an i32.
+        Ok(ret as i32)
+    }
+}
+
+/// # Safety
+/// As [`bpf`], and `cmd` is one that returns a new descriptor.
+unsafe fn bpf_fd<A>(cmd: bpf_cmd, attr: &mut A) -> io::Result<OwnedFd> {
+    // SAFETY: the caller's promise.
+    let fd = unsafe { bpf(cmd, attr) }?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn raw(fd: BorrowedFd<'_>) -> u32 {
+    // A descriptor that is open is never negative.
+    fd.as_raw_fd().unsigned_abs()
+}
+
+fn addr<T: ?Sized>(of: &T) -> u64 {
+    std::ptr::from_ref(of).cast::<u8>() as u64
+}
+
+fn addr_mut<T: ?Sized>(of: &mut T) -> u64 {
+    std::ptr::from_mut(of).cast::<u8>() as u64
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// Opens what is pinned at `path`.
+pub(super) fn obj_get(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let mut attr = ObjAttr {
+        pathname: path.as_ptr() as u64,
+        ..ObjAttr::default()
+    };
+    // SAFETY: the path is a C string that outlives the call.
+    unsafe { bpf_fd(bpf_cmd::BPF_OBJ_GET, &mut attr) }
+}
+
+/// What the kernel tells about the map, program or link behind `fd`.
+pub(super) fn info<T: Info>(fd: BorrowedFd<'_>) -> io::Result<T> {
+    // SAFETY: all zeros is a value of every `Info`.
+    let mut info: T = unsafe { std::mem::zeroed() };
+    let mut attr = InfoAttr {
+        bpf_fd: raw(fd),
+        info_len: size_of::<T>() as u32,
+        info: addr_mut(&mut info),
+    };
+    // SAFETY: the kernel writes at most `info_len` bytes, which `info` has.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(info)
+}
+
+/// Reads the value of `key` into `value`, whose size is the map's value size (per-CPU maps: times the CPUs).
+pub(super) fn lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+    let mut attr = ElemAttr {
+        map_fd: raw(map),
+        key: addr(key),
+        value: addr_mut(value),
+        ..ElemAttr::default()
+    };
+    // SAFETY: key and value live through the call; their sizes were compared with the map's when it was opened.
+    unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr) }.map(drop)
+}
+
+/// Sets the value of `key`; `flags` as of `BPF_MAP_UPDATE_ELEM`.
+pub(super) fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
+    let mut attr = ElemAttr {
+        map_fd: raw(map),
+        pad: 0,
+        key: addr(key),
+        value: addr(value),
+        flags,
+    };
+    // SAFETY: key and value live through the call; their sizes were compared with the map's when it was opened.
+    unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
+}
+
+/// Removes `key`.
+pub(super) fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
+    let mut attr = ElemAttr {
+        map_fd: raw(map),
+        key: addr(key),
+        ..ElemAttr::default()
+    };
+    // SAFETY: the key lives through the call; its size was compared with the map's when it was opened.
+    unsafe { bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr) }.map(drop)
+}
+
+/// Where a walk over a hash goes on.
+#[derive(Default)]
+pub(super) struct Cursor {
+    bucket: u32,
+    begun: bool,
+}
+
+/// Reads whole buckets of a hash into `keys` and `values`, of equal length, as many as fit; returns the number of
+/// entries and whether those were the last. `ENOSPC`: the next bucket alone does not fit.
+pub(super) fn lookup_batch<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    cursor: &mut Cursor,
+    keys: &mut [K],
+    values: &mut [V],
+) -> io::Result<(usize, bool)> {
+    debug_assert_eq!(keys.len(), values.len());
+    let from = cursor.bucket;
+    let mut attr = BatchAttr {
+        in_batch: if cursor.begun { addr(&from) } else { 0 },
+        out_batch: addr_mut(&mut cursor.bucket),
+        keys: addr_mut(keys),
+        values: addr_mut(values),
+        count: keys.len().min(values.len()) as u32,
+        map_fd: raw(map),
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the buffers hold `count` elements each of the map's key and value size, compared when it was opened; a
+    // hash takes a u32 as the position.
+    let last = match unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) } {
+        Ok(_) => false,
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+        Err(error) => return Err(error),
+    };
+    cursor.begun = true;
+    Ok((attr.count as usize, last))
+}
