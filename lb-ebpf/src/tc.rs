@@ -214,7 +214,8 @@ fn follow<A: Family, P: Pkt, F: FlowRef<A>>(
         reason = Reason::FlowDying;
     } else {
         advance(hit.flow, word, packet.flags.state());
-        hit.flow.touch(now, u64::from(pkt.length().saturating_sub(NETWORK)));
+        hit.flow
+            .touch(now, u64::from(pkt.length().saturating_sub(NETWORK)));
     }
     rewrite::apply(pkt, packet, &value.tuple)?;
     Ok(Done {

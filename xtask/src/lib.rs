@@ -6,3 +6,5 @@ pub mod lab;
 pub mod machine;
 pub mod setup;
 pub mod sh;
+pub mod tally;
+pub mod test;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::lab::helper::HelperVerb;
-use xtask::{build, setup};
+use xtask::{build, setup, test};
 
 /// Set-up, build, demo, tests and lint of this repository.
 ///
@@ -27,6 +27,17 @@ enum Verb {
     Setup,
     /// Build target/release/sluice with its eBPF programs in it
     Build,
+    /// Run the tests, layer by layer: host, prog and lab
+    Test {
+        /// Only this layer; or all of them and the long tests
+        layer: Option<test::Choice>,
+        /// Make what this machine's verifier counts the baseline
+        #[arg(long)]
+        bless: bool,
+        /// Words for the test programs, such as a part of a test's name
+        #[arg(last = true)]
+        words: Vec<String>,
+    },
     /// What the lab runs inside its namespaces
     #[command(hide = true, subcommand)]
     LabHelper(HelperVerb),
@@ -46,6 +57,7 @@ fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Setup => setup::everything(),
         Verb::Build => build::sluice(&setup::build_tools()?).map(drop),
+        Verb::Test { layer, bless, words } => test::run(layer, bless, &words),
         Verb::LabHelper(verb) => verb.run(),
     }
 }

@@ -1,0 +1,261 @@
+//! `cargo xtask test`: the layers, one after the other, each counted and timed.
+//!
+//! A test that needs root is an integration test of its own file, declared in its crate's manifest with
+//! `required-features = ["root-tests"]`: plain `cargo test` leaves it out. Those of `lb-userspace` are the
+//! layer `prog`, those of `xtask` the layer `lab`.
+
+use std::io::{BufRead, BufReader, Write, stdout};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use serde::Deserialize;
+
+use crate::setup::{self, Tools};
+use crate::tally::Tally;
+use crate::{build, machine, sh};
+
+/// The feature that the tests which need root require.
+const ROOT: &str = "root-tests";
+
+/// Which tests to run.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Choice {
+    /// Libraries, model, plan, layouts, command line; no root
+    Host,
+    /// The real programs by prog-test-run, and what they cost the verifier
+    Prog,
+    /// Nodes, pods and clients as network namespaces
+    Lab,
+    /// All three, the long tests too
+    All,
+}
+
+/// One layer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layer {
+    Host,
+    Prog,
+    Lab,
+}
+
+impl Layer {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Prog => "prog",
+            Self::Lab => "lab",
+        }
+    }
+
+    /// The crate whose tests with [`ROOT`] are this layer.
+    const fn owner(self) -> Option<&'static str> {
+        match self {
+            Self::Host => None,
+            Self::Prog => Some("lb-userspace"),
+            Self::Lab => Some("xtask"),
+        }
+    }
+}
+
+/// What layers may take once built.
+const BUDGETS: &[(&[Layer], Duration)] = &[
+    (&[Layer::Host, Layer::Prog], Duration::from_secs(180)),
+    (&[Layer::Lab], Duration::from_secs(360)),
+];
+
+/// What one layer did.
+struct Outcome {
+    layer: Layer,
+    tally: Tally,
+    took: Duration,
+}
+
+/// Runs the chosen layers (all but the long tests where there is no choice), and says what ran.
+///
+/// `words` go to the test programs; `bless` makes the verifier's baseline what this machine measures.
+///
+/// # Errors
+/// An unfit machine, a missing tool, a failed build; and after all layers: that a test failed.
+pub fn run(choice: Option<Choice>, bless: bool, words: &[String]) -> Result<()> {
+    let layers: &[Layer] = match choice {
+        Some(Choice::Host) => &[Layer::Host],
+        Some(Choice::Prog) => &[Layer::Prog],
+        Some(Choice::Lab) => &[Layer::Lab],
+        Some(Choice::All) | None => &[Layer::Host, Layer::Prog, Layer::Lab],
+    };
+    let mut surroundings: Vec<(&str, String)> = Vec::new();
+    if layers != [Layer::Host] {
+        machine::check("this layer of the tests")?;
+        let tools = setup::build_tools()?;
+        setup::lab_tools()?;
+        surroundings = programs(&tools, layers)?;
+    }
+    if choice == Some(Choice::All) {
+        surroundings.push(("SLUICE_TEST_LONG", "1".to_owned()));
+    }
+    if bless {
+        surroundings.push(("SLUICE_BLESS", "1".to_owned()));
+    }
+    let mut outcomes = Vec::new();
+    for &layer in layers {
+        sh::say(&format!("tests of layer {}", layer.name()));
+        outcomes.push(run_layer(layer, &surroundings, words)?);
+    }
+    report(&outcomes)
+}
+
+/// Builds what the tests with root run, and gives the variables that tell them where it is.
+fn programs(tools: &Tools, layers: &[Layer]) -> Result<Vec<(&'static str, String)>> {
+    let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    let mut variables = vec![
+        (build::OBJECT_VARIABLE, text(build::object(tools)?)),
+        ("SLUICE_EBPF_COMPILER", tools.compiler.name.clone()),
+    ];
+    if layers.contains(&Layer::Lab) {
+        variables.push(("SLUICE_BIN", text(build::sluice(tools)?)));
+    }
+    Ok(variables)
+}
+
+fn run_layer(layer: Layer, variables: &[(&str, String)], words: &[String]) -> Result<Outcome> {
+    let mut arguments = vec!["test".to_owned(), "--workspace".to_owned()];
+    if let Some(owner) = layer.owner() {
+        let tests = root_tests(owner)?;
+        if tests.is_empty() {
+            return Ok(Outcome {
+                layer,
+                tally: Tally::default(),
+                took: Duration::ZERO,
+            });
+        }
+        arguments.extend([
+            "--features".to_owned(),
+            format!("lb-userspace/{ROOT},xtask/{ROOT}"),
+        ]);
+        arguments.extend(tests.into_iter().flat_map(|name| ["--test".to_owned(), name]));
+    }
+    let command = || {
+        let mut cargo = sh::cargo();
+        // The plain `cargo test` of a contributor has no object to embed; the same here saves building twice.
+        let seen = variables
+            .iter()
+            .filter(|(name, _)| layer != Layer::Host || *name != build::OBJECT_VARIABLE);
+        cargo
+            .args(&arguments)
+            .envs(seen.map(|(name, value)| (name, value)));
+        cargo
+    };
+    if sh::run(command().arg("--no-run")).is_err() {
+        let mut tally = Tally::default();
+        tally.failed += 1;
+        return Ok(Outcome {
+            layer,
+            tally,
+            took: Duration::ZERO,
+        });
+    }
+    let begun = Instant::now();
+    let tally = count(command().arg("--no-fail-fast").arg("--").args(words))?;
+    Ok(Outcome {
+        layer,
+        tally,
+        took: begun.elapsed(),
+    })
+}
+
+/// Runs `command`, hands its output on, and adds up the test runners' closing lines.
+fn count(command: &mut Command) -> Result<Tally> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start cargo test")?;
+    let mut tally = Tally::default();
+    let mut reader = BufReader::new(child.stdout.take().context("cargo test has no output")?);
+    let mut line = Vec::new();
+    while reader
+        .read_until(b'\n', &mut line)
+        .context("read what cargo test says")?
+        > 0
+    {
+        stdout().write_all(&line)?;
+        tally.add(&String::from_utf8_lossy(&line));
+        line.clear();
+    }
+    if !child.wait().context("wait for cargo test")?.success() && tally.failed == 0 {
+        tally.failed += 1;
+    }
+    Ok(tally)
+}
+
+/// The names of the integration tests of `package` that need root.
+fn root_tests(package: &str) -> Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        packages: Vec<Package>,
+    }
+    #[derive(Deserialize)]
+    struct Package {
+        name: String,
+        targets: Vec<Target>,
+    }
+    #[derive(Deserialize)]
+    struct Target {
+        name: String,
+        #[serde(default, rename = "required-features")]
+        required: Vec<String>,
+    }
+    let text = sh::read(sh::cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Metadata = serde_json::from_str(&text).context("read the output of cargo metadata")?;
+    let targets = metadata
+        .packages
+        .into_iter()
+        .filter(|it| it.name == package)
+        .flat_map(|it| it.targets);
+    Ok(targets
+        .filter(|it| it.required.iter().any(|name| name == ROOT))
+        .map(|it| it.name)
+        .collect())
+}
+
+/// Says what ran, against its budget, and fails if anything failed.
+fn report(outcomes: &[Outcome]) -> Result<()> {
+    let mut total = Tally::default();
+    let mut out = stdout().lock();
+    writeln!(out)?;
+    for Outcome { layer, tally, took } in outcomes {
+        writeln!(
+            out,
+            "layer {}: {} tests, {tally}, in {:.0} s",
+            layer.name(),
+            tally.ran(),
+            took.as_secs_f64()
+        )?;
+        total += *tally;
+    }
+    for (layers, budget) in BUDGETS {
+        let of = |outcome: &&Outcome| layers.contains(&outcome.layer);
+        let took: Duration = outcomes.iter().filter(of).map(|outcome| outcome.took).sum();
+        let names: Vec<_> = outcomes
+            .iter()
+            .filter(of)
+            .map(|outcome| outcome.layer.name())
+            .collect();
+        if !names.is_empty() {
+            let verdict = if took > *budget {
+                "OVER the budget"
+            } else {
+                "of a budget"
+            };
+            let (names, took, budget) = (names.join(" and "), took.as_secs_f64(), budget.as_secs());
+            writeln!(out, "{names}: {took:.0} s {verdict} of {budget} s")?;
+        }
+    }
+    writeln!(out, "{total}")?;
+    if total.failed > 0 {
+        bail!("{} failed", total.failed);
+    }
+    Ok(())
+}
