@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod compiler;
+pub mod demo;
 pub mod lab;
 pub mod machine;
 pub mod setup;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use xtask::demo::{self, DemoArgs};
 use xtask::lab::helper::HelperVerb;
 use xtask::{build, setup, test};
 
@@ -38,6 +39,8 @@ enum Verb {
         #[arg(last = true)]
         words: Vec<String>,
     },
+    /// Show what Sluice does: a node, pods, Services, in well under a minute
+    Demo(DemoArgs),
     /// What the lab runs inside its namespaces
     #[command(hide = true, subcommand)]
     LabHelper(HelperVerb),
@@ -58,6 +61,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Setup => setup::everything(),
         Verb::Build => build::sluice(&setup::build_tools()?).map(drop),
         Verb::Test { layer, bless, words } => test::run(layer, bless, &words),
+        Verb::Demo(args) => demo::run(&args),
         Verb::LabHelper(verb) => verb.run(),
     }
 }

@@ -12,6 +12,7 @@
 
 mod agent;
 mod cgroup;
+mod conn;
 pub mod helper;
 pub mod manifest;
 mod node;
@@ -24,10 +25,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 pub use agent::Agent;
+pub use conn::Conn;
 pub use node::{Node, binary};
 pub use pod::Pod;
 pub use run::Lab;
-pub use space::{Conn, Space};
+pub use space::Space;
 
 /// Asks `done` every few milliseconds until it says yes.
 ///

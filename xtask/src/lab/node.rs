@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{Lab, Pod, Space, manifest};
+use crate::sh;
 
 /// The subnets of pods, third byte of the IPv4 and fourth word of the IPv6 address: the node's, and the other nodes'.
 const OWN_PODS: u8 = 1;
@@ -157,8 +158,8 @@ impl Node {
     /// # Errors
     /// When it fails or prints no JSON document.
     pub fn sluice_json(&self, args: &[&str]) -> Result<Value> {
-        let output = super::space::run(self.sluice(args).arg("-j"))?;
-        serde_json::from_slice(&output.stdout).with_context(|| format!("output of sluice {args:?} -j"))
+        let output = sh::read(self.sluice(args).arg("-j"))?;
+        serde_json::from_str(&output).with_context(|| format!("output of sluice {args:?} -j"))
     }
 
     /// Puts `manifest` into the folder under the name `file`, at once as a whole.
@@ -203,8 +204,5 @@ impl Drop for Node {
 /// The binary under test: what `SLUICE_BIN` names, or the release build of this tree.
 #[must_use]
 pub fn binary() -> PathBuf {
-    std::env::var_os("SLUICE_BIN").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/sluice"),
-        PathBuf::from,
-    )
+    std::env::var_os("SLUICE_BIN").map_or_else(|| sh::root().join("target/release/sluice"), PathBuf::from)
 }

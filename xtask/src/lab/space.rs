@@ -4,15 +4,18 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::helper::wire::{Answer, Failure, Load, LoadReport, Opened, Reply, Request, Socket, Transport};
+use super::conn::Conn;
+use super::helper::wire::{Answer, Failure, Load, LoadReport, Reply, Request, Socket, Transport};
 use super::{Lab, cgroup};
+use crate::sh;
 
 /// Settings of every namespace: nothing waits for duplicate address detection, no reverse path filter stands between
 /// a reply and its client.
@@ -48,10 +51,10 @@ impl Space {
     /// When the name is taken in this run, or a command fails.
     pub fn new(lab: &Arc<Lab>, name: &str, cgroup: &Path) -> Result<Self> {
         let netns = lab.netns(name);
-        run(Command::new("ip").args(["netns", "add", &netns]))?;
+        sh::read(Command::new("ip").args(["netns", "add", &netns]))?;
         let made = Self::fill(lab, netns.clone(), cgroup);
         if made.is_err() {
-            let _ = run(Command::new("ip").args(["netns", "delete", &netns]));
+            let _ = sh::read(Command::new("ip").args(["netns", "delete", &netns]));
         }
         made
     }
@@ -160,7 +163,7 @@ impl Space {
         to: Option<SocketAddr>,
     ) -> Result<Conn<'_>, Failure> {
         match self.must(&Request::Open { socket, from, to })? {
-            Reply::Opened(opened) => Ok(Conn { space: self, opened }),
+            Reply::Opened(opened) => Ok(Conn::new(self, opened)),
             other => Err(Failure::protocol(&other)),
         }
     }
@@ -192,12 +195,12 @@ impl Space {
         }
     }
 
-    fn must(&self, request: &Request) -> Result<Reply, Failure> {
+    pub(super) fn must(&self, request: &Request) -> Result<Reply, Failure> {
         self.call(request)
             .unwrap_or_else(|error| Err(Failure::other(&format!("{error:#}"))))
     }
 
-    fn call(&self, request: &Request) -> Result<Result<Reply, Failure>> {
+    pub(super) fn call(&self, request: &Request) -> Result<Result<Reply, Failure>> {
         let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
         let mut line = serde_json::to_string(request)?;
         line.push('\n');
@@ -223,67 +226,7 @@ impl Drop for Space {
         // Failures here leave things for the reaper, which removes the whole run.
         let _ = cgroup::remove(&self.cgroup);
         let _ = helper.child.wait();
-        let _ = run(Command::new("ip").args(["netns", "delete", &self.netns]));
-    }
-}
-
-/// An open socket of a [`Space`]; closed on drop.
-#[derive(Debug)]
-pub struct Conn<'a> {
-    space: &'a Space,
-    opened: Opened,
-}
-
-impl Conn<'_> {
-    /// The local address; unspecified for a socket that has none yet.
-    #[must_use]
-    pub fn local(&self) -> SocketAddr {
-        self.opened.local
-    }
-
-    /// What getpeername says; `None` for an unconnected socket.
-    #[must_use]
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.opened.peer
-    }
-
-    /// How long connect took.
-    #[must_use]
-    pub fn took_ms(&self) -> u64 {
-        self.opened.took_ms
-    }
-
-    /// Sends a line or datagram to the connected peer and waits for the answer.
-    ///
-    /// # Errors
-    /// How it failed, and after how long.
-    pub fn ask(&self) -> Result<Answer, Failure> {
-        self.exchange(None)
-    }
-
-    /// Sends a datagram to `to` from an unconnected socket and waits for one.
-    ///
-    /// # Errors
-    /// How it failed, and after how long.
-    pub fn ask_to(&self, to: SocketAddr) -> Result<Answer, Failure> {
-        self.exchange(Some(to))
-    }
-
-    fn exchange(&self, to: Option<SocketAddr>) -> Result<Answer, Failure> {
-        match self.space.must(&Request::Ask {
-            id: self.opened.id,
-            to,
-        })? {
-            Reply::Answer(answer) => Ok(answer),
-            other => Err(Failure::protocol(&other)),
-        }
-    }
-}
-
-impl Drop for Conn<'_> {
-    fn drop(&mut self) {
-        // The helper may be gone already; its sockets are then, too.
-        let _ = self.space.call(&Request::Close { id: self.opened.id });
+        let _ = sh::read(Command::new("ip").args(["netns", "delete", &self.netns]));
     }
 }
 
@@ -291,6 +234,8 @@ impl Drop for Conn<'_> {
 /// `ip netns exec` this leaves /sys, and with it bpffs and the control groups, as they are.
 fn enter(lab: &Lab, netns: &str, cgroup: &Path) -> Command {
     let mut command = lab.helper();
+    // Ctrl-C is for the run; what it runs in here ends with its control group.
+    command.process_group(0);
     command
         .arg("enter")
         .arg("--netns")
@@ -339,28 +284,12 @@ fn ip(netns: &str, batch: &str) -> Result<()> {
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(batch.as_bytes()).context("write to ip")?;
     }
-    checked(
-        &format!("ip -netns {netns} -batch: {batch}"),
-        child.wait_with_output()?,
-    )
-    .map(|_| ())
-}
-
-/// Runs a command to its end; anything but success is an error that quotes its output.
-pub(super) fn run(command: &mut Command) -> Result<Output> {
-    let output = command
-        .output()
-        .with_context(|| format!("start {}", command.get_program().display()))?;
-    checked(&format!("{command:?}"), output)
-}
-
-fn checked(what: &str, output: Output) -> Result<Output> {
+    let output = child.wait_with_output().context("wait for ip")?;
     if !output.status.success() {
-        let (out, err) = (
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
+        bail!(
+            "ip -netns {netns} -batch: {}{batch}",
+            String::from_utf8_lossy(&output.stderr)
         );
-        bail!("{what}: {}\n{out}{err}", output.status);
     }
-    Ok(output)
+    Ok(())
 }

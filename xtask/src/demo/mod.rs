@@ -1,0 +1,88 @@
+//! `cargo xtask demo`: one node, the pods of the tutorial, and what Sluice does for them, each thing in one line.
+
+mod cluster;
+mod report;
+mod steps;
+mod tour;
+
+use std::env;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use self::cluster::Cluster;
+use self::report::{Report, line};
+use self::steps::Demo;
+use crate::lab::{Agent, Lab, Node};
+use crate::{build, machine, setup};
+
+/// Flags of the demo.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Leave the node running afterwards and print the commands to explore it; the next demo takes it away
+    #[arg(long)]
+    keep: bool,
+    /// Only take away what `--keep` left
+    #[arg(long, conflicts_with = "keep")]
+    down: bool,
+}
+
+/// Builds what the demo needs and runs it. With `SLUICE_BIN` set, that binary is shown and nothing is built.
+///
+/// # Errors
+/// When something did not hold, or the node could not be made.
+pub fn run(args: &DemoArgs) -> Result<()> {
+    machine::check("the demo")?;
+    if args.down {
+        return Lab::remove_kept();
+    }
+    setup::lab_tools()?;
+    if env::var_os("SLUICE_BIN").is_none() {
+        build::sluice(&setup::build_tools()?)?;
+    }
+    Lab::remove_kept()?;
+    let start = Instant::now();
+    // The file itself, not its path: a build while the demo runs may replace it.
+    let lab = Lab::start(format!("/proc/{}/exe", std::process::id()))?;
+    if args.keep {
+        lab.keep()?;
+    }
+    let node = Node::new(&lab, "node")?;
+    let client = node.pod("client")?;
+    let mut cluster = Cluster::new(&node)?;
+    cluster.scale_up(cluster.wanted())?;
+    let agent = Agent::start(&node, steps::AGENT_FLAGS)?;
+    line(&format!(
+        "one node, {} replicas of python-api, a client pod and the agent: set up in {:.1} s\n",
+        cluster.replicas().len(),
+        start.elapsed().as_secs_f32(),
+    ));
+    let mut report = Report::default();
+    let mut demo = Demo {
+        node: &node,
+        client: &client,
+        cluster,
+        agent: Some(agent),
+    };
+    demo.all(&mut report);
+    tour::print(&node)?;
+    let held = report.finish();
+    if args.keep {
+        tour::explore(
+            &lab,
+            &node,
+            &client,
+            &env::current_exe().context("the path of this program")?,
+        );
+    }
+    drop(demo);
+    drop(client);
+    drop(node);
+    if !held {
+        bail!("the demo did not show what it is to show");
+    }
+    drop(Arc::into_inner(lab));
+    Ok(())
+}
