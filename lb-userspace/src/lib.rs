@@ -20,4 +20,5 @@
 
 pub mod bpf;
 pub mod model;
+pub mod plan;
 pub mod status;

@@ -1,0 +1,184 @@
+//! From a reading of the tables to their mirror, and what in them belongs to nobody.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use lb_common::{Addr4, Address as _, BackendRecord, BackendWord, ServiceRecord, Span};
+
+use super::diff::{removal, unpublish};
+use super::meta::decode_meta;
+use super::op::Op;
+use super::pool::Pool;
+use super::shadow::{Block, Service, Shadow, one};
+use super::snapshot::{Capacity, ServiceEntry, Snapshot, half};
+
+impl Shadow {
+    /// The mirror of what was read. `node` is the node's name: the rotation of a new Service port begins at a hash of both names.
+    ///
+    /// Nothing in a reading is an error. What contradicts itself is mirrored as wrong, and the next plan of the Service
+    /// port puts it right, or it is among the [strays](Shadow::strays).
+    #[must_use]
+    pub fn new(snapshot: Snapshot, node: &str) -> Self {
+        let Snapshot {
+            capacity,
+            mut services,
+            backends,
+            frontends,
+            addresses,
+        } = snapshot;
+        let mut shadow = Self::empty(capacity, node.into());
+        // The lower id wins where two have the same name.
+        services.sort_by_key(|entry| entry.id);
+        for entry in services {
+            shadow.adopt_service(entry);
+        }
+        for (id, record) in backends {
+            shadow.adopt_backend(id, &record);
+        }
+        for (frontend, value) in frontends {
+            shadow.apply(&Op::PutFrontend { frontend, value });
+        }
+        for (addr, kind) in addresses {
+            shadow.apply(&Op::PutAddress { addr, kind });
+        }
+        shadow
+    }
+
+    fn empty(capacity: Capacity, node: Arc<str>) -> Self {
+        Self {
+            node,
+            capacity,
+            keys: HashMap::new(),
+            services: BTreeMap::new(),
+            frontends: HashMap::new(),
+            addresses: HashMap::new(),
+            frontend_count: [0; 2],
+            address_count: [0; 2],
+            backends: HashMap::new(),
+            generations: HashMap::new(),
+            service_ids: Pool::new(0..capacity.services),
+            backend_ids: Pool::new(1..capacity.backends),
+            slots: capacity.slots.map(|slots| Pool::new(0..slots)),
+        }
+    }
+
+    fn adopt_service(&mut self, entry: ServiceEntry) {
+        let ServiceEntry {
+            id,
+            meta,
+            record,
+            slots,
+        } = entry;
+        self.service_ids.take(one(id));
+        let mut service = Service {
+            made: record != ServiceRecord::default(),
+            flags: record.flags,
+            ..Service::default()
+        };
+        let spans = [record.cluster, record.local].map(Span);
+        for ((block, span), slots) in service.scopes.iter_mut().zip(spans).zip(slots) {
+            *block = Block {
+                span,
+                slots: slots.into(),
+            };
+        }
+        if let Some((key, port)) = decode_meta(&meta) {
+            let pool = &mut self.slots[half(key.family)];
+            let [cluster, local] = &mut service.scopes;
+            let shared = cluster.run() == local.run();
+            let cluster_is_mine = pool.take(cluster.run()) || cluster.run().is_empty();
+            let local_is_mine = if shared {
+                cluster_is_mine
+            } else {
+                pool.take(local.run()) || local.run().is_empty()
+            };
+            for (block, mine) in [(cluster, cluster_is_mine), (local, local_is_mine)] {
+                if !mine {
+                    block.slots = Arc::default();
+                }
+            }
+            self.keys.entry(key.clone()).or_insert(id);
+            (service.key, service.port) = (Some(key), port);
+        } else {
+            for block in &mut service.scopes {
+                block.slots = Arc::default();
+            }
+        }
+        self.services.insert(id, service);
+    }
+
+    fn adopt_backend(&mut self, id: u32, record: &BackendRecord) {
+        let word = BackendWord(record.word);
+        self.generations.insert(id, word.generation());
+        if !word.serving() {
+            return;
+        }
+        self.backend_ids.take(one(id));
+        let addr = endpoint(record);
+        self.backends.insert(id, (record.service, addr));
+        if let Some(service) = self.services.get_mut(&record.service) {
+            service.backends.entry(addr).or_insert((id, word.generation()));
+        }
+    }
+
+    /// Goes on where `old`, the mirror before this reading, left off: ids and slots that were in use or resting there and
+    /// are free here rest.
+    pub fn inherit(&mut self, old: &Self) {
+        self.service_ids.inherit(&old.service_ids);
+        self.backend_ids.inherit(&old.backend_ids);
+        for (pool, old) in self.slots.iter_mut().zip(&old.slots) {
+            pool.inherit(old);
+        }
+    }
+
+    /// The operations that remove what no Service port owns: second bearers of a name, frontends and backends of
+    /// services without a name, addresses without frontends. Reads everything; for after a reading.
+    #[must_use]
+    pub fn strays(&self) -> Vec<Op> {
+        let owned = |id: &u32, service: &Service| {
+            service
+                .key
+                .as_ref()
+                .is_some_and(|key| self.keys.get(key) == Some(id))
+        };
+        let mut ops = Vec::new();
+        for (id, _) in self.services.iter().filter(|(id, service)| !owned(id, service)) {
+            ops.extend(removal(self, *id));
+        }
+        let nameless = |service: u32| !self.services.contains_key(&service);
+        let frontends = self.frontends.iter().filter(|(_, value)| nameless(value.service));
+        ops.extend(unpublish(self, frontends.map(|(frontend, _)| *frontend), |_| {
+            false
+        }));
+        for (addr, known) in &self.addresses {
+            if known.frontends == 0 {
+                ops.push(Op::DeleteAddress { addr: *addr });
+            }
+        }
+        for (id, (service, addr)) in &self.backends {
+            let owner = self
+                .services
+                .get(service)
+                .and_then(|service| service.backends.get(addr));
+            if owner.is_none_or(|(owner, _)| owner != id) {
+                ops.push(self.stop(*id));
+            }
+        }
+        ops
+    }
+
+    pub(super) fn stop(&self, id: u32) -> Op {
+        let generation = self.generations.get(&id).copied().unwrap_or_default();
+        Op::StopBackend { id, generation }
+    }
+}
+
+/// The endpoint that a record names.
+fn endpoint(record: &BackendRecord) -> SocketAddr {
+    let port = record.port.number();
+    match Addr4::from_mapped(&record.addr) {
+        Some(addr) if record.family == 4 => SocketAddr::new(addr.into(), port),
+        _ => SocketAddr::new(Ipv6Addr::from(record.addr.0).into(), port),
+    }
+}

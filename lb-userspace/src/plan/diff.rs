@@ -1,0 +1,384 @@
+//! The difference between a Service port as it is and as it should be, as ordered writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use lb_common::{FrontendValue, Span, service_flags};
+
+use super::op::{FrontendAddr, Op, Scope, SlotEntry};
+use super::shadow::{Backends, Block, Service, Shadow};
+use super::snapshot::half;
+use crate::model::{Family, ServicePort, ServicePortKey};
+
+/// The tables that can be full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Table {
+    /// Service ids.
+    Services,
+    /// Backend ids.
+    Backends,
+    /// Slots.
+    Slots,
+    /// Frontends.
+    Frontends,
+    /// Addresses.
+    Addresses,
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Services => "services",
+            Self::Backends => "backends",
+            Self::Slots => "slots",
+            Self::Frontends => "frontends",
+            Self::Addresses => "addresses",
+        })
+    }
+}
+
+/// A Service port does not fit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "no room for {needed} more {table}, {free} are free: {consequence}; start the agent with a larger {flag} after `sluice cleanup`",
+    consequence = if *in_use { "its last state stays in use" } else { "it is left out" },
+    flag = match table { Table::Backends | Table::Slots => "--max-backends", _ => "--max-services" },
+)]
+pub struct NoRoom {
+    /// Of what there is too little.
+    pub table: Table,
+    /// How many were needed; slots: in a row.
+    pub needed: u32,
+    /// How many there are.
+    pub free: u32,
+    /// Whether the tables hold an earlier state of the Service port, which stays.
+    pub in_use: bool,
+}
+
+/// The writes, in the order in which they must be made, that turn what `shadow` holds of `key` into `desired`; none if
+/// they are equal already. A frontend that another Service port holds is taken over.
+///
+/// Work and memory grow with the size of this Service port alone.
+///
+/// # Errors
+/// Something that is new does not fit. Nothing is to be written then.
+pub fn plan(shadow: &Shadow, key: &ServicePortKey, desired: Option<&ServicePort>) -> Result<Vec<Op>, NoRoom> {
+    let id = shadow.service_id(key);
+    let Some(desired) = desired else {
+        return Ok(id.map_or_else(Vec::new, |id| removal(shadow, id)));
+    };
+    let nothing = Service::default();
+    let current = id.and_then(|id| shadow.services.get(&id));
+    let planner = Planner {
+        shadow,
+        key,
+        desired,
+        in_use: current.is_some(),
+        current: current.unwrap_or(&nothing),
+    };
+    let id = match id.or_else(|| shadow.service_ids.singles().next()) {
+        Some(id) => id,
+        None => return Err(planner.no_room(Table::Services, 1, 0)),
+    };
+    planner.plan(id)
+}
+
+/// The writes that remove service `id`.
+pub(super) fn removal(shadow: &Shadow, id: u32) -> Vec<Op> {
+    let Some(service) = shadow.services.get(&id) else {
+        return Vec::new();
+    };
+    let mut ops = unpublish(shadow, service.frontends.iter().copied(), |_| false);
+    if service.made {
+        ops.push(Op::ClearService { id });
+    }
+    ops.extend(
+        service
+            .backends
+            .values()
+            .map(|(backend, _)| shadow.stop(*backend)),
+    );
+    ops.push(Op::DeleteMeta { id });
+    ops
+}
+
+/// The writes that remove `frontends`, and before them their addresses that have no other and are not `kept`: traffic to
+/// an address that goes passes untouched instead of being rejected in between.
+pub(super) fn unpublish(
+    shadow: &Shadow,
+    frontends: impl Iterator<Item = FrontendAddr>,
+    kept: impl Fn(IpAddr) -> bool,
+) -> Vec<Op> {
+    let mut gone: BTreeMap<IpAddr, Vec<FrontendAddr>> = BTreeMap::new();
+    for frontend in frontends {
+        gone.entry(frontend.addr.ip()).or_default().push(frontend);
+    }
+    let mut ops = Vec::new();
+    for (addr, frontends) in gone {
+        let last = shadow
+            .addresses
+            .get(&addr)
+            .is_some_and(|known| known.kind.is_some() && known.frontends as usize == frontends.len());
+        if last && !kept(addr) {
+            ops.push(Op::DeleteAddress { addr });
+        }
+        ops.extend(
+            frontends
+                .into_iter()
+                .map(|frontend| Op::DeleteFrontend { frontend }),
+        );
+    }
+    ops
+}
+
+struct Planner<'a> {
+    shadow: &'a Shadow,
+    key: &'a ServicePortKey,
+    desired: &'a ServicePort,
+    current: &'a Service,
+    in_use: bool,
+}
+
+impl Planner<'_> {
+    fn plan(&self, id: u32) -> Result<Vec<Op>, NoRoom> {
+        let mut ops = Vec::new();
+        if !self.in_use || self.current.port != self.desired.port {
+            ops.push(Op::PutMeta {
+                id,
+                key: self.key.clone(),
+                port: self.desired.port,
+            });
+        }
+        let backends = self.put_backends(id, &mut ops)?;
+        self.put_scopes(id, &backends, &mut ops)?;
+        self.put_frontends(id, &mut ops)?;
+        let stopped = self
+            .current
+            .backends
+            .iter()
+            .filter(|(addr, _)| !backends.contains_key(addr));
+        // Last: a datagram flow chooses again as soon as its backend stops, and must then find the new selection (B100).
+        ops.extend(stopped.map(|(_, (backend, _))| self.shadow.stop(*backend)));
+        Ok(ops)
+    }
+
+    fn no_room(&self, table: Table, needed: usize, free: u32) -> NoRoom {
+        NoRoom {
+            table,
+            needed: u32::try_from(needed).unwrap_or(u32::MAX),
+            free,
+            in_use: self.in_use,
+        }
+    }
+
+    fn of_family<'a>(&self, endpoints: &'a [SocketAddr]) -> impl Iterator<Item = SocketAddr> + use<'a> {
+        let family = self.key.family;
+        endpoints
+            .iter()
+            .copied()
+            .filter(move |addr| Family::of(&addr.ip()) == family)
+    }
+
+    fn put_backends(&self, id: u32, ops: &mut Vec<Op>) -> Result<Backends, NoRoom> {
+        let ServicePort {
+            serving,
+            cluster,
+            local,
+            ..
+        } = self.desired;
+        let wanted: BTreeSet<_> = [serving, cluster, local]
+            .into_iter()
+            .flat_map(|list| self.of_family(list))
+            .collect();
+        let known = |addr: &SocketAddr| self.current.backends.get(addr).copied();
+        let needed = wanted.iter().filter(|addr| known(addr).is_none()).count();
+        let pool = &self.shadow.backend_ids;
+        if needed > pool.available() as usize {
+            return Err(self.no_room(Table::Backends, needed, pool.available()));
+        }
+        let mut fresh = pool.singles();
+        let mut backends = Backends::new();
+        for addr in wanted {
+            let backend = match known(&addr) {
+                Some(backend) => backend,
+                None => {
+                    let Some(backend) = fresh.next() else { continue };
+                    let last = self.shadow.generations.get(&backend).copied().unwrap_or_default();
+                    let generation = last.wrapping_add(1);
+                    ops.push(Op::PutBackend {
+                        id: backend,
+                        service: id,
+                        addr,
+                        generation,
+                    });
+                    (backend, generation)
+                }
+            };
+            backends.insert(addr, backend);
+        }
+        Ok(backends)
+    }
+
+    fn put_scopes(&self, id: u32, backends: &Backends, ops: &mut Vec<Op>) -> Result<(), NoRoom> {
+        let contents = [&self.desired.cluster, &self.desired.local].map(|list| {
+            let distinct: BTreeSet<_> = self.of_family(list).collect();
+            let entry = |addr| {
+                backends.get(&addr).map(|&(backend, generation)| SlotEntry {
+                    addr,
+                    backend,
+                    generation,
+                })
+            };
+            distinct.into_iter().filter_map(entry).collect::<Vec<_>>()
+        });
+        let current = &self.current.scopes;
+        let stays = [0, 1].map(|i: usize| current[i].is_sound() && *current[i].slots == *contents[i]);
+        // A scope that changes takes over the other's run if it has the same content and is there to stay.
+        let mut settled: Vec<Block> = (0..2).filter(|i| stays[*i]).map(|i| current[i].clone()).collect();
+        let mut taken = 0..0;
+        let mut blocks: [Block; 2] = current.clone();
+        for i in (0..2).filter(|i| !stays[*i]) {
+            let content = &contents[i];
+            blocks[i] = if content.is_empty() {
+                Block::default()
+            } else if let Some(same) = settled.iter().find(|block| *block.slots == **content) {
+                same.clone()
+            } else {
+                let block = self.fresh_block(content, &taken)?;
+                let (offset, slots) = (block.span.offset(), block.slots.clone());
+                ops.push(Op::PutSlots {
+                    family: self.key.family,
+                    offset,
+                    slots,
+                });
+                taken = block.run();
+                settled.push(block.clone());
+                block
+            };
+        }
+        let flags = if self.desired.internal_local {
+            service_flags::INTERNAL_LOCAL
+        } else {
+            0
+        };
+        let [cluster, local] = blocks;
+        if !self.current.made {
+            ops.push(Op::PutService {
+                id,
+                spans: [cluster.span, local.span],
+                slots: [cluster.slots, local.slots],
+                flags,
+                cursor: cursor_start(&self.shadow.node, self.key),
+            });
+            return Ok(());
+        }
+        for ((scope, block), stays) in Scope::ALL.into_iter().zip([cluster, local]).zip(stays) {
+            if !stays {
+                let Block { span, slots } = block;
+                ops.push(Op::SetSpan {
+                    id,
+                    scope,
+                    span,
+                    slots,
+                });
+            }
+        }
+        if self.current.flags != flags {
+            ops.push(Op::SetFlags { id, flags });
+        }
+        Ok(())
+    }
+
+    fn fresh_block(&self, content: &[SlotEntry], taken: &std::ops::Range<u32>) -> Result<Block, NoRoom> {
+        let pool = &self.shadow.slots[half(self.key.family)];
+        let found = u32::try_from(content.len())
+            .ok()
+            .and_then(|len| Some((pool.find(len, taken)?, len)));
+        match found {
+            Some((offset, len)) => Ok(Block {
+                span: Span::new(offset, len),
+                slots: Arc::from(content),
+            }),
+            None => Err(self.no_room(Table::Slots, content.len(), pool.available())),
+        }
+    }
+
+    fn put_frontends(&self, id: u32, ops: &mut Vec<Op>) -> Result<(), NoRoom> {
+        let shadow = self.shadow;
+        let mut wanted = BTreeMap::new();
+        for frontend in &self.desired.frontends {
+            if Family::of(&frontend.addr) == self.key.family {
+                let addr = SocketAddr::new(frontend.addr, frontend.port);
+                wanted.insert(
+                    FrontendAddr {
+                        addr,
+                        proto: self.key.proto as u8,
+                    },
+                    frontend.kind as u8,
+                );
+            }
+        }
+        let addresses: BTreeMap<IpAddr, u8> = wanted
+            .iter()
+            .map(|(frontend, kind)| (frontend.addr.ip(), *kind))
+            .collect();
+        let half = half(self.key.family);
+        let new = wanted
+            .keys()
+            .filter(|frontend| !shadow.frontends.contains_key(frontend))
+            .count();
+        let free = shadow.capacity.frontends[half].saturating_sub(shadow.frontend_count[half]);
+        if new > free as usize {
+            return Err(self.no_room(Table::Frontends, new, free));
+        }
+        let known = |addr: &IpAddr| shadow.addresses.get(addr).and_then(|known| known.kind);
+        let new = addresses.keys().filter(|addr| known(addr).is_none()).count();
+        let free = shadow.capacity.addresses[half].saturating_sub(shadow.address_count[half]);
+        if new > free as usize {
+            return Err(self.no_room(Table::Addresses, new, free));
+        }
+        for (frontend, kind) in &wanted {
+            let value = FrontendValue {
+                service: id,
+                kind: *kind,
+                pad: [0; 3],
+            };
+            if shadow.frontends.get(frontend) != Some(&value) {
+                ops.push(Op::PutFrontend {
+                    frontend: *frontend,
+                    value,
+                });
+            }
+        }
+        for (addr, kind) in &addresses {
+            if known(addr) != Some(*kind) {
+                ops.push(Op::PutAddress {
+                    addr: *addr,
+                    kind: *kind,
+                });
+            }
+        }
+        let gone = self
+            .current
+            .frontends
+            .iter()
+            .filter(|frontend| !wanted.contains_key(frontend));
+        ops.extend(unpublish(shadow, gone.copied(), |addr| {
+            addresses.contains_key(&addr)
+        }));
+        Ok(())
+    }
+}
+
+/// Where the rotation of a new Service port begins: a 32-bit FNV-1a hash, so that not every node's first connection goes
+/// to the same endpoint.
+fn cursor_start(node: &str, key: &ServicePortKey) -> u64 {
+    let hash = format!("{node}/{key}")
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        });
+    u64::from(hash)
+}

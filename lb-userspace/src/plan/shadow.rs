@@ -1,0 +1,328 @@
+//! The mirror of the tables.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::sync::Arc;
+
+use lb_common::{FrontendValue, Span};
+
+use super::op::{FrontendAddr, Op, Scope, SlotEntry};
+use super::pool::Pool;
+use super::snapshot::{Capacity, half};
+use crate::model::{Family, ServicePortKey};
+
+/// A scope of a service: where its slots are and what is in them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Block {
+    pub(super) span: Span,
+    pub(super) slots: Arc<[SlotEntry]>,
+}
+
+impl Block {
+    /// Whether the span names slots that are its own: not beyond the array, not shared with another service.
+    pub(super) fn is_sound(&self) -> bool {
+        self.slots.len() == self.span.len() as usize
+    }
+
+    pub(super) fn run(&self) -> Range<u32> {
+        if self.is_sound() { run(self.span) } else { 0..0 }
+    }
+}
+
+/// The slots that `span` names.
+pub(super) const fn run(span: Span) -> Range<u32> {
+    span.offset()..span.offset().saturating_add(span.len())
+}
+
+/// The backend ids of a service by endpoint, with their generations.
+pub(super) type Backends = BTreeMap<SocketAddr, (u32, u32)>;
+
+/// One service id that has a name.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Service {
+    /// `None` if the name makes no sense.
+    pub(super) key: Option<ServicePortKey>,
+    pub(super) port: u16,
+    /// Whether it has a record.
+    pub(super) made: bool,
+    pub(super) flags: u64,
+    pub(super) scopes: [Block; 2],
+    pub(super) frontends: BTreeSet<FrontendAddr>,
+    pub(super) backends: Backends,
+}
+
+/// An address that is known, or has frontends, or both.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct KnownAddr {
+    /// Its entry in the address tables.
+    pub(super) kind: Option<u8>,
+    /// How many frontends it has.
+    pub(super) frontends: u32,
+}
+
+/// What the tables hold, as far as it is known: a reading of them and every write since that they have taken.
+#[derive(Clone, Debug)]
+pub struct Shadow {
+    pub(super) node: Arc<str>,
+    pub(super) capacity: Capacity,
+    pub(super) keys: HashMap<ServicePortKey, u32>,
+    pub(super) services: BTreeMap<u32, Service>,
+    pub(super) frontends: HashMap<FrontendAddr, FrontendValue>,
+    pub(super) addresses: HashMap<IpAddr, KnownAddr>,
+    /// Entries in the frontend and in the address tables, by family.
+    pub(super) frontend_count: [u32; 2],
+    pub(super) address_count: [u32; 2],
+    /// Backends that serve: service id and endpoint.
+    pub(super) backends: HashMap<u32, (u32, SocketAddr)>,
+    /// Of every backend id that was ever given out.
+    pub(super) generations: HashMap<u32, u32>,
+    pub(super) service_ids: Pool,
+    pub(super) backend_ids: Pool,
+    pub(super) slots: [Pool; 2],
+}
+
+impl Shadow {
+    /// Keys of all Service ports in the tables, complete or not.
+    pub fn keys(&self) -> impl Iterator<Item = &ServicePortKey> {
+        self.keys.keys()
+    }
+
+    /// The service id of `key`.
+    #[must_use]
+    pub fn service_id(&self, key: &ServicePortKey) -> Option<u32> {
+        self.keys.get(key).copied()
+    }
+
+    /// Whether no id and no slot is in use or resting.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        [&self.service_ids, &self.backend_ids]
+            .into_iter()
+            .chain(&self.slots)
+            .all(Pool::is_untouched)
+    }
+
+    /// A grace period begins; `false` if nothing waits for one.
+    pub fn begin_grace(&mut self) -> bool {
+        self.pools()
+            .map(Pool::begin_grace)
+            .fold(false, |any, one| any | one)
+    }
+
+    /// The grace period has ended: what had been given back before it began can be handed out. `true` if that is anything.
+    pub fn end_grace(&mut self) -> bool {
+        self.pools()
+            .map(Pool::end_grace)
+            .fold(false, |any, one| any | one)
+    }
+
+    fn pools(&mut self) -> impl Iterator<Item = &mut Pool> {
+        [&mut self.service_ids, &mut self.backend_ids]
+            .into_iter()
+            .chain(&mut self.slots)
+    }
+
+    /// Notes that the tables have taken `op`.
+    pub fn apply(&mut self, op: &Op) {
+        match op {
+            Op::PutMeta { id, key, port } => {
+                self.service_ids.take(one(*id));
+                self.keys.insert(key.clone(), *id);
+                let service = self.services.entry(*id).or_default();
+                service.key = Some(key.clone());
+                service.port = *port;
+            }
+            Op::PutBackend {
+                id,
+                service,
+                addr,
+                generation,
+            } => {
+                self.backend_ids.take(one(*id));
+                self.backends.insert(*id, (*service, *addr));
+                self.generations.insert(*id, *generation);
+                if let Some(service) = self.services.get_mut(service) {
+                    service.backends.insert(*addr, (*id, *generation));
+                }
+            }
+            // A run of slots is in use when a span names it; until then its content is nobody's.
+            Op::PutSlots { .. } => {}
+            Op::PutService {
+                id,
+                spans,
+                slots,
+                flags,
+                cursor: _,
+            } => {
+                for ((scope, span), slots) in Scope::ALL.into_iter().zip(*spans).zip(slots) {
+                    self.turn(
+                        *id,
+                        scope,
+                        Block {
+                            span,
+                            slots: slots.clone(),
+                        },
+                    );
+                }
+                if let Some(service) = self.services.get_mut(id) {
+                    (service.made, service.flags) = (true, *flags);
+                }
+            }
+            Op::SetSpan {
+                id,
+                scope,
+                span,
+                slots,
+            } => {
+                self.turn(
+                    *id,
+                    *scope,
+                    Block {
+                        span: *span,
+                        slots: slots.clone(),
+                    },
+                );
+            }
+            Op::SetFlags { id, flags } => {
+                if let Some(service) = self.services.get_mut(id) {
+                    service.flags = *flags;
+                }
+            }
+            Op::PutFrontend { frontend, value } => self.put_frontend(*frontend, *value),
+            Op::PutAddress { addr, kind } => self.set_address(*addr, Some(*kind)),
+            Op::DeleteAddress { addr } => self.set_address(*addr, None),
+            Op::DeleteFrontend { frontend } => self.delete_frontend(frontend),
+            Op::ClearService { id } => {
+                for scope in Scope::ALL {
+                    self.turn(*id, scope, Block::default());
+                }
+                if let Some(service) = self.services.get_mut(id) {
+                    (service.made, service.flags) = (false, 0);
+                }
+            }
+            Op::StopBackend { id, .. } => self.stop_backend(*id),
+            Op::DeleteMeta { id } => {
+                if let Some(key) = self.services.remove(id).and_then(|service| service.key)
+                    && self.keys.get(&key) == Some(id)
+                {
+                    self.keys.remove(&key);
+                }
+                self.service_ids.release(one(*id));
+            }
+        }
+    }
+
+    /// Notes that `op` failed and may have been taken all the same: what it publishes is not handed out before the tables
+    /// have been read again.
+    pub fn doubt(&mut self, op: &Op) {
+        match op {
+            Op::PutMeta { id, .. } => {
+                self.service_ids.take(one(*id));
+            }
+            Op::PutBackend { id, .. } => {
+                self.backend_ids.take(one(*id));
+            }
+            Op::PutService { id, spans, .. } => self.withhold(*id, spans),
+            Op::SetSpan { id, span, .. } => self.withhold(*id, &[*span]),
+            _ => {}
+        }
+    }
+
+    fn withhold(&mut self, id: u32, spans: &[Span]) {
+        if let Some(family) = self.family(id) {
+            for span in spans {
+                self.slots[half(family)].take(run(*span));
+            }
+        }
+    }
+
+    fn family(&self, id: u32) -> Option<Family> {
+        Some(self.services.get(&id)?.key.as_ref()?.family)
+    }
+
+    fn turn(&mut self, id: u32, scope: Scope, block: Block) {
+        let family = self.family(id);
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let old = std::mem::replace(&mut service.scopes[scope as usize], block);
+        let Some(family) = family else { return };
+        let pool = &mut self.slots[half(family)];
+        for block in &service.scopes {
+            // False where the run is this service's already.
+            pool.take(block.run());
+        }
+        if service.scopes.iter().all(|block| block.run() != old.run()) {
+            pool.release(old.run());
+        }
+    }
+
+    fn put_frontend(&mut self, frontend: FrontendAddr, value: FrontendValue) {
+        match self.frontends.insert(frontend, value) {
+            Some(old) if old.service != value.service => {
+                if let Some(loser) = self.services.get_mut(&old.service) {
+                    loser.frontends.remove(&frontend);
+                }
+            }
+            Some(_) => {}
+            None => {
+                self.frontend_count[half_of(frontend.addr.ip())] += 1;
+                self.addresses.entry(frontend.addr.ip()).or_default().frontends += 1;
+            }
+        }
+        if let Some(service) = self.services.get_mut(&value.service) {
+            service.frontends.insert(frontend);
+        }
+    }
+
+    fn delete_frontend(&mut self, frontend: &FrontendAddr) {
+        let Some(old) = self.frontends.remove(frontend) else {
+            return;
+        };
+        let addr = frontend.addr.ip();
+        self.frontend_count[half_of(addr)] -= 1;
+        if let Some(known) = self.addresses.get_mut(&addr) {
+            known.frontends -= 1;
+            if *known == KnownAddr::default() {
+                self.addresses.remove(&addr);
+            }
+        }
+        if let Some(service) = self.services.get_mut(&old.service) {
+            service.frontends.remove(frontend);
+        }
+    }
+
+    fn set_address(&mut self, addr: IpAddr, kind: Option<u8>) {
+        let known = self.addresses.entry(addr).or_default();
+        let count = &mut self.address_count[half_of(addr)];
+        match (std::mem::replace(&mut known.kind, kind), kind) {
+            (None, Some(_)) => *count += 1,
+            (Some(_), None) => *count -= 1,
+            _ => {}
+        }
+        if *known == KnownAddr::default() {
+            self.addresses.remove(&addr);
+        }
+    }
+
+    fn stop_backend(&mut self, id: u32) {
+        let Some((service, addr)) = self.backends.remove(&id) else {
+            return;
+        };
+        if let Some(service) = self.services.get_mut(&service)
+            && service.backends.get(&addr).is_some_and(|(other, _)| *other == id)
+        {
+            service.backends.remove(&addr);
+        }
+        self.backend_ids.release(one(id));
+    }
+}
+
+pub(super) const fn one(id: u32) -> Range<u32> {
+    id..id.saturating_add(1)
+}
+
+pub(super) const fn half_of(addr: IpAddr) -> usize {
+    half(Family::of(&addr))
+}
