@@ -1,0 +1,294 @@
+//! Operations as keys, values and words.
+
+use std::mem::offset_of;
+use std::net::{IpAddr, SocketAddr};
+
+use bytemuck::Pod;
+use lb_common::{
+    Addr4, Addr6, Address, AddressValue, BackendRecord, BackendStats, BackendWord, FrontendKey,
+    FrontendValue, Port, ServiceMeta, ServiceRecord, ServiceStats, Slot, Span,
+};
+
+use super::storage::{ArrayTable as _, HashTable as _, Storage};
+use super::{Grace, TableError, Tables};
+use crate::model::Family;
+use crate::plan::{Capacity, FrontendAddr, Op, Scope, ServiceEntry, SlotEntry, Snapshot, encode_meta};
+
+/// All tables that a plan changes.
+pub struct TableSet<S: Storage> {
+    /// Names of Service ports.
+    pub meta: S::Hash<u32, ServiceMeta>,
+    /// Service ports.
+    pub services: S::Array<ServiceRecord>,
+    /// Their counters.
+    pub service_stats: S::Array<ServiceStats>,
+    /// Backends.
+    pub backends: S::Array<BackendRecord>,
+    /// Their counters.
+    pub backend_stats: S::Array<BackendStats>,
+    /// The IPv4 tables.
+    pub v4: Half<Addr4, S>,
+    /// The IPv6 tables.
+    pub v6: Half<Addr6, S>,
+}
+
+/// The tables of one family.
+pub struct Half<A: Address, S: Storage>
+where
+    FrontendKey<A>: Pod,
+    Slot<A>: Pod,
+{
+    /// Addresses that matter at all.
+    pub addresses: S::Hash<A, AddressValue>,
+    /// Frontends.
+    pub frontends: S::Hash<FrontendKey<A>, FrontendValue>,
+    /// Endpoints in blocks.
+    pub slots: S::Array<Slot<A>>,
+}
+
+/// Runs `$body` with `$half` being the tables of `$family`.
+macro_rules! with_half {
+    ($tables:expr, $family:expr, $half:ident => $body:expr) => {
+        match $family {
+            Family::V4 => {
+                let $half = &mut $tables.v4;
+                $body
+            }
+            Family::V6 => {
+                let $half = &mut $tables.v6;
+                $body
+            }
+        }
+    };
+}
+
+impl<S: Storage> Tables for TableSet<S> {
+    fn apply(&mut self, op: &Op) -> Result<(), TableError> {
+        match op {
+            Op::PutMeta { id, key, port } => self.meta.insert(id, &encode_meta(key, *port))?,
+            Op::PutBackend {
+                id,
+                service,
+                addr,
+                generation,
+            } => {
+                self.backend_stats.set(*id, &BackendStats::default())?;
+                self.backends.set(*id, &backend(*service, addr, *generation))?;
+            }
+            Op::PutSlots {
+                family,
+                offset,
+                slots,
+            } => {
+                with_half!(self, family, half => half.put_slots(*offset, slots))?;
+            }
+            Op::PutService {
+                id,
+                spans: [cluster, local],
+                slots: _,
+                flags,
+                cursor,
+            } => {
+                let record = ServiceRecord {
+                    cluster: cluster.0,
+                    local: local.0,
+                    flags: *flags,
+                    cursor: *cursor,
+                };
+                self.service_stats.set(*id, &ServiceStats::default())?;
+                self.services.set(*id, &record)?;
+            }
+            Op::SetSpan {
+                id,
+                scope,
+                span,
+                slots: _,
+            } => {
+                let offset = match scope {
+                    Scope::Cluster => offset_of!(ServiceRecord, cluster),
+                    Scope::Local => offset_of!(ServiceRecord, local),
+                };
+                self.services.store(*id, offset, span.0)?;
+            }
+            Op::SetFlags { id, flags } => {
+                self.services
+                    .store(*id, offset_of!(ServiceRecord, flags), *flags)?;
+            }
+            Op::PutFrontend { frontend, value } => {
+                with_half!(self, Family::of(&frontend.addr.ip()), half => {
+                    half.frontends.insert(&frontend_key(frontend)?, value)
+                })?;
+            }
+            Op::PutAddress { addr, kind } => {
+                let value = AddressValue {
+                    kind: *kind,
+                    pad: [0; 3],
+                };
+                with_half!(self, Family::of(addr), half => half.addresses.insert(&address(*addr)?, &value))?;
+            }
+            Op::DeleteAddress { addr } => {
+                with_half!(self, Family::of(addr), half => half.addresses.delete(&address(*addr)?))?;
+            }
+            Op::DeleteFrontend { frontend } => {
+                with_half!(self, Family::of(&frontend.addr.ip()), half => {
+                    half.frontends.delete(&frontend_key(frontend)?)
+                })?;
+            }
+            Op::ClearService { id } => self.services.set(*id, &ServiceRecord::default())?,
+            Op::StopBackend { id, generation } => {
+                let word = BackendWord::new(*generation, false);
+                self.backends
+                    .store(*id, offset_of!(BackendRecord, word), word.0)?;
+            }
+            Op::DeleteMeta { id } => self.meta.delete(id)?,
+        }
+        Ok(())
+    }
+
+    fn read(&self) -> Result<Snapshot, TableError> {
+        let services = self.meta.entries()?.into_iter().map(|(id, meta)| {
+            let record = self.services.get(id).unwrap_or_default();
+            let slots = [record.cluster, record.local].map(|span| {
+                if meta.family == Family::V4.number() {
+                    self.v4.run(Span(span))
+                } else {
+                    self.v6.run(Span(span))
+                }
+            });
+            ServiceEntry {
+                id,
+                meta,
+                record,
+                slots,
+            }
+        });
+        let backends = (0..self.backends.records()).filter_map(|id| Some((id, self.backends.get(id)?)));
+        Ok(Snapshot {
+            capacity: self.capacity(),
+            services: services.collect(),
+            backends: backends
+                .filter(|(_, record)| *record != BackendRecord::default())
+                .collect(),
+            frontends: [self.v4.frontends()?, self.v6.frontends()?].concat(),
+            addresses: [self.v4.addresses()?, self.v6.addresses()?].concat(),
+        })
+    }
+
+    fn grace(&self) -> Grace {
+        S::grace()
+    }
+}
+
+impl<S: Storage> TableSet<S> {
+    fn capacity(&self) -> Capacity {
+        let Self {
+            meta,
+            services,
+            service_stats,
+            backends,
+            backend_stats,
+            v4,
+            v6,
+        } = self;
+        Capacity {
+            services: meta
+                .capacity()
+                .min(services.records())
+                .min(service_stats.records()),
+            backends: backends.records().min(backend_stats.records()),
+            slots: [v4.slots.records(), v6.slots.records()],
+            frontends: [v4.frontends.capacity(), v6.frontends.capacity()],
+            addresses: [v4.addresses.capacity(), v6.addresses.capacity()],
+        }
+    }
+}
+
+impl<A: Address, S: Storage> Half<A, S>
+where
+    FrontendKey<A>: Pod,
+    Slot<A>: Pod,
+{
+    fn put_slots(&mut self, offset: u32, slots: &[SlotEntry]) -> Result<(), TableError> {
+        for (index, entry) in (offset..).zip(slots) {
+            let slot = Slot {
+                addr: address::<A>(entry.addr.ip())?,
+                port: Port::new(entry.addr.port()),
+                pad: [0; 2],
+                backend: entry.backend,
+                generation: entry.generation,
+            };
+            self.slots.set(index, &slot)?;
+        }
+        Ok(())
+    }
+
+    /// The slots that `span` names; none if it leaves the array.
+    fn run(&self, span: Span) -> Vec<SlotEntry> {
+        let entry = |slot: Slot<A>| SlotEntry {
+            addr: SocketAddr::new(slot.addr.into(), slot.port.number()),
+            backend: slot.backend,
+            generation: slot.generation,
+        };
+        match span.offset().checked_add(span.len()) {
+            Some(end) if end <= self.slots.records() => (span.offset()..end)
+                .filter_map(|index| self.slots.get(index))
+                .map(entry)
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn frontends(&self) -> Result<Vec<(FrontendAddr, FrontendValue)>, TableError> {
+        let entries = self.frontends.entries()?.into_iter().map(|(key, value)| {
+            let addr = SocketAddr::new(key.addr.into(), key.port.number());
+            (
+                FrontendAddr {
+                    addr,
+                    proto: key.proto,
+                },
+                value,
+            )
+        });
+        Ok(entries.collect())
+    }
+
+    fn addresses(&self) -> Result<Vec<(IpAddr, u8)>, TableError> {
+        Ok(self
+            .addresses
+            .entries()?
+            .into_iter()
+            .map(|(addr, value)| (addr.into(), value.kind))
+            .collect())
+    }
+}
+
+fn address<A: Address>(addr: IpAddr) -> Result<A, TableError> {
+    A::from_mapped(&mapped(addr)).ok_or(TableError::Address { addr })
+}
+
+fn mapped(addr: IpAddr) -> Addr6 {
+    match addr {
+        IpAddr::V4(addr) => Addr4::from(addr).to_mapped(),
+        IpAddr::V6(addr) => addr.into(),
+    }
+}
+
+fn frontend_key<A: Address>(frontend: &FrontendAddr) -> Result<FrontendKey<A>, TableError> {
+    let port = Port::new(frontend.addr.port());
+    Ok(FrontendKey::new(
+        address(frontend.addr.ip())?,
+        port,
+        frontend.proto,
+    ))
+}
+
+fn backend(service: u32, addr: &SocketAddr, generation: u32) -> BackendRecord {
+    BackendRecord {
+        word: BackendWord::new(generation, true).0,
+        service,
+        family: Family::of(&addr.ip()).number(),
+        pad: 0,
+        port: Port::new(addr.port()),
+        addr: mapped(addr.ip()),
+    }
+}
