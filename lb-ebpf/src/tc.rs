@@ -179,12 +179,13 @@ fn renewal<A: Family, E: Env<A>>(
         }
     }
     let reverse = value.other_key(packet.key.proto);
-    let reverse = flow::owner(env, hit.table, &reverse, word).map_or(FlowState(0), |(_, word)| word.state());
-    let phase = Phase::of(packet.proto, word.state(), reverse);
+    let reverse = flow::owner(env, hit.table, &reverse, word);
+    let (state, seen) = reverse.map_or((FlowState(0), 0), |(flow, word)| (word.state(), flow.peek().1));
+    let phase = Phase::of(packet.proto, word.state(), state);
     let limit = phase.lifetime(lifetimes);
     if phase.is_over() {
         Renewal::Over
-    } else if idle > limit {
+    } else if idle > limit && now.saturating_sub(seen) > limit {
         Renewal::Idle(limit)
     } else {
         Renewal::None
