@@ -15,6 +15,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "testing")]
+extern crate std;
+
 mod csum;
 pub mod env;
 pub mod family;
@@ -27,4 +30,6 @@ mod rewrite;
 mod select;
 pub mod sweep;
 pub mod tc;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod verdict;

@@ -1,0 +1,214 @@
+//! A packet in a byte vector that behaves as a socket buffer does under the tc helpers.
+
+use std::vec::Vec;
+
+use super::packet::{Checksum, Packet};
+use super::wire::{ETHERNET, checksum_field, sum};
+use crate::pkt::{Covered, Pkt};
+
+/// What the buffer says about the checksum of its transport header (`skb->ip_summed`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Summed {
+    /// The field holds the checksum, or nobody has said anything.
+    None,
+    /// The field holds the pseudo header's sum; the hardware adds the bytes from the transport header on.
+    Partial {
+        /// End of the field: the buffer cannot become shorter.
+        field_end: u32,
+    },
+    /// The field holds the checksum, and the hardware has summed everything from the network header on
+    /// (`skb->csum`).
+    Device(u16),
+}
+
+/// A packet and its checksum state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bytes {
+    data: Vec<u8>,
+    summed: Summed,
+    read_only: bool,
+    fixed_size: bool,
+}
+
+impl Bytes {
+    /// A packet whose checksum field is complete (`CHECKSUM_NONE`, `CHECKSUM_UNNECESSARY`).
+    #[must_use]
+    pub const fn new(data: Vec<u8>) -> Self {
+        Self {
+            data,
+            summed: Summed::None,
+            read_only: false,
+            fixed_size: false,
+        }
+    }
+
+    /// A packet whose transport header, at `transport`, has a checksum field that the hardware is to complete
+    /// (`CHECKSUM_PARTIAL`).
+    #[must_use]
+    fn partial(data: Vec<u8>, transport: usize, proto: u8) -> Self {
+        let field = transport + checksum_field(proto).unwrap_or(0);
+        let field_end = u32::try_from(field + 2).unwrap_or(u32::MAX);
+        Self {
+            summed: Summed::Partial { field_end },
+            ..Self::new(data)
+        }
+    }
+
+    /// `packet`, in the state that its [`Packet::checksum`] asks for.
+    #[must_use]
+    pub fn of(packet: &Packet) -> Self {
+        match packet.checksum {
+            Checksum::Partial => Self::partial(packet.build(), packet.transport_offset(), packet.proto()),
+            Checksum::Complete | Checksum::Absent | Checksum::Wrong(_) => Self::new(packet.build()),
+        }
+    }
+
+    /// A packet that an interface has summed (`CHECKSUM_COMPLETE`).
+    #[must_use]
+    pub fn summed_by_device(data: Vec<u8>) -> Self {
+        let total = sum(data.get(ETHERNET..).unwrap_or_default());
+        Self {
+            summed: Summed::Device(total),
+            ..Self::new(data)
+        }
+    }
+
+    /// The same, but the kernel refuses every write.
+    #[must_use]
+    pub const fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    /// The same, but the kernel refuses to change its length.
+    #[must_use]
+    pub const fn fixed_size(mut self) -> Self {
+        self.fixed_size = true;
+        self
+    }
+
+    /// The packet.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// Whether the sum that the interface took, as kept up to date by the writes, is still that of the bytes. True if
+    /// none was taken.
+    #[must_use]
+    pub fn device_sum_holds(&self) -> bool {
+        match self.summed {
+            Summed::Device(total) => {
+                canonical(total) == canonical(sum(self.data.get(ETHERNET..).unwrap_or_default()))
+            }
+            Summed::None | Summed::Partial { .. } => true,
+        }
+    }
+
+    fn range(&self, offset: u32, len: usize) -> Option<core::ops::Range<usize>> {
+        let start = usize::try_from(offset).ok()?;
+        let end = start.checked_add(len)?;
+        (end <= self.data.len()).then_some(start..end)
+    }
+}
+
+/// One's complement has two zeros.
+const fn canonical(sum: u16) -> u16 {
+    if sum == 0xffff { 0 } else { sum }
+}
+
+fn add(left: u16, right: u16) -> u16 {
+    let [a, b] = left.to_be_bytes();
+    let [c, d] = right.to_be_bytes();
+    sum(&[a, b, c, d])
+}
+
+/// A one's complement sum as the kernel's helpers give it, in the byte order of the machine, as a sum of big-endian
+/// words.
+fn wire_order(difference: u32) -> u16 {
+    let [a, b, c, d] = difference.to_ne_bytes();
+    sum(&[a, b, c, d])
+}
+
+impl Pkt for Bytes {
+    fn length(&self) -> u32 {
+        u32::try_from(self.data.len()).unwrap_or(u32::MAX)
+    }
+
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let range = self.range(offset, N)?;
+        self.data.get(range)?.try_into().ok()
+    }
+
+    fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> bool {
+        match self.range(offset, N) {
+            Some(range) if !self.read_only => {
+                self.data[range].copy_from_slice(bytes);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn adjust_checksum(
+        &mut self,
+        offset: u32,
+        difference: u32,
+        covered: Covered,
+        keep_zero: bool,
+        v6: bool,
+    ) -> bool {
+        // The kernel refuses odd offsets and those beyond 64 KiB.
+        if offset > 0xffff || !offset.is_multiple_of(2) || self.read_only {
+            return false;
+        }
+        let Some(range) = self.range(offset, 2) else {
+            return false;
+        };
+        let field = u16::from_be_bytes([self.data[range.start], self.data[range.start + 1]]);
+        if keep_zero && field == 0 {
+            return true;
+        }
+        let difference = wire_order(difference);
+        let mut result = match (self.summed, covered) {
+            (Summed::Partial { .. }, Covered::Segment) => field,
+            (Summed::Partial { .. }, Covered::Pseudo) => add(field, difference),
+            (Summed::None | Summed::Device(_), _) => !add(!field, difference),
+        };
+        if let Summed::Device(total) = &mut self.summed
+            && covered == Covered::Pseudo
+            && !v6
+        {
+            *total = add(*total, !difference);
+        }
+        if keep_zero && result == 0 {
+            result = 0xffff;
+        }
+        self.data[range].copy_from_slice(&result.to_be_bytes());
+        true
+    }
+
+    fn truncate(&mut self, len: u32) -> bool {
+        let refused = match self.summed {
+            Summed::Partial { field_end } => len < field_end,
+            Summed::None | Summed::Device(_) => false,
+        };
+        if refused || self.fixed_size {
+            return false;
+        }
+        self.data.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+        true
+    }
+
+    fn insert_room(&mut self, bytes: u32, network: u32, _v6: bool) -> bool {
+        let (Some(at), Ok(bytes)) = (self.range(network, 0), usize::try_from(bytes)) else {
+            return false;
+        };
+        if self.fixed_size {
+            return false;
+        }
+        // Undefined content: whoever forgets a byte meets it in the comparison.
+        self.data.splice(at, core::iter::repeat_n(0xee, bytes));
+        true
+    }
+}

@@ -1,0 +1,102 @@
+//! Runs fixtures on the host.
+
+use std::format;
+use std::string::String;
+
+use lb_common::{Point, Reason};
+
+use super::bytes::Bytes;
+use super::fixtures::{Exchange, Fixture, Step};
+use super::schedule::Schedule;
+use super::tables::Tables;
+use super::wire;
+use super::world::{Counters, Cpu, World};
+use crate::tc;
+use crate::verdict::Verdict;
+
+/// Plays `fixture`; `arrive` may change the state in which its packets arrive. The world is returned as it is at the
+/// end.
+///
+/// # Errors
+/// The first thing that was not as the fixture says, in words.
+pub fn play(fixture: &Fixture, arrive: impl Fn(&Bytes) -> Bytes) -> Result<World, String> {
+    let world = World::new(fixture.config, fixture.sizes, &Schedule::default());
+    world.program(&Tables::of(&fixture.services));
+    for (number, step) in fixture.steps.iter().enumerate() {
+        match step {
+            Step::Idle(seconds) => world.advance(seconds * 1_000_000_000),
+            Step::Program(services) => world.program(&Tables::of(services)),
+            Step::Packet(exchange) => exchange_packet(&world, exchange, arrive(&exchange.input))
+                .map_err(|fault| format!("{}, step {number}: {fault}", fixture.name))?,
+        }
+    }
+    Ok(world)
+}
+
+/// Lets one packet through the datapath.
+pub fn run(cpu: &Cpu<'_>, point: Point, packet: &mut Bytes) -> Verdict {
+    match point {
+        Point::PodIngress => tc::pod_ingress(packet, cpu),
+        Point::PodEgress => tc::pod_egress(packet, cpu),
+    }
+}
+
+fn exchange_packet(world: &World, exchange: &Exchange, mut packet: Bytes) -> Result<(), String> {
+    let cpu = world.on_cpu(0);
+    let before = world.counters();
+    let verdict = run(&cpu, exchange.point, &mut packet);
+    let after = world.counters();
+    let reasons = changed_reasons(&before, &after);
+    if verdict != exchange.verdict || reasons != [(exchange.reason, 1)] {
+        let (expected, reason) = (exchange.verdict, exchange.reason);
+        return Err(format!(
+            "expected {expected:?} {reason:?}, got {verdict:?} {reasons:?}"
+        ));
+    }
+    if verdict != Verdict::Drop
+        && let Some(text) = wire::difference(&exchange.output, packet.data())
+    {
+        return Err(format!("{:?}: {text}", exchange.reason));
+    }
+    if verdict == Verdict::Pass && !packet.device_sum_holds() {
+        return Err(format!(
+            "{:?}: the sum that the device took is not kept",
+            exchange.reason
+        ));
+    }
+    let costs = cpu.take_accesses();
+    if let Some(expected) = exchange.costs
+        && costs != expected
+    {
+        return Err(format!(
+            "{:?}: expected {expected:?}, took {costs:?}",
+            exchange.reason
+        ));
+    }
+    opened(&before, &after, exchange.opens)
+}
+
+fn changed_reasons(before: &Counters, after: &Counters) -> std::vec::Vec<(Reason, u64)> {
+    let count = |counters: &Counters, reason| counters.reasons.get(reason).copied().unwrap_or(0);
+    let changes = Reason::ALL
+        .iter()
+        .map(|reason| (*reason, count(after, reason) - count(before, reason)));
+    changes.filter(|(_, change)| *change != 0).collect()
+}
+
+fn opened(before: &Counters, after: &Counters, opens: Option<[u32; 2]>) -> Result<(), String> {
+    let mut expected = [&before.services, &before.backends].map(|stats| {
+        let connections = stats.iter().map(|(id, stats)| (*id, stats.connections));
+        connections.collect::<std::collections::BTreeMap<u32, u64>>()
+    });
+    for (connections, id) in expected.iter_mut().zip(opens.into_iter().flatten()) {
+        *connections.entry(id).or_default() += 1;
+    }
+    for (stats, expected) in [&after.services, &after.backends].into_iter().zip(expected) {
+        let connections = stats.iter().map(|(id, stats)| (*id, stats.connections)).collect();
+        if expected != connections {
+            return Err(format!("connections: expected {expected:?}, got {connections:?}"));
+        }
+    }
+    Ok(())
+}

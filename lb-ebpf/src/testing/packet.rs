@@ -1,0 +1,305 @@
+//! Packets as values: described, built into bytes, parsed back.
+
+use core::net::IpAddr;
+use core::net::SocketAddr;
+use std::vec::Vec;
+
+/// `IPPROTO_TCP`.
+pub const TCP: u8 = 6;
+/// `IPPROTO_UDP`.
+pub const UDP: u8 = 17;
+/// `IPPROTO_ICMP`.
+pub const ICMP4: u8 = 1;
+/// `IPPROTO_ICMPV6`.
+pub const ICMP6: u8 = 58;
+
+/// TCP flags, as in byte 13 of the header.
+pub mod flags {
+    /// No more data from this side.
+    pub const FIN: u8 = 1;
+    /// Open.
+    pub const SYN: u8 = 2;
+    /// Refuse or abort.
+    pub const RST: u8 = 4;
+    /// Deliver at once.
+    pub const PSH: u8 = 8;
+    /// The acknowledgement number is valid.
+    pub const ACK: u8 = 16;
+}
+
+/// What the checksum field of the transport header holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Checksum {
+    /// The checksum.
+    #[default]
+    Complete,
+    /// The sum of the pseudo header, not inverted: the hardware is to add the rest (`CHECKSUM_PARTIAL`).
+    Partial,
+    /// Zero: none (UDP over IPv4).
+    Absent,
+    /// This value, which is none of the above.
+    Wrong(u16),
+}
+
+/// The two link-layer addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Macs {
+    /// Receiver.
+    pub dst: [u8; 6],
+    /// Sender.
+    pub src: [u8; 6],
+}
+
+impl Macs {
+    /// Sender and receiver exchanged.
+    #[must_use]
+    pub const fn swapped(self) -> Self {
+        Self {
+            dst: self.src,
+            src: self.dst,
+        }
+    }
+}
+
+/// Position of a fragment in its datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fragment {
+    /// Offset in units of eight bytes.
+    pub offset: u16,
+    /// Whether another one follows.
+    pub more: bool,
+}
+
+/// An IPv6 extension header of the ordinary format.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Extension {
+    /// 0 hop-by-hop, 43 routing, 60 destination options.
+    pub number: u8,
+    /// What follows the two bytes "next header" and "length"; 6 bytes more than a multiple of 8.
+    pub body: Vec<u8>,
+}
+
+/// What the network header carries.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// TCP.
+    Tcp {
+        /// Source and destination port.
+        ports: [u16; 2],
+        /// Sequence number.
+        seq: u32,
+        /// Acknowledgement number.
+        ack: u32,
+        /// [`flags`].
+        flags: u8,
+        /// Window.
+        window: u16,
+        /// Options, a multiple of four bytes.
+        options: Vec<u8>,
+    },
+    /// UDP.
+    Udp {
+        /// Source and destination port.
+        ports: [u16; 2],
+    },
+    /// ICMP of the packet's family.
+    Icmp {
+        /// Type and code.
+        kind: [u8; 2],
+        /// The second word of the header.
+        word: [u8; 4],
+    },
+    /// Bytes that nobody interprets, under this protocol number.
+    Other(u8),
+}
+
+/// A packet: Ethernet, IPv4 or IPv6 by the family of its addresses, transport header, data.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Packet {
+    /// Link-layer addresses.
+    pub macs: Macs,
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address, of the same family.
+    pub dst: IpAddr,
+    /// Time to live, hop limit.
+    pub hop_limit: u8,
+    /// Type of service, traffic class.
+    pub class: u8,
+    /// Identification (IPv4) or flow label (IPv6).
+    pub label: u16,
+    /// IPv4: "don't fragment".
+    pub dont_fragment: bool,
+    /// IPv4 options, a multiple of four bytes.
+    pub options: Vec<u8>,
+    /// IPv6 extension headers.
+    pub extensions: Vec<Extension>,
+    /// Set if the packet is a fragment.
+    pub fragment: Option<Fragment>,
+    /// Transport header.
+    pub transport: Transport,
+    /// What the checksum field of the transport header holds.
+    pub checksum: Checksum,
+    /// What follows the transport header.
+    pub data: Vec<u8>,
+}
+
+/// Link-layer addresses of a packet that a pod sends.
+pub const FROM_POD: Macs = Macs {
+    dst: [2, 0, 0, 0, 0, 1],
+    src: [2, 0, 0, 0, 0, 2],
+};
+/// Link-layer addresses of a packet that a pod is sent.
+pub const TO_POD: Macs = FROM_POD.swapped();
+
+impl Packet {
+    /// `transport` from `src` to `dst`, as a pod sends it, without data.
+    #[must_use]
+    pub fn new(src: IpAddr, dst: IpAddr, transport: Transport) -> Self {
+        Self {
+            macs: FROM_POD,
+            src,
+            dst,
+            hop_limit: 64,
+            class: 0,
+            label: 0x1234,
+            dont_fragment: true,
+            options: Vec::new(),
+            extensions: Vec::new(),
+            fragment: None,
+            transport,
+            checksum: Checksum::Complete,
+            data: Vec::new(),
+        }
+    }
+
+    /// A TCP segment with these [`flags`].
+    #[must_use]
+    pub fn tcp(src: SocketAddr, dst: SocketAddr, flags: u8) -> Self {
+        let transport = Transport::Tcp {
+            ports: [src.port(), dst.port()],
+            seq: 0x0102_fffe,
+            ack: if flags & flags::ACK == 0 { 0 } else { 0x0a0b_0c0d },
+            flags,
+            window: 64_240,
+            options: if flags & flags::SYN == 0 {
+                Vec::new()
+            } else {
+                [2, 4, 5, 0xb4].to_vec()
+            },
+        };
+        Self::new(src.ip(), dst.ip(), transport)
+    }
+
+    /// A UDP datagram with some data.
+    #[must_use]
+    pub fn udp(src: SocketAddr, dst: SocketAddr) -> Self {
+        let ports = [src.port(), dst.port()];
+        Self::new(src.ip(), dst.ip(), Transport::Udp { ports }).data(b"datagram".to_vec())
+    }
+
+    /// The same with other link-layer addresses.
+    #[must_use]
+    pub fn macs(mut self, macs: Macs) -> Self {
+        self.macs = macs;
+        self
+    }
+
+    /// The same with this checksum.
+    #[must_use]
+    pub fn checksum(mut self, checksum: Checksum) -> Self {
+        self.checksum = checksum;
+        self
+    }
+
+    /// The same with this data.
+    #[must_use]
+    pub fn data(mut self, data: Vec<u8>) -> Self {
+        self.data = data;
+        self
+    }
+
+    /// The same with these IPv4 options.
+    #[must_use]
+    pub fn options(mut self, options: Vec<u8>) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The same with one more IPv6 extension header.
+    #[must_use]
+    pub fn extension(mut self, number: u8, body: Vec<u8>) -> Self {
+        self.extensions.push(Extension { number, body });
+        self
+    }
+
+    /// The same as a fragment; `offset` in units of eight bytes.
+    #[must_use]
+    pub fn fragment(mut self, offset: u16, more: bool) -> Self {
+        self.fragment = Some(Fragment { offset, more });
+        self.dont_fragment = false;
+        self
+    }
+
+    /// The same with source and destination replaced.
+    #[must_use]
+    pub fn between(mut self, src: SocketAddr, dst: SocketAddr) -> Self {
+        (self.src, self.dst) = (src.ip(), dst.ip());
+        match &mut self.transport {
+            Transport::Tcp { ports, .. } | Transport::Udp { ports } => *ports = [src.port(), dst.port()],
+            Transport::Icmp { .. } | Transport::Other(_) => {}
+        }
+        self
+    }
+
+    /// Source with port, if the transport header has ports.
+    #[must_use]
+    pub fn source(&self) -> Option<SocketAddr> {
+        self.ports().map(|[port, _]| SocketAddr::new(self.src, port))
+    }
+
+    /// Destination with port, if the transport header has ports.
+    #[must_use]
+    pub fn destination(&self) -> Option<SocketAddr> {
+        self.ports().map(|[_, port]| SocketAddr::new(self.dst, port))
+    }
+
+    /// Source and destination port, if the transport header has them.
+    #[must_use]
+    pub const fn ports(&self) -> Option<[u16; 2]> {
+        match &self.transport {
+            Transport::Tcp { ports, .. } | Transport::Udp { ports } => Some(*ports),
+            Transport::Icmp { .. } | Transport::Other(_) => None,
+        }
+    }
+
+    /// IANA protocol number of the transport header.
+    #[must_use]
+    pub const fn proto(&self) -> u8 {
+        match self.transport {
+            Transport::Tcp { .. } => TCP,
+            Transport::Udp { .. } => UDP,
+            Transport::Icmp { .. } if self.src.is_ipv4() => ICMP4,
+            Transport::Icmp { .. } => ICMP6,
+            Transport::Other(number) => number,
+        }
+    }
+
+    /// Offset of the transport header.
+    #[must_use]
+    pub fn transport_offset(&self) -> usize {
+        let network = if self.src.is_ipv4() {
+            20 + self.options.len()
+        } else {
+            let extensions = self.extensions.iter().map(|extension| extension.body.len() + 2);
+            40 + extensions.sum::<usize>() + self.fragment.map_or(0, |_| 8)
+        };
+        super::wire::ETHERNET + network
+    }
+
+    /// The packet on the wire.
+    #[must_use]
+    pub fn build(&self) -> Vec<u8> {
+        super::wire::build(self)
+    }
+}

@@ -1,0 +1,241 @@
+//! Services as tests describe them, and what user space would write into the tables for them.
+
+use core::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::vec::Vec;
+
+use lb_common::{
+    Addr4, Addr6, Address, AddressValue, BackendRecord, BackendWord, FlowKey, FrontendKey, FrontendKind,
+    FrontendValue, Port, Proto, ServiceRecord, Slot, Span, Tuple, service_flags,
+};
+
+/// One port of a Service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Service {
+    /// Protocol.
+    pub proto: Proto,
+    /// Where it is reached; all of one family.
+    pub frontends: Vec<SocketAddr>,
+    /// Endpoints usable from anywhere.
+    pub cluster: Vec<SocketAddr>,
+    /// Endpoints on this node.
+    pub local: Vec<SocketAddr>,
+    /// Endpoints that serve, selected or not.
+    pub serving: Vec<SocketAddr>,
+    /// Endpoints that are in no scope any more, but keep their backend ids, the first ones.
+    pub retired: Vec<SocketAddr>,
+    /// `internalTrafficPolicy: Local`.
+    pub internal_local: bool,
+}
+
+impl Service {
+    /// A Service port at `frontend` without endpoints.
+    #[must_use]
+    pub fn new(proto: Proto, frontend: SocketAddr) -> Self {
+        Self {
+            proto,
+            frontends: [frontend].to_vec(),
+            cluster: Vec::new(),
+            local: Vec::new(),
+            serving: Vec::new(),
+            retired: Vec::new(),
+            internal_local: false,
+        }
+    }
+
+    /// The same with one more frontend.
+    #[must_use]
+    pub fn frontend(mut self, frontend: SocketAddr) -> Self {
+        self.frontends.push(frontend);
+        self
+    }
+
+    /// The same with these serving endpoints, usable from anywhere, none of them on this node.
+    #[must_use]
+    pub fn endpoints(mut self, endpoints: &[SocketAddr]) -> Self {
+        self.cluster = endpoints.to_vec();
+        self.serving = endpoints.to_vec();
+        self
+    }
+
+    /// The same with these of its endpoints on this node.
+    #[must_use]
+    pub fn local(mut self, endpoints: &[SocketAddr]) -> Self {
+        self.local = endpoints.to_vec();
+        self
+    }
+
+    /// The same with `internalTrafficPolicy: Local`.
+    #[must_use]
+    pub const fn internal_local(mut self) -> Self {
+        self.internal_local = true;
+        self
+    }
+}
+
+/// Contents of the tables that user space writes. Service ids count from 1 in the order of the Services, backend ids
+/// from 1 in the order of their endpoints; slots begin at index 7.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Tables {
+    /// IPv4 addresses.
+    pub addresses4: BTreeMap<Addr4, u8>,
+    /// IPv6 addresses.
+    pub addresses6: BTreeMap<Addr6, u8>,
+    /// IPv4 frontends to service ids.
+    pub frontends4: BTreeMap<FrontendKey<Addr4>, u32>,
+    /// IPv6 frontends to service ids.
+    pub frontends6: BTreeMap<FrontendKey<Addr6>, u32>,
+    /// Service ports by id.
+    pub services: Vec<ServiceRecord>,
+    /// IPv4 slots.
+    pub slots4: Vec<Slot<Addr4>>,
+    /// IPv6 slots.
+    pub slots6: Vec<Slot<Addr6>>,
+    /// Backends by id.
+    pub backends: Vec<BackendRecord>,
+}
+
+/// The value of every address.
+pub const ADDRESS: AddressValue = AddressValue {
+    kind: FrontendKind::ClusterIp as u8,
+    pad: [0; 3],
+};
+
+/// The value of a frontend of the Service port `service`.
+#[must_use]
+pub const fn frontend(service: u32) -> FrontendValue {
+    FrontendValue {
+        service,
+        kind: FrontendKind::ClusterIp as u8,
+        pad: [0; 3],
+    }
+}
+
+fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+fn mapped(addr: IpAddr) -> Addr6 {
+    match addr {
+        IpAddr::V4(addr) => Addr4::from(addr).to_mapped(),
+        IpAddr::V6(addr) => addr.into(),
+    }
+}
+
+impl Tables {
+    /// The tables of `services`.
+    #[must_use]
+    pub fn of(services: &[Service]) -> Self {
+        let mut tables = Self {
+            services: [ServiceRecord::default()].to_vec(),
+            slots4: [Slot::default(); 7].to_vec(),
+            slots6: [Slot::default(); 7].to_vec(),
+            backends: [BackendRecord::default()].to_vec(),
+            ..Self::default()
+        };
+        for service in services {
+            tables.add(service);
+        }
+        tables
+    }
+
+    fn add(&mut self, service: &Service) {
+        let id = number(self.services.len());
+        for frontend in &service.frontends {
+            let (port, proto) = (Port::new(frontend.port()), service.proto as u8);
+            match frontend.ip() {
+                IpAddr::V4(addr) => {
+                    let addr = Addr4::from(addr);
+                    self.addresses4.insert(addr, ADDRESS.kind);
+                    self.frontends4.insert(FrontendKey::new(addr, port, proto), id);
+                }
+                IpAddr::V6(addr) => {
+                    let addr = Addr6::from(addr);
+                    self.addresses6.insert(addr, ADDRESS.kind);
+                    self.frontends6.insert(FrontendKey::new(addr, port, proto), id);
+                }
+            }
+        }
+        let mut ids = BTreeMap::new();
+        let Service {
+            cluster,
+            local,
+            serving,
+            retired,
+            ..
+        } = service;
+        for endpoint in retired.iter().chain(cluster).chain(local).chain(serving) {
+            ids.entry(*endpoint).or_insert_with(|| {
+                self.backends.push(BackendRecord {
+                    word: BackendWord::new(1, service.serving.contains(endpoint)).0,
+                    service: id,
+                    family: if endpoint.is_ipv4() { 4 } else { 6 },
+                    pad: 0,
+                    port: Port::new(endpoint.port()),
+                    addr: mapped(endpoint.ip()),
+                });
+                number(self.backends.len() - 1)
+            });
+        }
+        let cluster = self.block(&service.cluster, &ids);
+        let local = self.block(&service.local, &ids);
+        let flags = if service.internal_local {
+            service_flags::INTERNAL_LOCAL
+        } else {
+            0
+        };
+        self.services.push(ServiceRecord {
+            cluster: cluster.0,
+            local: local.0,
+            flags,
+            cursor: 0,
+        });
+    }
+
+    fn block(&mut self, endpoints: &[SocketAddr], ids: &BTreeMap<SocketAddr, u32>) -> Span {
+        let v4 = endpoints.first().is_some_and(SocketAddr::is_ipv4);
+        let offset = number(if v4 { self.slots4.len() } else { self.slots6.len() });
+        for endpoint in endpoints {
+            let (port, backend) = (Port::new(endpoint.port()), ids[endpoint]);
+            match endpoint.ip() {
+                IpAddr::V4(addr) => self.slots4.push(slot(addr.into(), port, backend)),
+                IpAddr::V6(addr) => self.slots6.push(slot(addr.into(), port, backend)),
+            }
+        }
+        Span::new(offset, number(endpoints.len()))
+    }
+}
+
+const fn slot<A: Address>(addr: A, port: Port, backend: u32) -> Slot<A> {
+    Slot {
+        addr,
+        port,
+        pad: [0; 2],
+        backend,
+        generation: 1,
+    }
+}
+
+/// The hash of the flow key of a packet of `proto` from `src` to `dst`, both of one family.
+///
+/// # Panics
+/// If they are not.
+#[must_use]
+pub fn hash(proto: Proto, src: SocketAddr, dst: SocketAddr) -> u32 {
+    fn key<A: Address>(proto: Proto, src: A, dst: A, sport: u16, dport: u16) -> u32 {
+        let (sport, dport) = (Port::new(sport), Port::new(dport));
+        let tuple = Tuple {
+            src,
+            dst,
+            sport,
+            dport,
+        };
+        FlowKey::new(tuple, proto as u8).hash()
+    }
+    let (sport, dport) = (src.port(), dst.port());
+    match (src.ip(), dst.ip()) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => key(proto, Addr4::from(src), dst.into(), sport, dport),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => key(proto, Addr6::from(src), dst.into(), sport, dport),
+        _ => panic!("source and destination are of two families"),
+    }
+}

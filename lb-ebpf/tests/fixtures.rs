@@ -1,0 +1,44 @@
+//! All fixtures, on the host.
+
+use lb_ebpf::testing::bytes::Bytes;
+use lb_ebpf::testing::fixtures::{self, Fixture};
+use lb_ebpf::testing::host;
+use lb_ebpf::testing::packet::Checksum;
+
+fn play(arrive: impl Fn(&Bytes) -> Bytes, which: impl Fn(&Fixture) -> bool) {
+    let failures: Vec<String> = (fixtures::all().iter())
+        .filter(|fixture| which(fixture))
+        .filter_map(|fixture| host::play(fixture, &arrive).err())
+        .collect();
+    assert!(
+        failures.is_empty(),
+        "{} failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
+
+#[test]
+fn fixtures_hold() {
+    play(Bytes::clone, |_| true);
+}
+
+#[test]
+fn fixtures_hold_for_packets_that_the_device_has_summed() {
+    // The helper returns early for a datagram without a checksum; nobody looks at the sum of such a one.
+    let complete =
+        |fixture: &Fixture| !fixture.name.contains("partial") && !fixture.name.contains("without_checksum");
+    play(|packet| Bytes::summed_by_device(packet.data().to_vec()), complete);
+}
+
+#[test]
+fn names_are_distinct() {
+    let fixtures = fixtures::all();
+    let names: std::collections::BTreeSet<_> = fixtures.iter().map(|fixture| &fixture.name).collect();
+    assert_eq!(names.len(), fixtures.len());
+    assert!(
+        fixtures::Scene::ALL
+            .iter()
+            .any(|scene| scene.checksum == Checksum::Partial)
+    );
+}
