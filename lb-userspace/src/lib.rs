@@ -17,11 +17,13 @@
 //! | [`bpf`] | the kernel side: programs and maps loaded, attached, pinned; typed access to pinned maps |
 //! | [`model`] | objects in, desired Service ports out |
 //! | [`plan`] | a mirror of the tables, and ordered writes that turn it into what is desired |
+//! | [`reconcile`] | keeps the tables as desired: coalesces, retries, compares, reports |
 //! | [`status`] | what the agent tells the command line |
 //! | [`tables`] | the writes carried out: in the kernel, in memory, with faults |
 
 pub mod bpf;
 pub mod model;
 pub mod plan;
+pub mod reconcile;
 pub mod status;
 pub mod tables;

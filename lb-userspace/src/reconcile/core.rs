@@ -1,0 +1,279 @@
+//! The synchronous core.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use tracing::{debug, info, warn};
+
+use super::trouble::Troubles;
+use super::{Change, Report};
+use crate::model::{ServicePort, ServicePortKey};
+use crate::plan::{Op, Shadow, plan};
+use crate::status::Problem;
+use crate::tables::{Grace, TableError, Tables};
+
+/// What one step did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Outcome {
+    /// Operations that the tables took.
+    pub operations: u64,
+    /// What had been changed from outside and was put right.
+    pub repairs: u64,
+}
+
+/// The tables, their mirror, and what they should be.
+pub struct Reconciler<T> {
+    tables: T,
+    node: String,
+    shadow: Shadow,
+    desired: BTreeMap<ServicePortKey, ServicePort>,
+    dirty: BTreeSet<ServicePortKey>,
+    troubles: Troubles,
+    /// Whether the full list has come.
+    listed: bool,
+    /// Whether an operation failed that may have been carried out: the mirror may be wrong where there is trouble.
+    doubtful: bool,
+    /// Whether everything is to be compared.
+    audit: bool,
+    /// Why the last reading failed.
+    unread: Option<String>,
+    report: Report,
+}
+
+impl<T: Tables> Reconciler<T> {
+    /// Takes over `tables` as they are; writes nothing. `node` is the node's name. Blocks for a grace period, after which
+    /// no program reads what a former agent had given back.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    pub fn adopt(tables: T, node: &str) -> Result<Self, TableError> {
+        tables.grace()();
+        Ok(Self {
+            shadow: Shadow::new(tables.read()?, node),
+            tables,
+            node: node.into(),
+            desired: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            troubles: Troubles::default(),
+            listed: false,
+            doubtful: false,
+            audit: false,
+            unread: None,
+            report: Report::default(),
+        })
+    }
+
+    /// The tables.
+    pub const fn tables(&self) -> &T {
+        &self.tables
+    }
+
+    /// The tables, to change them behind the reconciler's back.
+    pub const fn tables_mut(&mut self) -> &mut T {
+        &mut self.tables
+    }
+
+    /// The tables' mirror.
+    pub const fn shadow(&self) -> &Shadow {
+        &self.shadow
+    }
+
+    /// Notes what is desired; [`Reconciler::step`] does it.
+    pub fn desire(&mut self, change: Change) {
+        let changes = match change {
+            Change::Update(changes) => changes,
+            Change::Replace(changes) => {
+                self.listed = true;
+                self.audit = true;
+                let gone = std::mem::take(&mut self.desired);
+                self.dirty.extend(gone.into_keys());
+                self.dirty.extend(self.shadow.keys().cloned());
+                changes
+            }
+        };
+        for (key, desired) in changes {
+            match desired {
+                Some(desired) => self.desired.insert(key.clone(), desired),
+                None => self.desired.remove(&key),
+            };
+            self.dirty.insert(key);
+        }
+    }
+
+    /// Has the next step compare the tables with their mirror, and repair what differs.
+    pub const fn verify(&mut self) {
+        self.audit = true;
+    }
+
+    /// When the next step has something to do.
+    #[must_use]
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        if !self.listed {
+            return None;
+        }
+        if self.audit || !self.dirty.is_empty() {
+            Some(now)
+        } else {
+            self.troubles.next()
+        }
+    }
+
+    /// Programs what has changed and what is due for another attempt. One Service port's failure holds up no other.
+    pub fn step(&mut self, now: Instant) -> Outcome {
+        if !self.listed {
+            return Outcome::default();
+        }
+        let before = (self.report.operations, self.report.repairs);
+        let mut changed = std::mem::take(&mut self.dirty);
+        changed.extend(self.troubles.due(now).cloned());
+        let mut audit = std::mem::take(&mut self.audit);
+        let retries = changed.iter().any(|key| self.troubles.concern(key));
+        if (audit || self.doubtful && retries) && !self.read_again() {
+            audit = false;
+            if self.doubtful {
+                self.troubles.postpone(now);
+                changed.retain(|key| !self.troubles.concern(key));
+            }
+        }
+        let mut keys = changed.clone();
+        if audit {
+            keys.extend(self.desired.keys().chain(self.shadow.keys()).cloned());
+        }
+        // A frontend that moves goes over to its new Service port before the old one would remove it.
+        let (kept, gone): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| self.desired.contains_key(key));
+        for key in kept.into_iter().chain(gone) {
+            let operations = self.program(&key, now);
+            if operations > 0 && !changed.contains(&key) {
+                warn!(service = %key, operations, "the tables had been changed from outside; repaired");
+                self.report.repairs += 1;
+            }
+        }
+        if audit {
+            self.remove_strays();
+        }
+        self.report.synced = true;
+        Outcome {
+            operations: self.report.operations - before.0,
+            repairs: self.report.repairs - before.1,
+        }
+    }
+
+    /// How things stand.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let mut problems = self.troubles.problems();
+        if let Some(text) = &self.unread {
+            problems.push(Problem {
+                object: "tables".into(),
+                text: text.clone(),
+            });
+        }
+        Report {
+            service_ports: self.desired.len(),
+            problems,
+            ..self.report.clone()
+        }
+    }
+
+    /// A wait that must end before what was given back can be handed out again, if anything was. To be called where
+    /// blocking does no harm, and followed by [`Reconciler::end_grace`].
+    pub fn begin_grace(&mut self) -> Option<Grace> {
+        self.shadow.begin_grace().then(|| self.tables.grace())
+    }
+
+    /// The wait is over: what did not fit is tried again.
+    pub fn end_grace(&mut self) {
+        if self.shadow.end_grace() {
+            self.dirty.extend(self.troubles.without_room().cloned());
+        }
+    }
+
+    /// Carries out what `key` needs; how many operations that were.
+    fn program(&mut self, key: &ServicePortKey, now: Instant) -> u64 {
+        let before = self.report.operations;
+        let known = self.shadow.service_id(key).is_some();
+        let failure = match plan(&self.shadow, key, self.desired.get(key)) {
+            Err(no_room) => Some((no_room.to_string(), true)),
+            Ok(ops) => self
+                .carry_out(&ops)
+                .err()
+                .map(|error| (error.to_string(), error.is_full())),
+        };
+        let operations = self.report.operations - before;
+        match failure {
+            None => {
+                if self.troubles.succeeded(key) {
+                    info!(service = %key, "programmed after all");
+                } else if operations > 0 {
+                    debug!(service = %key, operations, "programmed");
+                }
+            }
+            Some((text, no_room)) => {
+                // A map was full although there should have been room: a new Service port is left out whole.
+                if no_room
+                    && !known
+                    && operations > 0
+                    && let Ok(ops) = plan(&self.shadow, key, None)
+                {
+                    // What fails here is tried again, too: the mirror still holds it.
+                    let _ = self.carry_out(&ops);
+                }
+                if self.troubles.failed(key, text.clone(), no_room, now) {
+                    warn!(service = %key, error = text, "cannot be programmed; will be tried again");
+                }
+            }
+        }
+        operations
+    }
+
+    fn carry_out(&mut self, ops: &[Op]) -> Result<(), TableError> {
+        for op in ops {
+            if let Err(error) = self.tables.apply(op) {
+                if !error.is_full() {
+                    self.shadow.doubt(op);
+                    self.doubtful = true;
+                }
+                return Err(error);
+            }
+            self.shadow.apply(op);
+            self.report.operations += 1;
+        }
+        Ok(())
+    }
+
+    /// Makes a new mirror; `false` if the tables cannot be read.
+    fn read_again(&mut self) -> bool {
+        match self.tables.read() {
+            Ok(snapshot) => {
+                let old = std::mem::replace(&mut self.shadow, Shadow::new(snapshot, &self.node));
+                self.shadow.inherit(&old);
+                self.doubtful = false;
+                self.unread = None;
+                true
+            }
+            Err(error) => {
+                let text = format!("cannot be read: {error}");
+                if self.unread.as_ref() != Some(&text) {
+                    warn!(error = text, "the tables cannot be compared");
+                }
+                self.unread = Some(text);
+                false
+            }
+        }
+    }
+
+    fn remove_strays(&mut self) {
+        let strays = self.shadow.strays();
+        if strays.is_empty() {
+            return;
+        }
+        let before = self.report.operations;
+        let result = self.carry_out(&strays);
+        let removed = self.report.operations - before;
+        self.report.repairs += removed;
+        warn!(removed, "the tables held entries of no Service port; removed");
+        if let Err(error) = result {
+            warn!(%error, "some could not be removed; the next comparison tries again");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Keeps the tables as the model wants them.
+//!
+//! [`Reconciler`] is the synchronous core: it owns the tables' mirror and what is desired, plans what has changed, carries
+//! it out, and comes back to what failed. It knows no clock: the caller says what time it is. [`run`] drives it: a lone
+//! change is programmed at once, a burst at most once in 10 ms; it waits for grace periods beside the update path, and
+//! compares the tables with their mirror every minute.
+//!
+//! Nothing is written before the first [`Change::Replace`], the full list (B6).
+
+mod core;
+mod run;
+mod trouble;
+
+pub use core::{Outcome, Reconciler};
+pub use run::run;
+
+use crate::model::{ServicePort, ServicePortKey};
+use crate::status::Problem;
+
+/// News from the model: Service ports and what they should be; `None`: nothing. The same form as the model's list of changes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Everything there is. What is not named is not desired.
+    Replace(Vec<(ServicePortKey, Option<ServicePort>)>),
+    /// What has changed.
+    Update(Vec<(ServicePortKey, Option<ServicePort>)>),
+}
+
+/// How things stand.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// Whether the first full list has been programmed, but for the problems.
+    pub synced: bool,
+    /// Service ports that are desired.
+    pub service_ports: usize,
+    /// Operations that the tables have taken.
+    pub operations: u64,
+    /// Service ports and stray entries that had been changed from outside and were put right.
+    pub repairs: u64,
+    /// What could not be programmed, and why; each is tried again.
+    pub problems: Vec<Problem>,
+}
