@@ -16,6 +16,7 @@
 //! |---|---|
 //! | [`bpf`] | the kernel side: programs and maps loaded, attached, pinned; typed access to pinned maps |
 //! | [`model`] | objects in, desired Service ports out |
+//! | [`net`] | interfaces and addresses, followed by netlink; reserved ports |
 //! | [`plan`] | a mirror of the tables, and ordered writes that turn it into what is desired |
 //! | [`reconcile`] | keeps the tables as desired: coalesces, retries, compares, reports |
 //! | [`status`] | what the agent tells the command line |
@@ -23,6 +24,7 @@
 
 pub mod bpf;
 pub mod model;
+pub mod net;
 pub mod plan;
 pub mod reconcile;
 pub mod status;

@@ -98,12 +98,8 @@ impl Opened {
         let Some(fd) = open_checked(&path, spec)? else {
             return Err(MapError::NotPinned { path });
         };
-        let info = map_info(fd.as_fd(), spec)?;
-        Ok(Self {
-            fd,
-            spec,
-            entries: info.max_entries,
-        })
+        let entries = entries(fd.as_fd(), spec)?;
+        Ok(Self { fd, spec, entries })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -164,6 +160,11 @@ pub(super) fn open_checked(path: &Path, spec: &'static MapSpec) -> Result<Option
             expected,
         }),
     }
+}
+
+/// Entries that the map behind `fd` has room for.
+pub(super) fn entries(fd: BorrowedFd<'_>, spec: &'static MapSpec) -> Result<u32, MapError> {
+    map_info(fd, spec).map(|info| info.max_entries)
 }
 
 /// Whether [`Hash::insert`] may replace a value.

@@ -3,6 +3,13 @@
 //! The only module beside `tables` with unsafe code: system calls and memory shared with the kernel.
 
 mod array;
+pub mod attach;
+pub mod cleanup;
+pub mod load;
 pub mod map;
+pub mod object;
 pub mod pin;
+pub mod probe;
+pub mod size;
+pub mod sweep;
 mod sys;

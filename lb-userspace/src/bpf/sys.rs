@@ -7,12 +7,18 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use aya_obj::generated::{
-    bpf_attr__bindgen_ty_3 as BatchAttr, bpf_attr__bindgen_ty_9 as InfoAttr, bpf_cmd, bpf_map_info,
+    bpf_attr__bindgen_ty_3 as BatchAttr, bpf_attr__bindgen_ty_9 as InfoAttr, bpf_cmd, bpf_func_id,
+    bpf_link_info, bpf_map_info, bpf_prog_type,
 };
 use bytemuck::Pod;
 
 /// `BPF_NOEXIST`: only make a new entry.
 pub(super) const NOEXIST: u64 = 1;
+/// `BPF_F_BEFORE` without a relative program: first of the hook.
+pub(super) const FIRST: u32 = 1 << 3;
+/// `BPF_F_AFTER` without a relative program: last of the hook.
+pub(super) const LAST: u32 = 1 << 4;
+
 // The kernel refuses bytes beyond the fields it knows unless they are zero, and the padding that ends some generated
 // structs is not: those parts of `union bpf_attr` are declared here, without padding.
 
@@ -36,6 +42,50 @@ struct ElemAttr {
     flags: u64,
 }
 
+/// `link_create` of `union bpf_attr` with its `tcx` part.
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreateAttr {
+    prog_fd: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u32,
+    pad: u32,
+    expected_revision: u64,
+}
+
+/// `link_update` of `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct LinkUpdateAttr {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+/// `test` of `union bpf_attr`, up to the addresses.
+#[repr(C)]
+#[derive(Default)]
+struct TestAttr {
+    prog_fd: u32,
+    retval: u32,
+    size_in: u32,
+    size_out: u32,
+    data_in: u64,
+    data_out: u64,
+}
+
+/// The start of `struct { prog_type, .. }` of `union bpf_attr`.
+#[repr(C)]
+struct ProgLoadAttr {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+}
+
 /// Kinds of objects that `BPF_OBJ_GET_INFO_BY_FD` describes.
 ///
 /// # Safety
@@ -43,6 +93,8 @@ struct ElemAttr {
 pub(super) unsafe trait Info: Sized {}
 // SAFETY: generated from the kernel's header; integers, arrays and unions of such only.
 unsafe impl Info for bpf_map_info {}
+// SAFETY: as above.
+unsafe impl Info for bpf_link_info {}
 
 /// # Safety
 /// `attr` is the part of `union bpf_attr` that `cmd` reads, and every address in it is valid for what `cmd` does to it.
@@ -99,6 +151,18 @@ pub(super) fn obj_get(path: &Path) -> io::Result<OwnedFd> {
     };
     // SAFETY: the path is a C string that outlives the call.
     unsafe { bpf_fd(bpf_cmd::BPF_OBJ_GET, &mut attr) }
+}
+
+/// Pins `fd` at `path`.
+pub(super) fn obj_pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let mut attr = ObjAttr {
+        pathname: path.as_ptr() as u64,
+        bpf_fd: raw(fd),
+        file_flags: 0,
+    };
+    // SAFETY: the path is a C string that outlives the call.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr) }.map(drop)
 }
 
 /// What the kernel tells about the map, program or link behind `fd`.
@@ -187,4 +251,103 @@ pub(super) fn lookup_batch<K: Pod, V: Pod>(
     };
     cursor.begun = true;
     Ok((attr.count as usize, last))
+}
+
+/// Attaches `prog` to `target`: a cgroup's descriptor or an interface's index. `flags`: [`FIRST`] or [`LAST`] for tcx.
+pub(super) fn link_create(
+    prog: BorrowedFd<'_>,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    let mut attr = LinkCreateAttr {
+        prog_fd: raw(prog),
+        target,
+        attach_type,
+        flags,
+        ..LinkCreateAttr::default()
+    };
+    // SAFETY: no addresses in it.
+    unsafe { bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
+}
+
+/// Puts `prog` in the place of the link's program, atomically.
+pub(super) fn link_update(link: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = LinkUpdateAttr {
+        link_fd: raw(link),
+        new_prog_fd: raw(prog),
+        ..LinkUpdateAttr::default()
+    };
+    // SAFETY: no addresses in it.
+    unsafe { bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr) }.map(drop)
+}
+
+/// Detaches the link's program, whoever else holds the link.
+pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no addresses in it.
+    unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &mut raw(link)) }.map(drop)
+}
+
+/// Runs `prog` once and returns what it returned. A classifier gets `data` as its packet, with an Ethernet header; a raw
+/// tracepoint takes none.
+pub(super) fn test_run(prog: BorrowedFd<'_>, data: &[u8]) -> io::Result<u32> {
+    let mut attr = TestAttr {
+        prog_fd: raw(prog),
+        size_in: data.len() as u32,
+        data_in: if data.is_empty() { 0 } else { addr(data) },
+        ..TestAttr::default()
+    };
+    // SAFETY: the data is only read, and outlives the call.
+    unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr) }?;
+    Ok(attr.retval)
+}
+
+/// Loads a classifier that returns what `bpf_l4_csum_replace` says to `BPF_F_IPV6` on a change of nothing.
+pub(super) fn csum_trial() -> io::Result<OwnedFd> {
+    const MOV_IMM: u8 = 0xb7;
+    const CALL: u8 = 0x85;
+    const EXIT: u8 = 0x95;
+    // Opcode, destination register, immediate. The context stays in register 1.
+    let code = [
+        (MOV_IMM, 2, 0),
+        (MOV_IMM, 3, 0),
+        (MOV_IMM, 4, 0),
+        (MOV_IMM, 5, 0x80),
+        (CALL, 0, bpf_func_id::BPF_FUNC_l4_csum_replace as i32),
+        (EXIT, 0, 0),
+    ]
+    .map(|(opcode, register, imm): (u8, u8, i32)| {
+        let [a, b, c, d] = imm.to_ne_bytes();
+        [opcode, register, 0, 0, a, b, c, d]
+    });
+    let license = c"MIT";
+    let mut attr = ProgLoadAttr {
+        prog_type: bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS as u32,
+        insn_cnt: code.len() as u32,
+        insns: addr(&code),
+        license: license.as_ptr() as u64,
+    };
+    // SAFETY: instructions and licence outlive the call.
+    unsafe { bpf_fd(bpf_cmd::BPF_PROG_LOAD, &mut attr) }
+}
+
+/// The cookie of the network namespace of `socket`.
+pub(super) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut cookie = 0u64;
+    let mut len = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes, which the cookie has.
+    let ret = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            std::ptr::from_mut(&mut cookie).cast(),
+            &mut len,
+        )
+    };
+    if ret == 0 {
+        Ok(cookie)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

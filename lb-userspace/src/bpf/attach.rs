@@ -1,0 +1,270 @@
+//! Programs attached by pinned links: they stay when the agent dies, and a new agent swaps programs in place.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use aya_obj::generated::bpf_attach_type::{self, *};
+use aya_obj::generated::bpf_link_type::{BPF_LINK_TYPE_CGROUP, BPF_LINK_TYPE_TCX};
+
+use super::load::{Datapath, LoadError};
+use super::pin::PinError;
+use super::sys;
+
+/// Programs of the cgroup hooks; the link has the program's name.
+const CGROUP_HOOKS: [(&str, bpf_attach_type); 9] = [
+    ("connect4", BPF_CGROUP_INET4_CONNECT),
+    ("connect6", BPF_CGROUP_INET6_CONNECT),
+    ("sendmsg4", BPF_CGROUP_UDP4_SENDMSG),
+    ("sendmsg6", BPF_CGROUP_UDP6_SENDMSG),
+    ("recvmsg4", BPF_CGROUP_UDP4_RECVMSG),
+    ("recvmsg6", BPF_CGROUP_UDP6_RECVMSG),
+    ("getpeername4", BPF_CGROUP_INET4_GETPEERNAME),
+    ("getpeername6", BPF_CGROUP_INET6_GETPEERNAME),
+    ("sock_release", BPF_CGROUP_INET_SOCK_RELEASE),
+];
+
+/// Programs of a pod's interface; the link's name is the program's and the interface's index. First on the way in and
+/// last on the way out: a CNI's own programs see the addresses that pods have.
+const POD_HOOKS: [(&str, bpf_attach_type, u32); 2] = [
+    ("pod_ingress", BPF_TCX_INGRESS, sys::FIRST),
+    ("pod_egress", BPF_TCX_EGRESS, sys::LAST),
+];
+
+/// Why a program is not attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The kernel refused a call.
+    #[error("{call} for {program} on {target}: {source}")]
+    Syscall {
+        /// Name of the call.
+        call: &'static str,
+        /// Name of the program.
+        program: &'static str,
+        /// The cgroup or interface.
+        target: String,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+    /// The cgroup cannot be opened.
+    #[error("open the cgroup {path}: {source}", path = .path.display())]
+    Cgroup {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+    /// The object lacks the program.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A pin cannot be made or removed.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+}
+
+impl AttachError {
+    /// Whether the interface went away before or while the program was being attached.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let errno = match self {
+            Self::Syscall { source, .. } => source.raw_os_error(),
+            _ => None,
+        };
+        matches!(errno, Some(libc::ENODEV | libc::ENXIO | libc::ENOLINK))
+    }
+}
+
+/// What a pinned link is attached to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Target {
+    /// A cgroup, by its id: the inode number of its directory.
+    Cgroup(u64),
+    /// An interface, by its index.
+    Interface(u32),
+}
+
+impl Datapath {
+    /// Attaches the socket hooks to the cgroup directory `path`. Links that are there get the new programs without a
+    /// gap; a link to another cgroup is replaced.
+    ///
+    /// # Errors
+    /// The first hook that the kernel refused; those before it stay attached.
+    pub fn attach_cgroup(&self, path: &Path) -> Result<(), AttachError> {
+        let failed = |source| AttachError::Cgroup {
+            path: path.to_owned(),
+            source,
+        };
+        let dir = fs::File::open(path).map_err(failed)?;
+        let id = dir.metadata().map_err(failed)?.ino();
+        // An open descriptor is never negative.
+        let fd = dir.as_raw_fd().unsigned_abs();
+        for (program, attach_type) in CGROUP_HOOKS {
+            let link = Link {
+                name: program.to_owned(),
+                program,
+                attach_type,
+                flags: 0,
+                target: Target::Cgroup(id),
+                shown: path.display().to_string(),
+            };
+            self.attach(&link, fd)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches the pod programs to the interface with this index, as [`Datapath::attach_cgroup`] does. `name` is for
+    /// messages only.
+    ///
+    /// # Errors
+    /// [`AttachError::is_gone`] if the interface has vanished meanwhile.
+    pub fn attach_interface(&self, index: u32, name: &str) -> Result<(), AttachError> {
+        for (program, attach_type, flags) in POD_HOOKS {
+            let link = Link {
+                name: format!("{program}-{index}"),
+                program,
+                attach_type,
+                flags,
+                target: Target::Interface(index),
+                shown: name.to_owned(),
+            };
+            self.attach(&link, index)?;
+        }
+        Ok(())
+    }
+
+    /// Detaches the pod programs from the interface with this index; nothing happens if they are not attached.
+    ///
+    /// # Errors
+    /// A pin cannot be removed.
+    pub fn detach_interface(&self, index: u32) -> Result<(), PinError> {
+        for (program, ..) in POD_HOOKS {
+            remove(&self.pins().link(&format!("{program}-{index}")))?;
+        }
+        Ok(())
+    }
+
+    /// Indices of the interfaces that have pinned links, of this agent or the one before it.
+    ///
+    /// # Errors
+    /// The directory of links cannot be read.
+    pub fn linked_interfaces(&self) -> Result<BTreeSet<u32>, PinError> {
+        let names = self.pins().links()?;
+        Ok(names.iter().filter_map(|name| linked_interface(name)).collect())
+    }
+
+    /// Swaps the program in a pinned link to the right target, or else makes and pins a new link.
+    fn attach(&self, link: &Link, fd_or_index: u32) -> Result<(), AttachError> {
+        let program = self.program(link.program)?;
+        let path = self.pins().link(&link.name);
+        if let Some(pinned) = open(&path)? {
+            if target(pinned.as_fd()).is_ok_and(|target| target == Some(link.target))
+                && sys::link_update(pinned.as_fd(), program).is_ok()
+            {
+                return Ok(());
+            }
+            remove(&path)?;
+        }
+        let new = sys::link_create(program, fd_or_index, link.attach_type as u32, link.flags)
+            .map_err(|source| link.syscall("BPF_LINK_CREATE", source))?;
+        sys::obj_pin(new.as_fd(), &path).map_err(PinError::of("BPF_OBJ_PIN", &path))?;
+        Ok(())
+    }
+}
+
+/// One attachment.
+struct Link {
+    name: String,
+    program: &'static str,
+    attach_type: bpf_attach_type,
+    flags: u32,
+    target: Target,
+    shown: String,
+}
+
+impl Link {
+    fn syscall(&self, call: &'static str, source: io::Error) -> AttachError {
+        AttachError::Syscall {
+            call,
+            program: self.program,
+            target: self.shown.clone(),
+            source,
+        }
+    }
+}
+
+/// The interface index in the name of a link to a pod's interface.
+fn linked_interface(name: &str) -> Option<u32> {
+    let (program, index) = name.rsplit_once('-')?;
+    let known = POD_HOOKS.iter().any(|hook| hook.0 == program);
+    known.then(|| index.parse().ok())?
+}
+
+fn open(path: &Path) -> Result<Option<OwnedFd>, PinError> {
+    match sys::obj_get(path) {
+        Ok(link) => Ok(Some(link)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(PinError::of("BPF_OBJ_GET", path)(error)),
+    }
+}
+
+/// What `link` is attached to; `None` if that is gone.
+fn target(link: BorrowedFd<'_>) -> io::Result<Option<Target>> {
+    let info: aya_obj::generated::bpf_link_info = sys::info(link)?;
+    let attached = &info.__bindgen_anon_1;
+    let target = if info.type_ == BPF_LINK_TYPE_TCX as u32 {
+        // SAFETY: the kernel fills this part for links of this type.
+        match unsafe { attached.tcx.ifindex } {
+            0 => None,
+            index => Some(Target::Interface(index)),
+        }
+    } else if info.type_ == BPF_LINK_TYPE_CGROUP as u32 {
+        // SAFETY: as above.
+        match unsafe { attached.cgroup.cgroup_id } {
+            0 => None,
+            id => Some(Target::Cgroup(id)),
+        }
+    } else {
+        None
+    };
+    Ok(target)
+}
+
+/// Detaches the link pinned at `path`, whoever else has it open, and unpins it.
+pub(super) fn remove(path: &Path) -> Result<(), PinError> {
+    let Some(link) = open(path)? else { return Ok(()) };
+    // ENOLINK: what it was attached to is gone.
+    match sys::link_detach(link.as_fd()) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOLINK) => {
+            return Err(PinError::of("BPF_LINK_DETACH", path)(error));
+        }
+        _ => {}
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PinError::of("unlink", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_of_interfaces_are_told_by_their_names() {
+        assert_eq!(linked_interface("pod_ingress-12"), Some(12));
+        assert_eq!(linked_interface("pod_egress-4294967295"), Some(u32::MAX));
+        for other in [
+            "connect4",
+            "sock_release",
+            "pod_ingress",
+            "pod_ingress-",
+            "pod_ingress-x",
+            "uplink-3",
+        ] {
+            assert_eq!(linked_interface(other), None, "{other}");
+        }
+    }
+}

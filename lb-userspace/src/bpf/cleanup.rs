@@ -1,0 +1,73 @@
+//! Everything taken away that an agent leaves behind.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::attach;
+use super::pin::{PinDir, PinError, names};
+use crate::net::reserved::{self, ReservedError};
+use crate::status::StatusFile;
+
+/// What could not be taken away.
+#[derive(Debug, thiserror::Error)]
+pub enum CleanupError {
+    /// An agent is running, or a pin cannot be removed.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// The status file cannot be removed.
+    #[error("remove the status file {path}: {source}")]
+    Status {
+        /// The file.
+        path: String,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+    /// Port numbers stay reserved.
+    #[error(transparent)]
+    Reserved(#[from] ReservedError),
+}
+
+/// Detaches and unpins everything of `pins`, gives back reserved ports and removes the status file. Returns whether
+/// there was anything.
+///
+/// Links go first: from then on no packet meets a program that is being taken apart.
+///
+/// # Errors
+/// [`PinError::Held`] while an agent runs. What was removed before an error stays removed; running it again goes on.
+pub fn cleanup(pins: &PinDir) -> Result<bool, CleanupError> {
+    let mut found = reserved::release(pins.root())?;
+    if let Some(_lock) = pins.try_lock()? {
+        found = true;
+        for link in pins.links()? {
+            attach::remove(&pins.link(&link))?;
+        }
+        for kind in PinDir::KINDS.into_iter().rev() {
+            let dir = pins.base().join(kind);
+            for name in names(&dir)? {
+                let pin = dir.join(name);
+                fs::remove_file(&pin).map_err(PinError::of("unlink", &pin))?;
+            }
+            remove_dir(&dir)?;
+        }
+        remove_dir(pins.base())?;
+    }
+    // Pins of another schema may still be there.
+    let _ = fs::remove_dir(pins.root());
+    let status = StatusFile::of(pins.root()).and_then(|file| {
+        let was = file.path().exists();
+        file.remove().map(|()| was)
+    });
+    let status = status.map_err(|source| CleanupError::Status {
+        path: pins.root().display().to_string(),
+        source,
+    })?;
+    Ok(found | status)
+}
+
+fn remove_dir(dir: &Path) -> Result<(), PinError> {
+    match fs::remove_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PinError::of("rmdir", dir)(error)),
+        _ => Ok(()),
+    }
+}
