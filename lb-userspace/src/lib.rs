@@ -19,6 +19,7 @@
 //! | [`net`] | interfaces and addresses, followed by netlink; reserved ports |
 //! | [`plan`] | a mirror of the tables, and ordered writes that turn it into what is desired |
 //! | [`reconcile`] | keeps the tables as desired: coalesces, retries, compares, reports |
+//! | [`source`] | where objects come from: a folder of manifests |
 //! | [`status`] | what the agent tells the command line |
 //! | [`tables`] | the writes carried out: in the kernel, in memory, with faults |
 
@@ -27,5 +28,6 @@ pub mod model;
 pub mod net;
 pub mod plan;
 pub mod reconcile;
+pub mod source;
 pub mod status;
 pub mod tables;

@@ -1,5 +1,6 @@
 //! The index: objects in, changes of Service ports out.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::mem;
 use std::sync::Arc;
@@ -56,7 +57,8 @@ impl Index {
     }
 
     /// Adds `object`, or replaces the one with the same key.
-    pub fn apply(&mut self, object: &Object) {
+    pub fn apply(&mut self, object: impl Borrow<Object>) {
+        let object = object.borrow();
         let key = object.key();
         let node_name = self.node_name.clone();
         let faults = match object {
@@ -107,10 +109,10 @@ impl Index {
     }
 
     /// Makes `objects` all that there is: what is not among them is gone. What stays the same is not touched.
-    pub fn replace<'a>(&mut self, objects: impl IntoIterator<Item = &'a Object>) {
+    pub fn replace(&mut self, objects: impl IntoIterator<Item: Borrow<Object>>) {
         let mut gone = self.known.clone();
         for object in objects {
-            gone.remove(&object.key());
+            gone.remove(&object.borrow().key());
             self.apply(object);
         }
         for key in gone {
