@@ -1,10 +1,13 @@
 //! The lab itself, without an agent: who reaches whom by pod addresses, and that nothing stays behind.
 
+use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use xtask::lab::Node;
+use xtask::lab::{Node, binary, wait_for};
 
-use crate::support::{SOCKETS, lab, serve, server_of};
+use crate::support::{SOON, TARGET, WAYS, lab, serve};
 
 #[test]
 fn pods_hosts_and_other_nodes_reach_one_another_and_see_true_addresses() {
@@ -14,19 +17,18 @@ fn pods_hosts_and_other_nodes_reach_one_another_and_see_true_addresses() {
     serve(&server);
     serve(&remote);
     for pod in [&server, &remote] {
-        for (family, to) in server_of(pod).into_iter().enumerate() {
-            for socket in SOCKETS {
-                let answer = client.ask(socket, to).unwrap();
-                assert_eq!(
-                    (answer.pod.as_str(), answer.client.ip()),
-                    (pod.name(), client.ips()[family])
-                );
-                let answer = node.host().ask(socket, to).unwrap();
-                assert_eq!(
-                    (answer.pod.as_str(), answer.client.ip()),
-                    (pod.name(), Node::addresses()[family])
-                );
-            }
+        for way in WAYS {
+            let to = SocketAddr::new(pod.ips()[way.family], TARGET);
+            let answer = client.ask(way.socket, to).unwrap();
+            assert_eq!(
+                (answer.pod.as_str(), answer.client.ip()),
+                (pod.name(), client.ips()[way.family])
+            );
+            let answer = node.host().ask(way.socket, to).unwrap();
+            assert_eq!(
+                (answer.pod.as_str(), answer.client.ip()),
+                (pod.name(), Node::addresses()[way.family])
+            );
         }
     }
 }
@@ -48,4 +50,36 @@ fn a_dropped_node_leaves_nothing() {
     );
     drop(node);
     assert!(!netns.exists() && !cgroup.exists());
+}
+
+/// The demo makes the same things as these tests, in a process that can be killed.
+#[test]
+fn a_killed_run_leaves_nothing() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut demo = demo
+        .arg("demo")
+        .env("SLUICE_BIN", binary())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let prefix = format!("sl-{}-", demo.id());
+    let netns = || {
+        let names = fs::read_dir("/run/netns")
+            .unwrap()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter(|name| name.starts_with(&prefix)).count()
+    };
+    let run = Path::new("/run/sluice-lab").join(demo.id().to_string());
+    wait_for(SOON, || netns() >= 6).unwrap();
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    wait_for(SOON, || netns() == 0 && !run.exists()).unwrap();
+    let pins = fs::read_dir("/sys/fs/bpf")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    assert_eq!(
+        pins.filter(|name| name.starts_with(&format!("sluice-lab-{}-", demo.id())))
+            .count(),
+        0
+    );
 }

@@ -7,5 +7,11 @@
     reason = "fixtures outside of test functions fail the test that uses them"
 )]
 
+mod endpoints;
 mod harness;
+mod lifecycle;
+mod manifests;
+mod refusal;
+mod sockets;
 mod support;
+mod traffic;
