@@ -20,12 +20,14 @@ mod diff;
 mod meta;
 mod op;
 mod pool;
+mod room;
 mod shadow;
 mod snapshot;
 
-pub use diff::{NoRoom, Table, plan};
+pub use diff::plan;
 pub use meta::{decode_meta, encode_meta};
 pub use op::{FrontendAddr, Op, Scope, SlotEntry};
 pub use pool::Pool;
+pub use room::{NoRoom, Table};
 pub use shadow::Shadow;
 pub use snapshot::{Capacity, ServiceEntry, Snapshot};

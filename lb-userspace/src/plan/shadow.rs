@@ -213,8 +213,8 @@ impl Shadow {
         }
     }
 
-    /// Notes that `op` failed and may have been taken all the same: what it publishes is not handed out before the tables
-    /// have been read again.
+    /// Notes that `op` failed and may have been taken all the same. Until the tables have been read again, what it publishes
+    /// is not handed out, and an address that it removes counts as gone: another Service port may need it.
     pub fn doubt(&mut self, op: &Op) {
         match op {
             Op::PutMeta { id, .. } => {
@@ -225,6 +225,7 @@ impl Shadow {
             }
             Op::PutService { id, spans, .. } => self.withhold(*id, spans),
             Op::SetSpan { id, span, .. } => self.withhold(*id, &[*span]),
+            Op::DeleteAddress { addr } => self.set_address(*addr, None),
             _ => {}
         }
     }

@@ -73,6 +73,11 @@ impl<T: Tables> Reconciler<T> {
         &mut self.tables
     }
 
+    /// Gives the tables back, as they are.
+    pub fn into_tables(self) -> T {
+        self.tables
+    }
+
     /// The tables' mirror.
     pub const fn shadow(&self) -> &Shadow {
         &self.shadow
@@ -128,7 +133,8 @@ impl<T: Tables> Reconciler<T> {
         changed.extend(self.troubles.due(now).cloned());
         let mut audit = std::mem::take(&mut self.audit);
         let retries = changed.iter().any(|key| self.troubles.concern(key));
-        if (audit || self.doubtful && retries) && !self.read_again() {
+        let read = (audit || self.doubtful && retries).then(|| self.read_again());
+        if read == Some(false) {
             audit = false;
             if self.doubtful {
                 self.troubles.postpone(now);
@@ -148,7 +154,7 @@ impl<T: Tables> Reconciler<T> {
                 self.report.repairs += 1;
             }
         }
-        if audit {
+        if read == Some(true) {
             self.remove_strays();
         }
         self.report.synced = true;

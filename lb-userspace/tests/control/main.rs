@@ -1,0 +1,14 @@
+//! Plan, tables and reconcile together: what is desired, through every interruption and fault, into the tables.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says no more than that it failed, and where"
+)]
+
+mod adoption;
+mod faults;
+mod interrupted;
+mod order;
+mod random;
+mod room;
+mod scenarios;
+mod support;

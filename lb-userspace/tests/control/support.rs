@@ -1,0 +1,273 @@
+//! Service ports to desire, and the tables as a person would read them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use lb_common::{BackendWord, FrontendKind, Proto, ServiceRecord, Span, service_flags};
+use lb_userspace::model::{Family, Frontend, ServicePort, ServicePortKey};
+use lb_userspace::plan::{Capacity, Op, Snapshot, decode_meta};
+use lb_userspace::reconcile::{Change, Outcome, Reconciler};
+use lb_userspace::tables::Tables;
+
+pub(crate) const NODE: &str = "node-1";
+
+pub(crate) const ROOMY: Capacity = Capacity {
+    services: 64,
+    backends: 256,
+    slots: [512; 2],
+    frontends: [64; 2],
+    addresses: [64; 2],
+};
+
+/// What is desired, by Service port.
+pub(crate) type Desired = BTreeMap<ServicePortKey, ServicePort>;
+
+/// TCP port `port_name` of Service `name`; of the family of `frontend`.
+pub(crate) fn key(name: &str, frontend: &str) -> ServicePortKey {
+    ServicePortKey {
+        namespace: "default".into(),
+        name: name.into(),
+        port_name: "http".into(),
+        proto: Proto::Tcp,
+        family: Family::of(&endpoint(frontend).ip()),
+    }
+}
+
+pub(crate) fn endpoint(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+pub(crate) fn endpoints(list: &[&str]) -> Vec<SocketAddr> {
+    list.iter().map(|text| endpoint(text)).collect()
+}
+
+/// A Service port at `frontend` whose `ready` endpoints are all on other nodes.
+pub(crate) fn service(frontend: &str, ready: &[&str]) -> ServicePort {
+    let frontend = endpoint(frontend);
+    ServicePort {
+        port: frontend.port(),
+        frontends: vec![Frontend {
+            addr: frontend.ip(),
+            port: frontend.port(),
+            kind: FrontendKind::ClusterIp,
+        }],
+        cluster: endpoints(ready),
+        local: Vec::new(),
+        serving: endpoints(ready),
+        internal_local: false,
+    }
+}
+
+/// One Service port as the tables, or the desire, have it; ids left out.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct View {
+    port: u16,
+    internal_local: bool,
+    cluster: Vec<SocketAddr>,
+    local: Vec<SocketAddr>,
+    serving: BTreeSet<SocketAddr>,
+    frontends: BTreeSet<SocketAddr>,
+}
+
+/// All Service ports, and the known addresses.
+pub(crate) type Views = (BTreeMap<ServicePortKey, View>, BTreeSet<IpAddr>);
+
+pub(crate) fn views_of(desired: &Desired) -> Views {
+    let view = |service: &ServicePort| View {
+        port: service.port,
+        internal_local: service.internal_local,
+        cluster: service.cluster.clone(),
+        local: service.local.clone(),
+        serving: service.serving.iter().copied().collect(),
+        frontends: service
+            .frontends
+            .iter()
+            .map(|f| SocketAddr::new(f.addr, f.port))
+            .collect(),
+    };
+    let addresses = desired
+        .values()
+        .flat_map(|service| &service.frontends)
+        .map(|f| f.addr)
+        .collect();
+    (
+        desired
+            .iter()
+            .map(|(key, service)| (key.clone(), view(service)))
+            .collect(),
+        addresses,
+    )
+}
+
+/// Reads the tables as the datapath would and panics where it would lose its way, or reject what is no Service's.
+pub(crate) fn check(snapshot: &Snapshot) -> Views {
+    let (views, addresses) = check_paths(snapshot);
+    for addr in &addresses {
+        assert!(
+            snapshot.frontends.iter().any(|(f, _)| f.addr.ip() == *addr),
+            "{addr} has a frontend"
+        );
+    }
+    (views, addresses)
+}
+
+/// Reads the tables as the datapath would and panics where it would lose its way.
+pub(crate) fn check_paths(snapshot: &Snapshot) -> Views {
+    let backends: BTreeMap<_, _> = snapshot.backends.iter().copied().collect();
+    let mut keys = BTreeMap::new();
+    let mut made = BTreeSet::new();
+    let mut views = BTreeMap::new();
+    let mut runs: [BTreeSet<(u32, u32)>; 2] = Default::default();
+    for entry in &snapshot.services {
+        let (key, port) = decode_meta(&entry.meta).expect("names make sense");
+        let spans = [entry.record.cluster, entry.record.local].map(Span);
+        let mut scopes = Vec::new();
+        for (span, slots) in spans.into_iter().zip(&entry.slots) {
+            assert_eq!(
+                slots.len(),
+                span.len() as usize,
+                "{key}: the span lies in the array"
+            );
+            for slot in slots {
+                let record = backends.get(&slot.backend).expect("a slot names a backend");
+                let word = BackendWord::new(slot.generation, true).0;
+                assert_eq!(
+                    (record.word, record.service),
+                    (word, entry.id),
+                    "{key}: slot {slot:?}"
+                );
+                assert_eq!(record.port.number(), slot.addr.port(), "{key}: slot {slot:?}");
+            }
+            scopes.push(slots.iter().map(|slot| slot.addr).collect::<Vec<_>>());
+        }
+        let half = usize::from(key.family == Family::V6);
+        let own: BTreeSet<_> = spans
+            .iter()
+            .filter(|span| !span.is_empty())
+            .map(|s| (s.offset(), s.len()))
+            .collect();
+        runs[half].extend(own);
+        if entry.record != ServiceRecord::default() {
+            made.insert(entry.id);
+        }
+        let serving = snapshot
+            .backends
+            .iter()
+            .filter(|(_, record)| record.service == entry.id && BackendWord(record.word).serving());
+        let address = |record: lb_common::BackendRecord| match key.family {
+            Family::V4 => std::net::Ipv6Addr::from(record.addr.0)
+                .to_ipv4_mapped()
+                .unwrap()
+                .into(),
+            Family::V6 => IpAddr::from(record.addr.0),
+        };
+        let view = View {
+            port,
+            internal_local: entry.record.flags & service_flags::INTERNAL_LOCAL != 0,
+            local: scopes.pop().unwrap(),
+            cluster: scopes.pop().unwrap(),
+            serving: serving
+                .map(|(_, r)| SocketAddr::new(address(*r), r.port.number()))
+                .collect(),
+            frontends: BTreeSet::new(),
+        };
+        assert!(keys.insert(entry.id, key.clone()).is_none());
+        assert!(views.insert(key, view).is_none(), "a name has one id");
+    }
+    for runs in runs {
+        let runs: Vec<_> = runs.into_iter().collect();
+        assert!(
+            runs.windows(2).all(|two| two[0].0 + two[0].1 <= two[1].0),
+            "no slot is in two runs: {runs:?}"
+        );
+    }
+    for (frontend, value) in &snapshot.frontends {
+        let key = keys
+            .get(&value.service)
+            .unwrap_or_else(|| panic!("{frontend} names a service"));
+        assert!(
+            made.contains(&value.service),
+            "{frontend} names a service with a record"
+        );
+        views.get_mut(key).unwrap().frontends.insert(frontend.addr);
+    }
+    let addresses: BTreeSet<_> = snapshot.addresses.iter().map(|(addr, _)| *addr).collect();
+    (views, addresses)
+}
+
+/// The whole of `desired`, as the first change.
+pub(crate) fn replace(desired: &Desired) -> Change {
+    Change::Replace(
+        desired
+            .iter()
+            .map(|(key, service)| (key.clone(), Some(service.clone())))
+            .collect(),
+    )
+}
+
+/// What turns `old` into `new`.
+pub(crate) fn update(old: &Desired, new: &Desired) -> Change {
+    let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    let changed = keys.into_iter().filter(|key| old.get(*key) != new.get(*key));
+    Change::Update(changed.map(|key| (key.clone(), new.get(key).cloned())).collect())
+}
+
+/// Steps, with time passing and grace periods ending, until there is nothing more to do; at most 1,000 times.
+pub(crate) fn settle<T: Tables>(reconciler: &mut Reconciler<T>, now: &mut Instant) -> Outcome {
+    let mut total = Outcome::default();
+    for _ in 0..1000 {
+        while let Some(grace) = reconciler.begin_grace() {
+            grace();
+            reconciler.end_grace();
+        }
+        let Some(due) = reconciler.due(*now) else {
+            return total;
+        };
+        *now = due.max(*now + Duration::from_micros(1));
+        let outcome = reconciler.step(*now);
+        total.operations += outcome.operations;
+        total.repairs += outcome.repairs;
+    }
+    panic!("still not settled: {:?}", reconciler.report());
+}
+
+/// Adopts `tables` and programs `desired`.
+pub(crate) fn started<T: Tables>(tables: T, desired: &Desired) -> Reconciler<T> {
+    let mut reconciler = Reconciler::adopt(tables, NODE).unwrap();
+    reconciler.desire(replace(desired));
+    reconciler.step(Instant::now());
+    reconciler
+}
+
+/// An operation in a few words.
+pub(crate) fn brief(op: &Op) -> String {
+    let names = |slots: &[lb_userspace::plan::SlotEntry]| -> Vec<u32> {
+        slots.iter().map(|slot| slot.backend).collect()
+    };
+    let at = |span: &Span| format!("{}+{}", span.offset(), span.len());
+    match op {
+        Op::PutMeta { id, key, port } => format!("meta {id} {key} {port}"),
+        Op::PutBackend {
+            id,
+            service,
+            addr,
+            generation,
+        } => format!("backend {id} {service} {addr} #{generation}"),
+        Op::PutSlots {
+            family,
+            offset,
+            slots,
+        } => format!("slots {family} {offset} {:?}", names(slots)),
+        Op::PutService { id, spans, .. } => format!("service {id} {} {}", at(&spans[0]), at(&spans[1])),
+        Op::SetSpan { id, scope, span, .. } => format!("span {id} {scope:?} {}", at(span)),
+        Op::SetFlags { id, flags } => format!("flags {id} {flags}"),
+        Op::PutFrontend { frontend, value } => format!("frontend {frontend} {}", value.service),
+        Op::PutAddress { addr, .. } => format!("address {addr}"),
+        Op::DeleteAddress { addr } => format!("-address {addr}"),
+        Op::DeleteFrontend { frontend } => format!("-frontend {frontend}"),
+        Op::ClearService { id } => format!("-service {id}"),
+        Op::StopBackend { id, .. } => format!("-backend {id}"),
+        Op::DeleteMeta { id } => format!("-meta {id}"),
+    }
+}
