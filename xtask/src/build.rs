@@ -1,6 +1,6 @@
 //! `cargo xtask build`: the eBPF object, and the binary that carries it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -35,29 +35,40 @@ const OTHER_COMPILER: &[&str] = &[
 pub fn object(tools: &Tools) -> Result<PathBuf> {
     sh::say(&format!("building the eBPF object with {}", tools.compiler.name));
     let folder = target_folder()?.join("bpf");
-    let mut cargo = Command::new(&tools.compiler.cargo);
-    sh::forget(&mut cargo, OTHER_COMPILER);
-    cargo
-        .current_dir(sh::root())
-        .args([
-            "build",
-            "--package",
-            "lb-ebpf",
-            "--bin",
-            "sluice-ebpf",
-            "--release",
-        ])
-        .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
-        .arg(&folder)
-        .env("RUSTC", &tools.compiler.rustc)
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_ENCODED_RUSTFLAGS", flags(tools));
-    sh::run(&mut cargo)?;
+    sh::run(ebpf(
+        tools,
+        Command::new(&tools.compiler.cargo).arg("build"),
+        &folder,
+    ))?;
     let object = folder.join(TARGET).join("release/sluice-ebpf");
     if !object.is_file() {
         bail!("cargo built no {}", object.display());
     }
     Ok(object)
+}
+
+/// Clippy over the eBPF programs, with the compiler that builds them.
+///
+/// # Errors
+/// As [`object`].
+pub fn clippy(tools: &Tools) -> Result<()> {
+    let folder = target_folder()?.join("bpf");
+    let mut clippy = Command::new(&tools.compiler.clippy);
+    clippy.arg("clippy").env("CARGO", &tools.compiler.cargo);
+    sh::run(ebpf(tools, &mut clippy, &folder).args(["--", "-D", "warnings"]))
+}
+
+/// Completes a call of cargo that is about the eBPF programs.
+fn ebpf<'a>(tools: &Tools, cargo: &'a mut Command, folder: &Path) -> &'a mut Command {
+    sh::forget(cargo, OTHER_COMPILER);
+    cargo
+        .current_dir(sh::root())
+        .args(["--package", "lb-ebpf", "--bin", "sluice-ebpf", "--release"])
+        .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
+        .arg(folder)
+        .env("RUSTC", &tools.compiler.rustc)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(tools))
 }
 
 /// v3 has the atomic operations that return a value; rustc hands the name on to the linker, whose own `--cpu`

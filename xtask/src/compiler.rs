@@ -21,6 +21,8 @@ pub struct Compiler {
     pub cargo: PathBuf,
     /// Its rustc.
     pub rustc: PathBuf,
+    /// Where its clippy is, once installed.
+    pub clippy: PathBuf,
     /// Its name and version, as `rustc --version` has them.
     pub name: String,
 }
@@ -45,10 +47,13 @@ impl Compiler {
             return Ok(None);
         }
         let text = sh::read(Command::new(&rustc).arg("-vV").env_remove("LD_LIBRARY_PATH"))?;
-        Ok(suits(&text).then(|| Self {
+        let clippy = root.join("bin/cargo-clippy");
+        let name = text.lines().next().unwrap_or_default().to_owned();
+        Ok(suits(&text).then_some(Self {
             cargo,
             rustc,
-            name: text.lines().next().unwrap_or_default().to_owned(),
+            clippy,
+            name,
         }))
     }
 }

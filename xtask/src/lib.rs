@@ -4,6 +4,7 @@ pub mod build;
 pub mod compiler;
 pub mod demo;
 pub mod lab;
+pub mod lint;
 pub mod machine;
 pub mod setup;
 pub mod sh;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::demo::{self, DemoArgs};
 use xtask::lab::helper::HelperVerb;
-use xtask::{build, setup, test};
+use xtask::{build, lint, setup, test};
 
 /// Set-up, build, demo, tests and lint of this repository.
 ///
@@ -39,6 +39,8 @@ enum Verb {
         #[arg(last = true)]
         words: Vec<String>,
     },
+    /// Check format, lints, imports between layers, and the licences of dependencies
+    Lint,
     /// Show what Sluice does: a node, pods, Services, in well under a minute
     Demo(DemoArgs),
     /// What the lab runs inside its namespaces
@@ -61,6 +63,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Setup => setup::everything(),
         Verb::Build => build::sluice(&setup::build_tools()?).map(drop),
         Verb::Test { layer, bless, words } => test::run(layer, bless, &words),
+        Verb::Lint => lint::run(),
         Verb::Demo(args) => demo::run(&args),
         Verb::LabHelper(verb) => verb.run(),
     }

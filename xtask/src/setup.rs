@@ -15,6 +15,9 @@ use crate::{machine, sh};
 /// The BPF linker's version; part of its folder's name, so a new version is a new folder.
 const LINKER: &str = "0.13.0";
 
+/// The version of cargo-deny, which reads the licences of dependencies.
+const LICENCE_CHECKER: &str = "0.20.2";
+
 /// A Debian package, and what shows that it is there: an absolute path, or a program on the search path.
 type Package = (&'static str, &'static str);
 
@@ -27,6 +30,9 @@ const COMPILER: &[Package] = &[
         "/usr/lib/rustlib/src/rust/library/core/Cargo.toml",
     ),
 ];
+
+/// The lints of that compiler.
+const CLIPPY: &[Package] = &[("rust-web-clippy", "/usr/bin/cargo-clippy")];
 
 /// What the linker is built from and runs with.
 const LINKER_LIBRARIES: &[Package] = &[
@@ -60,6 +66,8 @@ pub struct Tools {
 pub fn everything() -> Result<()> {
     let tools = build_tools()?;
     lab_tools()?;
+    clippy(&tools.compiler)?;
+    licence_checker()?;
     sh::say(&format!(
         "eBPF compiler: {}, {}",
         tools.compiler.name,
@@ -94,7 +102,13 @@ pub fn build_tools() -> Result<Tools> {
         install(LINKER_LIBRARIES)?;
     }
     if !runs(&linker) {
-        build_linker(&home)?;
+        let features = format!("llvm-{LLVM}");
+        cargo_install(
+            "bpf-linker",
+            LINKER,
+            &home,
+            &["--no-default-features", "--features", &features],
+        )?;
     }
     Ok(Tools { compiler, linker })
 }
@@ -108,31 +122,60 @@ pub fn lab_tools() -> Result<()> {
     install(LAB)
 }
 
-fn build_linker(home: &Path) -> Result<()> {
+/// The clippy that belongs to `compiler`.
+///
+/// # Errors
+/// Names what is missing and how to get it.
+pub fn clippy(compiler: &Compiler) -> Result<()> {
+    if compiler.rustc.starts_with("/usr") {
+        let _turn = turn(&tools_folder()?)?;
+        return install(CLIPPY);
+    }
+    if !compiler.clippy.is_file() {
+        bail!(
+            "{} is not there: rustup component add clippy --toolchain nightly",
+            compiler.clippy.display()
+        );
+    }
+    Ok(())
+}
+
+/// The path of cargo-deny, installed where it is not there.
+///
+/// # Errors
+/// Names what is missing and how to get it.
+pub fn licence_checker() -> Result<PathBuf> {
+    let folder = tools_folder()?;
+    let _turn = turn(&folder)?;
+    let home = folder.join(format!("cargo-deny-{LICENCE_CHECKER}"));
+    let checker = home.join("bin/cargo-deny");
+    if !runs(&checker) {
+        cargo_install("cargo-deny", LICENCE_CHECKER, &home, &[])?;
+    }
+    Ok(checker)
+}
+
+fn cargo_install(name: &str, version: &str, home: &Path, arguments: &[&str]) -> Result<()> {
     sh::say(&format!(
-        "installing bpf-linker {LINKER} into {} (takes some minutes)",
+        "installing {name} {version} into {} (takes some minutes)",
         home.display()
     ));
     let mut cargo = sh::cargo();
     cargo
         .args([
             "install",
-            "bpf-linker",
+            name,
             "--version",
-            LINKER,
+            version,
             "--locked",
             "--quiet",
             "--force",
-        ])
-        .args([
-            "--no-default-features",
-            "--features",
-            &format!("llvm-{LLVM}"),
             "--root",
         ])
         .arg(home)
+        .args(arguments)
         .env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}"));
-    sh::run(&mut cargo).context("build the BPF linker")
+    sh::run(&mut cargo).with_context(|| format!("install {name}"))
 }
 
 /// Whether the program starts: after an upgrade of the system its libraries may be gone.
