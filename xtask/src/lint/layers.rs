@@ -9,13 +9,13 @@ use super::code::Code;
 /// The modules of `lb-userspace`, each with those that it may import. What is lower never knows what is higher.
 const LAYERS: &[(&str, &[&str])] = &[
     ("model", &[]),
-    ("plan", &["model"]),
-    ("bpf", &[]),
-    ("net", &[]),
     ("status", &[]),
+    ("plan", &["model"]),
     ("source", &["model"]),
+    ("net", &["status"]),
+    ("bpf", &["net", "status"]),
     ("tables", &["model", "plan", "bpf"]),
-    ("reconcile", &["model", "plan", "tables"]),
+    ("reconcile", &["model", "plan", "tables", "status"]),
     (
         "agent",
         &[
@@ -150,7 +150,7 @@ mod tests {
             1
         );
         assert_eq!(
-            faults_of("lb-userspace/src/bpf/map.rs", "use crate::{ctl::Out, status};").len(),
+            faults_of("lb-userspace/src/bpf/map.rs", "use crate::{ctl::Out, plan};").len(),
             2
         );
         assert_eq!(
