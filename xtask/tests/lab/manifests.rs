@@ -87,11 +87,8 @@ fn an_edit_is_in_effect_at_once() {
 #[test]
 fn pods_with_labels_become_endpoints() {
     let [world, _] = worlds();
-    let addresses = [[10, 96, 2, 1].into(), "fd00:10:96:2::1".parse().unwrap()];
-    let mut service = world.service("selector", &[]);
-    world.node.remove(&service.file()).unwrap();
-    service.addresses = addresses;
-    let mut object = xtask::lab::manifest::service("selector", &addresses, &service.ports);
+    let service = world.service("selector", &[]);
+    let mut object = xtask::lab::manifest::service("selector", &service.addresses, &service.ports);
     object["spec"]["selector"] = json!({"app": "selected"});
     object["spec"]["ports"][0]["targetPort"] = json!("web");
     object["spec"]["ports"][1]["targetPort"] = json!(8000);

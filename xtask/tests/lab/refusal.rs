@@ -3,61 +3,42 @@
 use xtask::lab::helper::wire::{Socket, Transport};
 use xtask::lab::manifest::Port;
 
-use crate::support::{TARGET, everywhere, worlds};
+use crate::support::{TARGET, worlds};
 
 #[test]
 fn b67_b68_a_service_without_endpoints_refuses_at_once() {
-    let services = worlds().map(|world| world.service("b67", &[]));
-    everywhere(|world, case, client, way| {
-        let service = services
-            .iter()
-            .find(|service| std::ptr::eq(service.world, world))
-            .unwrap();
-        case.refused(service.ask(client, way));
-    });
+    for world in worlds() {
+        let service = world.service("b67", &[]);
+        world.everywhere(|case, client, way| case.refused(service.ask(client, way)));
+    }
 }
 
 #[test]
 fn b73_an_unserved_port_of_a_cluster_ip_refuses_at_once() {
-    let services = worlds().map(|world| world.service("b73", &[&world.a]));
-    everywhere(|world, case, client, way| {
-        let service = services
-            .iter()
-            .find(|service| std::ptr::eq(service.world, world))
-            .unwrap();
-        let mut to = service.at(way);
-        to.set_port(81);
-        case.refused(client.ask(way.socket, to));
-    });
+    for world in worlds() {
+        let service = world.service("b73", &[&world.a]);
+        world.everywhere(|case, client, way| {
+            let to = (service.addresses[way.family], 81).into();
+            case.refused(client.ask(way.socket, to));
+        });
+    }
 }
 
 #[test]
 fn b70_b71_established_tcp_outlives_its_backends_removal() {
     for world in worlds() {
         let service = world.service("b71", &[&world.a]);
-        everywhere(|of, case, client, way| {
-            if !std::ptr::eq(of, world) || way.socket != Socket::Tcp {
+        world.everywhere(|case, client, way| {
+            if way.socket != Socket::Tcp {
                 return;
             }
             let connection = client.open(way.socket, Some(service.at(way))).unwrap();
-            assert_eq!(case.answered(connection.ask()).0, "a", "{case}");
+            case.answered_by("a", connection.ask());
             service.set(&[&world.b]);
-            assert_eq!(
-                case.answered(connection.ask()).0,
-                "a",
-                "{case}: the old connection"
-            );
-            assert_eq!(
-                case.answered(service.ask(client, way)).0,
-                "b",
-                "{case}: a new connection"
-            );
+            case.answered_by("a", connection.ask());
+            case.answered_by("b", service.ask(client, way));
             service.set(&[]);
-            assert_eq!(
-                case.answered(connection.ask()).0,
-                "a",
-                "{case}: the old connection"
-            );
+            case.answered_by("a", connection.ask());
             case.refused(service.ask(client, way));
             service.set(&[&world.a]);
         });
@@ -73,12 +54,9 @@ fn b72_established_tcp_outlives_its_services_deletion() {
             let connections = to.map(|to| client.open(Socket::Tcp, Some(to)).unwrap());
             service.delete();
             for (connection, to) in connections.iter().zip(to) {
-                assert_eq!(connection.ask().unwrap().pod, "a", "{:?} {name} {to}", world.mode);
-                assert!(
-                    client.ask(Socket::Tcp, to).is_err(),
-                    "{:?} {name} {to}: still answered",
-                    world.mode
-                );
+                let case = format!("{:?} {name} {to}", world.mode);
+                assert_eq!(connection.ask().unwrap().pod, "a", "{case}");
+                assert!(client.ask(Socket::Tcp, to).is_err(), "{case}: still answered");
             }
         }
     }
@@ -88,32 +66,21 @@ fn b72_established_tcp_outlives_its_services_deletion() {
 fn b12_ports_change_in_place() {
     for world in worlds() {
         let mut service = world.service("b12", &[&world.a]);
-        let tcp = Port::new(Transport::Tcp, 80, TARGET);
-        service.ports = vec![tcp];
+        let port = |transport, number| Port::new(transport, number, TARGET);
+        service.ports = vec![port(Transport::Tcp, 80)];
         service.set(&[&world.a]);
-        everywhere(|of, case, client, way| {
-            if std::ptr::eq(of, world) {
-                match way.socket {
-                    Socket::Udp => case.refused(service.ask(client, way)),
-                    _ => assert_eq!(case.answered(service.ask(client, way)).0, "a"),
-                }
-            }
+        world.everywhere(|case, client, way| match way.socket {
+            Socket::Udp => case.refused(service.ask(client, way)),
+            _ => case.answered_by("a", service.ask(client, way)),
         });
-        service.ports = vec![
-            Port::new(Transport::Tcp, 8080, TARGET),
-            Port::new(Transport::Udp, 80, TARGET),
-        ];
+        service.ports = vec![port(Transport::Tcp, 8080), port(Transport::Udp, 80)];
         service.set(&[&world.a]);
-        everywhere(|of, case, client, way| {
-            if std::ptr::eq(of, world) {
-                match way.socket {
-                    Socket::Udp => assert_eq!(case.answered(service.ask(client, way)).0, "a"),
-                    _ => {
-                        case.refused(service.ask(client, way));
-                        let moved = (service.addresses[way.family], 8080).into();
-                        assert_eq!(case.answered(client.ask(way.socket, moved)).0, "a");
-                    }
-                }
+        world.everywhere(|case, client, way| match way.socket {
+            Socket::Udp => case.answered_by("a", service.ask(client, way)),
+            _ => {
+                case.refused(service.ask(client, way));
+                let moved = (service.addresses[way.family], 8080).into();
+                case.answered_by("a", client.ask(way.socket, moved));
             }
         });
     }
@@ -123,39 +90,16 @@ fn b12_ports_change_in_place() {
 fn b13_a_recreated_service_works_and_its_old_address_does_not() {
     for world in worlds() {
         let mut service = world.service("b13", &[&world.a]);
-        let old = service.addresses;
         service.delete();
         service.set(&[&world.b]);
-        everywhere(|of, case, client, way| {
-            if std::ptr::eq(of, world) {
-                assert_eq!(
-                    case.answered(service.ask(client, way)).0,
-                    "b",
-                    "{case}: same address"
-                );
-            }
-        });
+        world.everywhere(|case, client, way| case.answered_by("b", service.ask(client, way)));
         service.delete();
-        service.addresses = world.service("b13-donor", &[]).addresses;
-        wait_gone(world, "b13-donor");
+        let old = std::mem::replace(&mut service.addresses, world.new_addresses());
         service.set(&[&world.b]);
-        everywhere(|of, case, client, way| {
-            if std::ptr::eq(of, world) {
-                assert_eq!(
-                    case.answered(service.ask(client, way)).0,
-                    "b",
-                    "{case}: new address"
-                );
-                assert!(
-                    client.ask(way.socket, (old[way.family], 80).into()).is_err(),
-                    "{case}: old address"
-                );
-            }
+        world.everywhere(|case, client, way| {
+            case.answered_by("b", service.ask(client, way));
+            let gone = client.ask(way.socket, (old[way.family], 80).into());
+            assert!(gone.is_err(), "{case}: the old address still answers");
         });
     }
-}
-
-fn wait_gone(world: &crate::support::World, name: &str) {
-    let gone = || world.node.sluice_json(&["service", "show", name]).is_err();
-    xtask::lab::wait_for(crate::support::SOON, gone).unwrap();
 }

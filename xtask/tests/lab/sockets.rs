@@ -4,20 +4,18 @@ use std::net::{IpAddr, SocketAddr};
 
 use xtask::lab::helper::wire::Socket;
 
-use crate::support::{Case, WAYS, Way, everywhere, worlds};
+use crate::support::{Case, WAYS, Way, worlds};
 
 #[test]
 fn getpeername_names_the_service() {
-    let services = worlds().map(|world| world.service("peername", &[&world.a]));
-    everywhere(|world, case, client, way| {
-        let service = services
-            .iter()
-            .find(|service| std::ptr::eq(service.world, world))
-            .unwrap();
-        let socket = client.open(way.socket, Some(service.at(way))).unwrap();
-        assert_eq!(socket.peer(), Some(service.at(way)), "{case}: after connect");
-        assert_eq!(case.answered(socket.ask()).0, "a", "{case}");
-    });
+    for world in worlds() {
+        let service = world.service("peername", &[&world.a]);
+        world.everywhere(|case, client, way| {
+            let socket = client.open(way.socket, Some(service.at(way))).unwrap();
+            assert_eq!(socket.peer(), Some(service.at(way)), "{case}");
+            case.answered_by("a", socket.ask());
+        });
+    }
 }
 
 #[test]

@@ -153,21 +153,34 @@ impl World {
         ]
     }
 
+    /// Runs `check` for both clients and all ways.
+    pub(crate) fn everywhere(&self, mut check: impl FnMut(&Case<'_>, &Space, Way)) {
+        for (name, client, _) in self.clients() {
+            for way in WAYS {
+                check(&Case(self, name, way), client, way);
+            }
+        }
+    }
+
+    /// Addresses that no Service of this world has had.
+    pub(crate) fn new_addresses(&self) -> [IpAddr; 2] {
+        let last = self.services.fetch_add(1, Ordering::Relaxed);
+        [
+            Ipv4Addr::new(10, 96, 1, last).into(),
+            Ipv6Addr::new(0xfd00, 0x10, 0x96, 1, 0, 0, 0, last.into()).into(),
+        ]
+    }
+
     /// Makes a Service with TCP and UDP port 80 and these backends, and waits until it is programmed.
     pub(crate) fn service(&self, name: &str, backends: &[&Pod]) -> Svc<'_> {
         let ports = vec![
             Port::new(Transport::Tcp, 80, TARGET),
             Port::new(Transport::Udp, 80, TARGET),
         ];
-        let last = self.services.fetch_add(1, Ordering::Relaxed);
-        let addresses = [
-            Ipv4Addr::new(10, 96, 1, last).into(),
-            Ipv6Addr::new(0xfd00, 0x10, 0x96, 1, 0, 0, 0, last.into()).into(),
-        ];
         let service = Svc {
             world: self,
             name: name.to_owned(),
-            addresses,
+            addresses: self.new_addresses(),
             ports,
         };
         service.set(backends);
@@ -330,23 +343,17 @@ impl Case<'_> {
         }
     }
 
+    /// Asserts that `pod` answered.
+    pub(crate) fn answered_by(&self, pod: &str, result: Result<Answer, Failure>) {
+        assert_eq!(self.answered(result).0, pod, "{self}");
+    }
+
     /// Asserts that nobody answered and the client was told so at once.
     pub(crate) fn refused(&self, result: Result<Answer, Failure>) {
         match result {
             Err(failure) if failure.refused_at_once() => {}
             Err(failure) => panic!("{self}: not refused at once: {failure}"),
             Ok(answer) => panic!("{self}: {} answered", answer.pod),
-        }
-    }
-}
-
-/// Runs `check` for both worlds, both clients and all ways.
-pub(crate) fn everywhere(mut check: impl FnMut(&'static World, &Case<'_>, &Space, Way)) {
-    for world in worlds() {
-        for (name, client, _) in world.clients() {
-            for way in WAYS {
-                check(world, &Case(world, name, way), client, way);
-            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto};
 use rustix::net::{bind, connect, getpeername, getsockname, recv, send, socket};
 
@@ -23,7 +23,8 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// Opens a socket, binds it to `from` and connects it to `to` where these are given; IPv4 if neither is.
+    /// Opens a socket, binds it to `from` (which other sockets may share) and connects it to `to` where these are
+    /// given; IPv4 if neither is.
     pub(super) fn open(
         &mut self,
         kind: Socket,
@@ -47,6 +48,7 @@ impl Sockets {
             set_socket_timeout(&fd, timeout, Some(LIMIT)).map_err(failed("set a time-out"))?;
         }
         if let Some(from) = from {
+            set_socket_reuseaddr(&fd, true).map_err(failed("share the port"))?;
             bind(&fd, &from).map_err(failed("bind"))?;
         }
         if let Some(to) = to {
