@@ -57,8 +57,7 @@ impl<'n> Cluster<'n> {
             node.write_text(file, &read(&tutorial().join(file))?)?;
         }
         let path = tutorial().join("deployment.yaml");
-        let deployment =
-            serde_yaml_ng::from_str(&read(&path)?).with_context(|| path.display().to_string())?;
+        let deployment = serde_saphyr::from_str(&read(&path)?).with_context(|| path.display().to_string())?;
         Ok(Self {
             node,
             deployment,
@@ -135,8 +134,7 @@ impl<'n> Cluster<'n> {
                 "conditions": [{"type": "Ready", "status": ready}],
             },
         });
-        self.node
-            .write_text(&file_of(pod), &serde_yaml_ng::to_string(&object)?)
+        self.node.write(&file_of(pod), &object)
     }
 
     /// Starts the command of the pod's container; files of the volume /app are those of the tutorial.
@@ -179,7 +177,7 @@ impl<'n> Cluster<'n> {
 }
 
 fn file_of(pod: &Pod) -> String {
-    format!("pod-{}.yaml", pod.name())
+    format!("pod-{}.json", pod.name())
 }
 
 fn read(path: &Path) -> Result<String> {
