@@ -8,7 +8,7 @@ use std::path::Path;
 
 use aya_obj::generated::{
     bpf_attr__bindgen_ty_3 as BatchAttr, bpf_attr__bindgen_ty_9 as InfoAttr, bpf_cmd, bpf_func_id,
-    bpf_link_info, bpf_map_info, bpf_prog_type,
+    bpf_link_info, bpf_map_info, bpf_prog_info, bpf_prog_type,
 };
 use bytemuck::Pod;
 
@@ -95,6 +95,8 @@ pub(super) unsafe trait Info: Sized {}
 unsafe impl Info for bpf_map_info {}
 // SAFETY: as above.
 unsafe impl Info for bpf_link_info {}
+// SAFETY: as above.
+unsafe impl Info for bpf_prog_info {}
 
 /// # Safety
 /// `attr` is the part of `union bpf_attr` that `cmd` reads, and every address in it is valid for what `cmd` does to it.
