@@ -36,7 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const FOREIGN: &[(&str, &[&str])] = &[
     ("lb-common/src", &["aya_ebpf", "lb_ebpf", "lb_userspace"]),
     ("lb-ebpf/src", &["aya", "aya_ebpf", "lb_userspace"]),
-    ("lb-userspace/src", &["aya_ebpf", "lb_ebpf"]),
+    ("lb-userspace/src", &["aya_ebpf"]),
     ("lb-userspace/src/model", PURE),
     ("lb-userspace/src/plan", PURE),
 ];
