@@ -15,6 +15,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`bpf`] | the kernel side: programs and maps loaded, attached, pinned; typed access to pinned maps |
+//! | [`ctl`] | the command line: its grammar, and the tables as text and JSON |
 //! | [`model`] | objects in, desired Service ports out |
 //! | [`net`] | interfaces and addresses, followed by netlink; reserved ports |
 //! | [`plan`] | a mirror of the tables, and ordered writes that turn it into what is desired |
@@ -24,6 +25,7 @@
 //! | [`tables`] | the writes carried out: in the kernel, in memory, with faults |
 
 pub mod bpf;
+pub mod ctl;
 pub mod model;
 pub mod net;
 pub mod plan;

@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The binary `sluice`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lb_userspace::ctl::run()
+}

@@ -1,0 +1,181 @@
+//! The grammar: `sluice [-j|-p] [--pin-dir DIR] OBJECT [COMMAND] [NAME] [options]`.
+//!
+//! Each flag is declared once, on the object that has it; help and the errors about wrong usage follow from that.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::bpf::pin::PinDir;
+
+use super::out::Format;
+use super::{backend, cleanup, flow, link, map, prog, service, stats, status, version};
+
+/// Title of the options of every object in their help.
+const GLOBAL: &str = "Global options";
+
+const EXAMPLES: &str = "\
+Examples:
+  sluice service                          all Services
+  sluice svc show default/web             one of them, with its endpoints
+  sluice flow list --service default/web  who is connected to it
+  sluice -j stats                         what became of packets, as JSON
+
+Exit status: 0 done, 1 failed, 2 wrong usage.";
+
+/// eBPF Service load balancer for Kubernetes: the agent, and a look at what it has programmed.
+#[derive(Parser, Debug)]
+#[command(name = "sluice", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(subcommand_value_name = "OBJECT", subcommand_help_heading = "Objects")]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) object: Object,
+}
+
+/// Options of every object; they may stand before it or after it.
+#[derive(Args, Debug)]
+pub(super) struct Global {
+    /// Print one JSON document, errors too
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
+    json: bool,
+    /// Print JSON, indented
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
+    pretty: bool,
+    /// Where the datapath is pinned
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", default_value = PinDir::DEFAULT)]
+    pub(super) pin_dir: PathBuf,
+}
+
+impl Global {
+    /// The format asked for.
+    pub(super) fn format(&self) -> Format {
+        match (self.json, self.pretty) {
+            (_, true) => Format::Pretty,
+            (true, false) => Format::Json,
+            (false, false) => Format::Text,
+        }
+    }
+}
+
+/// What a command is about.
+#[derive(Subcommand, Debug)]
+pub(super) enum Object {
+    /// Services: addresses, usable endpoints, counters
+    #[command(visible_alias = "svc")]
+    Service(service::Args),
+    /// Endpoints of Services: state and counters
+    Backend(backend::Args),
+    /// Connections that the packet path translates
+    Flow(flow::Args),
+    /// What became of packets and socket calls, and how full the tables are
+    Stats(stats::Args),
+    /// The eBPF maps
+    Map(map::Args),
+    /// The eBPF programs
+    Prog(prog::Args),
+    /// Where the programs are attached
+    Link(link::Args),
+    /// Whether the agent is alive and what it has to say
+    Status(status::Args),
+    /// Take the datapath away: every link, program and map under the pin directory
+    Cleanup(cleanup::Args),
+    /// Version of this binary and of what is pinned
+    Version(version::Args),
+}
+
+/// Commands of objects whose elements have a name.
+#[derive(Subcommand, Debug)]
+pub(super) enum Verb {
+    /// List all (the default)
+    List,
+    /// Show those of this name; without a name, list all
+    Show {
+        /// Its name
+        name: Option<String>,
+    },
+}
+
+/// Commands of objects that are one thing.
+#[derive(Subcommand, Clone, Copy, Debug)]
+pub(super) enum OnlyShow {
+    /// Show it (the default)
+    #[command(visible_alias = "list")]
+    Show,
+}
+
+/// Commands of objects that only act.
+#[derive(Subcommand, Clone, Copy, Debug)]
+pub(super) enum OnlyHelp {
+    /// Print this help
+    Help,
+}
+
+/// The format that a command line asks for which clap has refused: errors about it are answered in that format.
+pub(super) fn format_of_refused(args: &[OsString]) -> Format {
+    let flags = || {
+        args.iter()
+            .skip(1)
+            .filter_map(|arg| arg.to_str())
+            .take_while(|arg| *arg != "--")
+    };
+    // Flags of one letter may be joined, `-jp`; what follows a letter that takes a value is no flag.
+    let given = |long: &str, letter: char| {
+        flags().any(|arg| match arg.strip_prefix('-') {
+            Some(rest) if !rest.starts_with('-') => rest
+                .chars()
+                .take_while(|c| "jp".contains(*c))
+                .any(|c| c == letter),
+            _ => arg == long,
+        })
+    };
+    match (given("--json", 'j'), given("--pretty", 'p')) {
+        (_, true) => Format::Pretty,
+        (true, false) => Format::Json,
+        (false, false) => Format::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after() {
+        for line in [
+            "sluice -j --pin-dir /x service list",
+            "sluice service -j list --pin-dir /x",
+            "sluice service list -j --pin-dir=/x",
+            "sluice svc --pin-dir /x --json",
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(cli.global.format(), Format::Json, "{line}");
+            assert_eq!(cli.global.pin_dir, PathBuf::from("/x"), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_format_of_a_refused_line_is_that_of_the_same_line_accepted() {
+        for (line, format) in [
+            ("sluice -j nonsense", Format::Json),
+            ("sluice nonsense --json", Format::Json),
+            ("sluice -jp nonsense", Format::Pretty),
+            ("sluice nonsense -p", Format::Pretty),
+            ("sluice service -njoe --nonsense", Format::Text),
+            ("sluice nonsense -- -j", Format::Text),
+            ("sluice", Format::Text),
+        ] {
+            let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(format_of_refused(&args), format, "{line}");
+        }
+    }
+}

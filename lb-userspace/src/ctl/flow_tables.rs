@@ -1,0 +1,129 @@
+//! Reads the flow tables: the two of a family are one name space, a connection is two entries.
+
+use std::time::Duration;
+
+use bytemuck::Pod;
+use lb_common::{Addr4, Addr6, Address, FlowKey, FlowKind, FlowValue, FlowWord, maps};
+use lb_ebpf::env::FlowTable;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::bpf::map::{Hash, MapError};
+use crate::bpf::pin::PinDir;
+
+use super::view::Living;
+
+/// The flow tables of one family.
+pub(super) struct FlowTables<A> {
+    main: Hash<FlowKey<A>, FlowValue<A>>,
+    lru: Hash<FlowKey<A>, FlowValue<A>>,
+}
+
+/// The forward entry of a connection, and the table that it was found in.
+pub(super) struct Forward<A> {
+    pub(super) table: FlowTable,
+    pub(super) key: FlowKey<A>,
+    pub(super) value: FlowValue<A>,
+}
+
+impl<A: Address> FlowTables<A>
+where
+    FlowKey<A>: Pod,
+    FlowValue<A>: Pod,
+{
+    pub(super) fn open(pins: &PinDir) -> Result<Self, MapError> {
+        let (main, lru) = match A::FAMILY {
+            4 => (maps::FLOWS4, maps::FLOWS_LRU4),
+            _ => (maps::FLOWS6, maps::FLOWS_LRU6),
+        };
+        Ok(Self {
+            main: Hash::open(pins, main)?,
+            lru: Hash::open(pins, lru)?,
+        })
+    }
+
+    /// All entries of both tables that belong to the key they stand under. A preallocated hash recycles its elements at
+    /// once, so a copy may be of another key's entry.
+    fn entries(&self) -> impl Iterator<Item = Result<Forward<A>, MapError>> {
+        let tag = |table| move |entry: Result<_, _>| entry.map(|(key, value)| Forward { table, key, value });
+        let main = self.main.entries().map(tag(FlowTable::Main));
+        main.chain(self.lru.entries().map(tag(FlowTable::Lru)))
+            .filter(|entry| {
+                entry
+                    .as_ref()
+                    .map_or(true, |Forward { key, value, .. }| intact(key, value))
+            })
+    }
+
+    /// The forward entries: one per connection.
+    pub(super) fn forward(&self) -> impl Iterator<Item = Result<Forward<A>, MapError>> {
+        self.entries().filter(|entry| {
+            entry
+                .as_ref()
+                .map_or(true, |entry| entry.value.kind == FlowKind::Forward as u8)
+        })
+    }
+
+    /// The other half of the connection; `None` if it is gone.
+    pub(super) fn reverse(&self, forward: &Forward<A>) -> Result<Option<FlowValue<A>>, MapError> {
+        let key = forward.value.other_key(forward.key.proto);
+        let found = match self.main.get(&key)? {
+            Some(value) => Some(value),
+            None => self.lru.get(&key)?,
+        };
+        let id = FlowWord(forward.value.word).id();
+        Ok(found.filter(|value| intact(&key, value) && FlowWord(value.word).id() == id))
+    }
+
+    fn count(&self, living: &mut Living) -> Result<[u64; 2], MapError> {
+        let mut entries = [0; 2];
+        for entry in self.entries() {
+            let entry = entry?;
+            living.count(&entry.value);
+            let [main, lru] = &mut entries;
+            match entry.table {
+                FlowTable::Main => *main += 1,
+                FlowTable::Lru => *lru += 1,
+            }
+        }
+        Ok(entries)
+    }
+}
+
+fn intact<A: Address>(key: &FlowKey<A>, value: &FlowValue<A>) -> bool {
+    value.check == FlowValue::check_of(key, FlowWord(value.word).id())
+}
+
+/// How full a flow table is.
+pub(super) struct Fill {
+    pub(super) name: &'static str,
+    pub(super) entries: u64,
+    pub(super) capacity: u32,
+}
+
+/// One pass over all flow tables: the traffic of the flows that live now, and how full each table is.
+pub(super) fn read_living(pins: &PinDir) -> Result<(Living, [Fill; 4]), MapError> {
+    let (v4, v6) = (FlowTables::<Addr4>::open(pins)?, FlowTables::<Addr6>::open(pins)?);
+    let mut living = Living::default();
+    let ([main4, lru4], [main6, lru6]) = (v4.count(&mut living)?, v6.count(&mut living)?);
+    let fill = |name, entries, capacity| Fill {
+        name,
+        entries,
+        capacity,
+    };
+    let fills = [
+        fill(maps::FLOWS4, main4, v4.main.capacity()),
+        fill(maps::FLOWS_LRU4, lru4, v4.lru.capacity()),
+        fill(maps::FLOWS6, main6, v6.main.capacity()),
+        fill(maps::FLOWS_LRU6, lru6, v6.lru.capacity()),
+    ];
+    Ok((living, fills))
+}
+
+/// The clock of the flow tables: time since boot without suspend, by the coarse clock.
+pub(super) fn now() -> Duration {
+    let time = clock_gettime(ClockId::MonotonicCoarse);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
+}

@@ -1,0 +1,169 @@
+//! `sluice map`.
+
+use std::io::{self, Write};
+
+use anyhow::Context as _;
+use bytemuck::Pod;
+use lb_common::maps::{self, MapKind, MapSpec};
+use lb_common::{
+    Addr4, Addr6, AddressValue, FlowKey, FlowValue, FrontendKey, FrontendValue, ServiceMeta, SockUdpKey,
+    SockUdpValue,
+};
+use serde::Serialize;
+
+use super::Context;
+use super::args::Verb;
+use super::out::{Document, Out, Row};
+use super::text;
+use crate::bpf::inspect;
+use crate::bpf::map::{Hash, MapError};
+use crate::bpf::pin::PinDir;
+
+const EXAMPLES: &str = "\
+Examples:
+  sluice map                  all maps: size, fill, memory
+  sluice map show flows4      one of them, and what it is for
+
+The maps are pinned: `bpftool map dump pinned PIN_DIR/vSCHEMA/maps/NAME` shows their raw content.";
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Verb>,
+}
+
+/// One map.
+#[derive(PartialEq, Eq, Debug, Serialize)]
+struct MapRow {
+    name: &'static str,
+    id: u32,
+    kind: &'static str,
+    /// Entries in use. Absent for arrays, whose records all exist, and for socket storage, which cannot be walked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entries: Option<usize>,
+    capacity: u32,
+    key_size: usize,
+    value_size: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_bytes: Option<u64>,
+    purpose: &'static str,
+}
+
+impl MapRow {
+    fn read(pins: &PinDir, spec: &'static MapSpec) -> anyhow::Result<Self> {
+        let map = inspect::map(pins, spec.name)?;
+        Ok(Self {
+            name: spec.name,
+            id: map.id,
+            kind: kind(spec.kind),
+            entries: entries(pins, spec.name)?,
+            capacity: map.capacity,
+            key_size: spec.key_size,
+            value_size: spec.value_size,
+            memory_bytes: map.memory,
+            purpose: spec.purpose,
+        })
+    }
+}
+
+/// bpftool's name of a kind of map.
+fn kind(kind: MapKind) -> &'static str {
+    match kind {
+        MapKind::Hash => "hash",
+        MapKind::Array => "array",
+        MapKind::PerCpuArray => "percpu_array",
+        MapKind::LruHash => "lru_hash",
+        MapKind::SkStorage => "sk_storage",
+    }
+}
+
+/// How many entries the map has, where they can be counted.
+fn entries(pins: &PinDir, name: &str) -> Result<Option<usize>, MapError> {
+    fn count<K: Pod, V: Pod>(pins: &PinDir, name: &str) -> Result<Option<usize>, MapError> {
+        let map = Hash::<K, V>::open(pins, name)?;
+        map.entries()
+            .try_fold(0, |count, entry| entry.map(|_| count + 1))
+            .map(Some)
+    }
+    match name {
+        maps::FLOWS4 | maps::FLOWS_LRU4 => count::<FlowKey<Addr4>, FlowValue<Addr4>>(pins, name),
+        maps::FLOWS6 | maps::FLOWS_LRU6 => count::<FlowKey<Addr6>, FlowValue<Addr6>>(pins, name),
+        maps::ADDRESSES4 => count::<Addr4, AddressValue>(pins, name),
+        maps::ADDRESSES6 => count::<Addr6, AddressValue>(pins, name),
+        maps::FRONTENDS4 => count::<FrontendKey<Addr4>, FrontendValue>(pins, name),
+        maps::FRONTENDS6 => count::<FrontendKey<Addr6>, FrontendValue>(pins, name),
+        maps::SERVICE_META => count::<u32, ServiceMeta>(pins, name),
+        maps::SOCK_UDP4 => count::<SockUdpKey<Addr4>, SockUdpValue<Addr4>>(pins, name),
+        maps::SOCK_UDP6 => count::<SockUdpKey<Addr6>, SockUdpValue<Addr6>>(pins, name),
+        _ => Ok(None),
+    }
+}
+
+impl Row for MapRow {
+    const COLUMNS: &'static [&'static str] = &[
+        "NAME", "ID", "KIND", "ENTRIES", "CAPACITY", "KEY", "VALUE", "MEMORY",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.name.to_owned(),
+            self.id.to_string(),
+            self.kind.to_owned(),
+            text::or_none(self.entries),
+            self.capacity.to_string(),
+            self.key_size.to_string(),
+            self.value_size.to_string(),
+            text::or_none(self.memory_bytes.map(text::memory)),
+        ]
+    }
+}
+
+impl Document for MapRow {
+    fn text(&self, writer: &mut dyn Write) -> io::Result<()> {
+        text::fields(
+            writer,
+            &[
+                ("Map", self.name.to_owned()),
+                ("Purpose", self.purpose.to_owned()),
+                ("Id", self.id.to_string()),
+                ("Kind", self.kind.to_owned()),
+                ("Entries", text::or_none(self.entries)),
+                ("Capacity", self.capacity.to_string()),
+                ("Key", format!("{} bytes", self.key_size)),
+                ("Value", format!("{} bytes", self.value_size)),
+                ("Memory", text::or_none(self.memory_bytes.map(text::memory))),
+            ],
+        )
+    }
+}
+
+impl Args {
+    pub(super) fn run(&self, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
+        let pins = context.datapath()?;
+        match &self.command {
+            Some(Verb::Show { name: Some(name) }) => {
+                let spec = maps::ALL.iter().find(|spec| spec.name == name);
+                let spec = spec.with_context(|| format!("there is no map {name}: see `sluice map list`"))?;
+                Ok(out.document(&MapRow::read(pins, spec)?)?)
+            }
+            Some(Verb::Show { name: None } | Verb::List) | None => {
+                out.list(maps::ALL.iter().map(|spec| MapRow::read(pins, spec)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_hash_can_be_counted() {
+        let nowhere = PinDir::new("/nowhere");
+        for spec in maps::ALL {
+            let hash = matches!(spec.kind, MapKind::Hash | MapKind::LruHash);
+            assert_eq!(entries(&nowhere, spec.name).is_err(), hash, "{}", spec.name);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The command line of `sluice`.
+//!
+//! Every object has a module that reads, a row or document that is both text and JSON, and nothing that writes the
+//! tables: they are pinned, so all of this works while no agent runs.
+//!
+//! ```text
+//! args ──> object module ──> view, flow_tables, bpf::inspect (read pinned tables into plain values)
+//!                       └──> rows, documents ──> out (text | JSON)
+//! ```
+
+mod args;
+mod backend;
+mod cleanup;
+mod flow;
+mod flow_tables;
+mod link;
+mod map;
+mod out;
+mod prog;
+mod service;
+mod stats;
+mod status;
+mod target;
+mod text;
+mod version;
+mod view;
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::bpf::pin::PinDir;
+
+use args::{Cli, Object, format_of_refused};
+use out::{Format, Out};
+
+/// Exit status for a command line that makes no sense.
+const WRONG_USAGE: u8 = 2;
+
+/// What every command is told.
+struct Context {
+    pins: PinDir,
+}
+
+impl Context {
+    /// The pin directory, in which there is a datapath.
+    fn datapath(&self) -> anyhow::Result<&PinDir> {
+        let (root, base) = (self.pins.root(), self.pins.base());
+        match fs::metadata(base) {
+            Ok(_) => Ok(&self.pins),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
+                "no datapath is installed under {}: is an agent running with this --pin-dir?",
+                root.display()
+            ),
+            Err(error) => Err(error).with_context(|| format!("look into {}", base.display())),
+        }
+    }
+}
+
+/// Runs the command that this process was started with.
+///
+/// Exit status: 0 done, 1 failed, 2 wrong usage. A reader that closes the pipe is no failure.
+#[must_use]
+pub fn run() -> ExitCode {
+    let args: Vec<OsString> = env::args_os().collect();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(refusal) => return refuse(&refusal, format_of_refused(&args)),
+    };
+    let mut out = Out::stdout(cli.global.format());
+    let result = answer(cli, &mut out).and_then(|()| Ok(out.flush()?));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&mut out, &format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn answer(cli: Cli, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let context = Context {
+        pins: PinDir::new(cli.global.pin_dir),
+    };
+    match cli.object {
+        Object::Service(args) => args.run(&context, out),
+        Object::Backend(args) => args.run(&context, out),
+        Object::Flow(args) => args.run(&context, out),
+        Object::Stats(args) => args.run(&context, out),
+        Object::Map(args) => args.run(&context, out),
+        Object::Prog(args) => args.run(&context, out),
+        Object::Link(args) => args.run(&context, out),
+        Object::Status(args) => args.run(&context, out),
+        Object::Cleanup(cleanup::Args { help: Some(_) }) => help("cleanup", out),
+        Object::Cleanup(args) => args.run(&context, out),
+        Object::Version(args) => args.run(out),
+    }
+}
+
+/// Prints the help of an object that has no other commands.
+fn help(object: &str, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let mut command = Cli::command();
+    command.build();
+    let object = command.find_subcommand_mut(object).context("no such object")?;
+    Ok(out.help(&object.render_help().to_string())?)
+}
+
+/// Answers a command line that clap has refused, or that asks for help or the version.
+fn refuse(refusal: &clap::Error, format: Format) -> ExitCode {
+    if !refusal.use_stderr() {
+        let _ = refusal.print();
+        return ExitCode::SUCCESS;
+    }
+    if format == Format::Text {
+        let _ = refusal.print();
+    } else {
+        report(&mut Out::stdout(format), &message_of(refusal));
+    }
+    ExitCode::from(WRONG_USAGE)
+}
+
+/// What a refusal says, without the usage that follows it.
+fn message_of(refusal: &clap::Error) -> String {
+    use ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
+    if matches!(
+        refusal.kind(),
+        DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand
+    ) {
+        return "no object is named: see `sluice help`".to_owned();
+    }
+    let text = refusal.render().to_string();
+    let paragraphs = text.split("\n\n");
+    let said = paragraphs
+        .take_while(|paragraph| !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more"));
+    let said: Vec<_> = said.map(str::trim).collect();
+    said.join("; ").trim_start_matches("error: ").to_owned()
+}
+
+/// Says why there is no answer. Whoever does not listen to that either gets the exit status alone.
+fn report(out: &mut Out<'_>, message: &str) {
+    let _ = out.error(message).and_then(|()| out.flush());
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,235 @@
+//! `sluice service`.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+
+use anyhow::bail;
+use serde::Serialize;
+
+use super::Context;
+use super::backend::BackendRow;
+use super::flow_tables::read_living;
+use super::out::{Document, Out, Row};
+use super::target::ServiceName;
+use super::text;
+use super::view::{Counters, PortName, Service, View, family_text, proto_text};
+
+const EXAMPLES: &str = "\
+Examples:
+  sluice service                     all Services of all namespaces
+  sluice svc list -n shop            those of one namespace
+  sluice svc show shop/web           one, with its endpoints
+  sluice -p svc show web             all that are named web, as JSON
+
+Packets and bytes are those of the packet path; of connections that were translated at their socket
+none are counted, which shows as a dash.";
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Only those of this namespace
+    #[arg(short, long, global = true, value_name = "NS")]
+    namespace: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    /// List all (the default)
+    List,
+    /// Show those of this name with their endpoints; without a name, list all
+    Show {
+        /// Name of a Service, with or without its namespace
+        #[arg(value_name = "[NAMESPACE/]NAME")]
+        name: Option<ServiceName>,
+    },
+}
+
+/// How many endpoints may be chosen.
+#[derive(PartialEq, Eq, Debug, Serialize)]
+struct Endpoints {
+    /// Usable from anywhere.
+    cluster: u32,
+    /// Those on this node.
+    local: u32,
+}
+
+/// One Service port of one family.
+#[derive(PartialEq, Eq, Debug, Serialize)]
+struct ServiceRow {
+    namespace: String,
+    name: String,
+    port_name: String,
+    port: u16,
+    proto: String,
+    family: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    addresses: Vec<IpAddr>,
+    endpoints: Endpoints,
+    id: u32,
+    #[serde(flatten)]
+    counters: Counters,
+}
+
+impl ServiceRow {
+    fn new(id: u32, service: &Service) -> Self {
+        let PortName {
+            namespace,
+            name,
+            port_name,
+            port,
+            proto,
+            family,
+        } = service.name.clone();
+        Self {
+            namespace,
+            name,
+            port_name,
+            port,
+            proto: proto_text(proto),
+            family: family_text(family),
+            kind: service
+                .frontends
+                .first()
+                .map_or(text::NONE, |(_, kind)| kind.name()),
+            addresses: service.frontends.iter().map(|(address, _)| *address).collect(),
+            endpoints: Endpoints {
+                cluster: service.cluster,
+                local: service.local,
+            },
+            id,
+            counters: Counters::of(&service.stats),
+        }
+    }
+}
+
+impl Row for ServiceRow {
+    const COLUMNS: &'static [&'static str] = &[
+        "NAMESPACE",
+        "NAME",
+        "PORT",
+        "FAMILY",
+        "TYPE",
+        "ADDRESSES",
+        "ENDPOINTS",
+        "LOCAL",
+        "CONNECTIONS",
+        "PKTS-IN",
+        "BYTES-IN",
+        "PKTS-OUT",
+        "BYTES-OUT",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let mut cells = vec![
+            self.namespace.clone(),
+            self.name.clone(),
+            text::port(&self.port_name, self.port, &self.proto),
+            self.family.to_owned(),
+            self.kind.to_owned(),
+            text::comma(&self.addresses),
+            self.endpoints.cluster.to_string(),
+            self.endpoints.local.to_string(),
+        ];
+        cells.extend(self.counters.cells());
+        cells
+    }
+}
+
+/// A Service port with its endpoints.
+#[derive(Serialize)]
+struct Details {
+    #[serde(flatten)]
+    service: ServiceRow,
+    backends: Vec<BackendRow>,
+}
+
+/// The Service ports of one name.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Shown(Vec<Details>);
+
+impl Document for Shown {
+    fn text(&self, writer: &mut dyn Write) -> io::Result<()> {
+        for (i, Details { service, backends }) in self.0.iter().enumerate() {
+            if i > 0 {
+                writeln!(writer)?;
+            }
+            let [connections, packets_in, bytes_in, packets_out, bytes_out] = service.counters.cells();
+            text::fields(
+                writer,
+                &[
+                    ("Service", format!("{}/{}", service.namespace, service.name)),
+                    (
+                        "Port",
+                        text::port(&service.port_name, service.port, &service.proto),
+                    ),
+                    ("Family", service.family.to_owned()),
+                    ("Type", service.kind.to_owned()),
+                    ("Addresses", text::comma(&service.addresses)),
+                    ("Id", service.id.to_string()),
+                    (
+                        "Endpoints",
+                        format!(
+                            "{}, {} on this node",
+                            service.endpoints.cluster, service.endpoints.local
+                        ),
+                    ),
+                    ("Connections", connections),
+                    ("In", format!("{packets_in} packets, {bytes_in} bytes")),
+                    ("Out", format!("{packets_out} packets, {bytes_out} bytes")),
+                ],
+            )?;
+            if !backends.is_empty() {
+                text::table(writer, backends)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Args {
+    pub(super) fn run(&self, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
+        let pins = context.datapath()?;
+        let mut view = View::read(pins)?;
+        view.add_living(&read_living(pins)?.0);
+        self.answer(&view, out)
+    }
+
+    fn answer(&self, view: &View, out: &mut Out<'_>) -> anyhow::Result<()> {
+        let name = match &self.command {
+            Some(Command::Show { name }) => name.as_ref(),
+            Some(Command::List) | None => None,
+        };
+        let services = view.in_namespace(self.namespace.as_deref());
+        let Some(name) = name else {
+            return out.list(
+                services
+                    .into_iter()
+                    .map(|(id, service)| Ok(ServiceRow::new(id, service))),
+            );
+        };
+        let shown = services.into_iter().filter(|(_, service)| name.is(&service.name));
+        let shown: Vec<_> = shown
+            .map(|(id, service)| Details {
+                service: ServiceRow::new(id, service),
+                backends: BackendRow::of(service).collect(),
+            })
+            .collect();
+        if shown.is_empty() {
+            bail!(
+                "no Service is named {name}{}: see `sluice service list`",
+                context_of(self.namespace.as_deref())
+            );
+        }
+        Ok(out.document(&Shown(shown))?)
+    }
+}
+
+fn context_of(namespace: Option<&str>) -> String {
+    namespace
+        .map(|namespace| format!(" in namespace {namespace}"))
+        .unwrap_or_default()
+}

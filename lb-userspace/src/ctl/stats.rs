@@ -1,0 +1,296 @@
+//! `sluice stats`.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use lb_common::{Reason, ServiceStats, SweepReport, maps};
+use serde::Serialize;
+
+use super::Context;
+use super::args::OnlyShow;
+use super::flow_tables::{Fill, now, read_living};
+use super::out::{Document, Out, Row};
+use super::text;
+use super::view::{Traffic, View, add};
+use crate::bpf::map::{Array, MapError, PerCpuArray};
+use crate::bpf::pin::PinDir;
+
+const EXAMPLES: &str = "\
+Examples:
+  sluice stats           reasons that have occurred, fill of the flow tables, totals
+  sluice stats --all     all reasons
+  sluice -j stats        the same as JSON";
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Reasons that have never occurred as well
+    #[arg(short, long, global = true)]
+    all: bool,
+    #[command(subcommand)]
+    command: Option<OnlyShow>,
+}
+
+/// How often one reason ended a packet or a socket call.
+#[derive(PartialEq, Eq, Debug, Serialize)]
+struct ReasonRow {
+    reason: &'static str,
+    number: u8,
+    effect: &'static str,
+    count: u64,
+    text: &'static str,
+}
+
+impl Row for ReasonRow {
+    const COLUMNS: &'static [&'static str] = &["REASON", "EFFECT", "COUNT", "MEANING"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.reason.to_owned(),
+            self.effect.to_owned(),
+            self.count.to_string(),
+            self.text.to_owned(),
+        ]
+    }
+}
+
+/// How full a flow table is. A connection takes two entries.
+#[derive(PartialEq, Eq, Debug, Serialize)]
+struct TableRow {
+    table: &'static str,
+    entries: u64,
+    capacity: u32,
+}
+
+impl Row for TableRow {
+    const COLUMNS: &'static [&'static str] = &["TABLE", "ENTRIES", "CAPACITY", "FILL"];
+
+    fn cells(&self) -> Vec<String> {
+        let percent = (self.entries * 100).checked_div(u64::from(self.capacity));
+        vec![
+            self.table.to_owned(),
+            self.entries.to_string(),
+            self.capacity.to_string(),
+            text::or_none(percent.map(|percent| format!("{percent}%"))),
+        ]
+    }
+}
+
+/// What the last search for ended flows found.
+#[derive(PartialEq, Eq, Debug, Serialize)]
+struct Sweep {
+    age_seconds: u64,
+    scanned: u64,
+    pairs: u64,
+    expired: u64,
+    orphans: u64,
+    lru_left: u64,
+}
+
+/// Sums over all Services.
+#[derive(PartialEq, Eq, Debug, Serialize)]
+struct Totals {
+    service_ports: usize,
+    backends: usize,
+    connections: u64,
+    #[serde(flatten)]
+    traffic: Traffic,
+}
+
+#[derive(PartialEq, Eq, Debug, Serialize)]
+struct Stats {
+    reasons: Vec<ReasonRow>,
+    flow_tables: Vec<TableRow>,
+    /// Absent if there has been none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sweep: Option<Sweep>,
+    totals: Totals,
+}
+
+impl Stats {
+    fn new(
+        counts: &[u64],
+        all: bool,
+        fills: &[Fill],
+        report: &SweepReport,
+        view: &View,
+        now: Duration,
+    ) -> Self {
+        let reasons = Reason::ALL
+            .iter()
+            .zip(counts)
+            .filter(|(_, count)| all || **count > 0);
+        let mut sum = ServiceStats::default();
+        for service in view.services.values() {
+            add(&mut sum, &service.stats);
+        }
+        Self {
+            reasons: reasons
+                .map(|(reason, count)| ReasonRow {
+                    reason: reason.name(),
+                    number: *reason as u8,
+                    effect: reason.effect().name(),
+                    count: *count,
+                    text: reason.text(),
+                })
+                .collect(),
+            flow_tables: fills
+                .iter()
+                .map(|fill| TableRow {
+                    table: fill.name,
+                    entries: fill.entries,
+                    capacity: fill.capacity,
+                })
+                .collect(),
+            sweep: (report.began > 0).then(|| Sweep {
+                age_seconds: now.saturating_sub(Duration::from_nanos(report.began)).as_secs(),
+                scanned: report.scanned,
+                pairs: report.pairs,
+                expired: report.expired,
+                orphans: report.orphans,
+                lru_left: report.lru_left,
+            }),
+            totals: Totals {
+                service_ports: view.services.len(),
+                backends: view.services.values().map(|service| service.backends.len()).sum(),
+                connections: sum.connections,
+                traffic: Traffic::of(&sum),
+            },
+        }
+    }
+}
+
+impl Document for Stats {
+    fn text(&self, writer: &mut dyn Write) -> io::Result<()> {
+        text::table(writer, &self.reasons)?;
+        writeln!(writer)?;
+        text::table(writer, &self.flow_tables)?;
+        writeln!(writer)?;
+        let sweep = self.sweep.as_ref().map(|sweep| {
+            format!(
+                "{} ago: {} entries looked at, {} connections live, {} ended, {} orphans removed, {} left in the LRU table",
+                text::duration(Duration::from_secs(sweep.age_seconds)),
+                sweep.scanned,
+                sweep.pairs,
+                sweep.expired,
+                sweep.orphans,
+                sweep.lru_left,
+            )
+        });
+        let Totals {
+            service_ports,
+            backends,
+            connections,
+            traffic,
+        } = &self.totals;
+        text::fields(
+            writer,
+            &[
+                ("Last sweep", sweep.unwrap_or_else(|| "never".to_owned())),
+                ("Service ports", service_ports.to_string()),
+                ("Backends", backends.to_string()),
+                ("Connections", connections.to_string()),
+                (
+                    "In",
+                    format!("{} packets, {} bytes", traffic.packets_in, traffic.bytes_in),
+                ),
+                (
+                    "Out",
+                    format!("{} packets, {} bytes", traffic.packets_out, traffic.bytes_out),
+                ),
+            ],
+        )
+    }
+}
+
+/// Counts of all reasons, summed over the CPUs.
+fn read_reasons(pins: &PinDir) -> Result<Vec<u64>, MapError> {
+    let counts = PerCpuArray::<u64>::open(pins, maps::REASONS)?;
+    let sum = |cpus: Vec<u64>| cpus.into_iter().fold(0, u64::saturating_add);
+    (0..counts.len())
+        .map(|reason| counts.get(reason).map(sum))
+        .collect()
+}
+
+impl Args {
+    pub(super) fn run(&self, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
+        let pins = context.datapath()?;
+        let reasons = read_reasons(pins)?;
+        let report = Array::<SweepReport>::open(pins, maps::SWEEP)?
+            .get(0)
+            .unwrap_or_default();
+        let mut view = View::read(pins)?;
+        let (living, fills) = read_living(pins)?;
+        view.add_living(&living);
+        Ok(out.document(&Stats::new(&reasons, self.all, &fills, &report, &view, now()))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctl::out::Format;
+
+    fn stats(all: bool, report: &SweepReport) -> Stats {
+        let mut counts = vec![0; Reason::ALL.len()];
+        counts[Reason::FlowOpened as usize] = 5;
+        let fills = [Fill {
+            name: maps::FLOWS4,
+            entries: 10,
+            capacity: 100,
+        }];
+        Stats::new(
+            &counts,
+            all,
+            &fills,
+            report,
+            &View::default(),
+            Duration::from_secs(100),
+        )
+    }
+
+    fn written(format: Format, stats: &Stats) -> String {
+        let mut text = Vec::new();
+        Out::to(format, &mut text).document(stats).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn reasons_that_never_occurred_are_hidden_unless_asked_for() {
+        let none = SweepReport::default();
+        let shown = stats(false, &none);
+        assert_eq!(
+            shown
+                .reasons
+                .iter()
+                .map(|row| (row.reason, row.count))
+                .collect::<Vec<_>>(),
+            [("flow_opened", 5)]
+        );
+        assert_eq!(stats(true, &none).reasons.len(), Reason::ALL.len());
+        assert!(
+            written(Format::Text, &shown)
+                .starts_with("REASON       EFFECT     COUNT  MEANING\nflow_opened  translate  5      ")
+        );
+        assert!(
+            written(Format::Text, &shown)
+                .contains("flows4  10       100       10%\n\nLast sweep:     never\n")
+        );
+    }
+
+    #[test]
+    fn the_sweep_is_shown_once_there_was_one() {
+        assert!(!written(Format::Json, &stats(false, &SweepReport::default())).contains("sweep"));
+        let report = SweepReport {
+            began: 40_000_000_000,
+            scanned: 12,
+            ..SweepReport::default()
+        };
+        let json: serde_json::Value =
+            serde_json::from_str(&written(Format::Json, &stats(false, &report))).unwrap();
+        assert_eq!(json["sweep"]["age_seconds"], 60);
+        assert_eq!(json["sweep"]["scanned"], 12);
+        assert_eq!(json["flow_tables"][0]["capacity"], 100);
+        assert_eq!(json["totals"]["packets_in"], 0);
+    }
+}

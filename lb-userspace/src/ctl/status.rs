@@ -1,0 +1,200 @@
+//! `sluice status`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use lb_common::SCHEMA;
+use serde::Serialize;
+
+use super::Context;
+use super::args::OnlyShow;
+use super::out::{Document, Out, Row};
+use super::text;
+use crate::bpf::inspect;
+use crate::status::{Problem, Status, StatusFile};
+
+const EXAMPLES: &str = "\
+Examples:
+  sluice status            the agent, what it follows, what it could not do
+  sluice -j status         \"synced\" is true once everything has been programmed
+
+The exit status is 0 also when no agent is running: the datapath works without it.";
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<OnlyShow>,
+}
+
+/// The agent and what it left behind. What only a status file can tell is absent without one.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Whether an agent holds the pin directory.
+    running: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    /// Whether that agent has programmed all that its source held at the start.
+    synced: bool,
+    pin_dir: PathBuf,
+    schema: u32,
+    /// Programs that are loaded and pinned.
+    programs: Vec<String>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    told: Option<Told>,
+}
+
+/// What the agent last said.
+#[derive(Debug, Serialize)]
+struct Told {
+    version: String,
+    node: String,
+    manifests: PathBuf,
+    interfaces: Vec<String>,
+    problems: Vec<Problem>,
+}
+
+impl Report {
+    fn new(pin_dir: PathBuf, holder: Option<u32>, programs: Vec<String>, status: Option<Status>) -> Self {
+        // The file of an agent that died says nothing about the one that runs now.
+        let synced = status
+            .as_ref()
+            .is_some_and(|status| status.synced && holder == Some(status.pid));
+        Self {
+            running: holder.is_some(),
+            pid: holder,
+            synced,
+            pin_dir,
+            schema: SCHEMA,
+            programs,
+            told: status.map(|status| Told {
+                version: status.version,
+                node: status.node,
+                manifests: status.manifests,
+                interfaces: status.interfaces,
+                problems: status.problems,
+            }),
+        }
+    }
+}
+
+impl Row for Problem {
+    const COLUMNS: &'static [&'static str] = &["OBJECT", "PROBLEM"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.object.clone(), self.text.clone()]
+    }
+}
+
+impl Document for Report {
+    fn text(&self, writer: &mut dyn Write) -> io::Result<()> {
+        let agent = match (self.pid, self.programs.is_empty()) {
+            (Some(pid), _) => format!("running, pid {pid}"),
+            (None, false) => "not running; the datapath goes on with what it was told last".to_owned(),
+            (None, true) => "not running".to_owned(),
+        };
+        let datapath = if self.programs.is_empty() {
+            format!("not installed under {}", self.pin_dir.display())
+        } else {
+            format!(
+                "{} programs under {}",
+                self.programs.len(),
+                self.pin_dir.display()
+            )
+        };
+        let mut fields = vec![
+            ("Agent", agent),
+            ("Synced", text::yes(self.synced)),
+            ("Datapath", datapath),
+            ("Schema", self.schema.to_string()),
+        ];
+        if let Some(told) = &self.told {
+            fields.extend([
+                ("Version", told.version.clone()),
+                ("Node", told.node.clone()),
+                ("Manifests", told.manifests.display().to_string()),
+                ("Interfaces", text::comma(&told.interfaces)),
+                ("Problems", told.problems.len().to_string()),
+            ]);
+        }
+        text::fields(writer, &fields)?;
+        match &self.told {
+            Some(told) if !told.problems.is_empty() => {
+                writeln!(writer)?;
+                text::table(writer, &told.problems)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Args {
+    pub(super) fn run(&self, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
+        let pins = &context.pins;
+        let file = StatusFile::of(pins.root())?;
+        let status = file
+            .read()
+            .with_context(|| format!("read {}", file.path().display()))?;
+        let programs = inspect::progs(pins)?.into_iter().map(|prog| prog.name).collect();
+        Ok(out.document(&Report::new(
+            pins.root().to_owned(),
+            pins.holder(),
+            programs,
+            status,
+        ))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctl::out::Format;
+
+    fn status() -> Status {
+        Status {
+            pid: 7,
+            synced: true,
+            node: "a".to_owned(),
+            problems: vec![Problem {
+                object: "default/web".to_owned(),
+                text: "no room".to_owned(),
+            }],
+            ..Status::default()
+        }
+    }
+
+    fn written(format: Format, holder: Option<u32>, programs: &[&str], status: Option<Status>) -> String {
+        let programs = programs.iter().map(|name| (*name).to_owned()).collect();
+        let report = Report::new(PathBuf::from("/p"), holder, programs, status);
+        let mut text = Vec::new();
+        Out::to(format, &mut text).document(&report).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn only_the_running_agent_can_be_synced() {
+        for (holder, synced) in [(Some(7), true), (Some(8), false), (None, false)] {
+            let json: serde_json::Value =
+                serde_json::from_str(&written(Format::Json, holder, &["connect4"], Some(status()))).unwrap();
+            assert_eq!(json["synced"], synced, "{holder:?}");
+            assert_eq!(json["running"], holder.is_some());
+            assert_eq!(json["problems"][0]["text"], "no room");
+        }
+    }
+
+    #[test]
+    fn without_an_agent_there_is_an_answer_too() {
+        assert_eq!(
+            written(Format::Text, None, &[], None),
+            format!(
+                "Agent:     not running\nSynced:    no\nDatapath:  not installed under /p\nSchema:    {SCHEMA}\n"
+            )
+        );
+        assert!(written(Format::Text, None, &["x"], Some(status())).contains("the datapath goes on"));
+        assert!(
+            written(Format::Text, Some(7), &["x"], Some(status()))
+                .ends_with("\nOBJECT       PROBLEM\ndefault/web  no room\n")
+        );
+    }
+}

@@ -1,0 +1,327 @@
+//! What the tables hold, as plain values: read once, then shown in different ways.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+
+use bytemuck::Pod;
+use lb_common::{
+    Addr4, Addr6, Address, BackendRecord, BackendStats, BackendWord, FlowKind, FlowValue, FrontendKey,
+    FrontendKind, FrontendValue, Proto, ServiceMeta, ServiceRecord, ServiceStats, Slot, Span, maps,
+};
+use serde::Serialize;
+
+use crate::bpf::map::{Array, Hash, MapError};
+use crate::bpf::pin::PinDir;
+
+use super::text;
+
+/// Name of a Service port of one family. The order is that of lists.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct PortName {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) port_name: String,
+    pub(super) port: u16,
+    pub(super) proto: u8,
+    pub(super) family: u8,
+}
+
+impl PortName {
+    fn of(meta: &ServiceMeta) -> Self {
+        Self {
+            namespace: string(&meta.namespace),
+            name: string(&meta.name),
+            port_name: string(&meta.port_name),
+            port: meta.port.number(),
+            proto: meta.proto,
+            family: meta.family,
+        }
+    }
+}
+
+/// A Service port of one family.
+pub(super) struct Service {
+    pub(super) name: PortName,
+    pub(super) frontends: Vec<(IpAddr, FrontendKind)>,
+    /// How many backends are usable from anywhere.
+    pub(super) cluster: u32,
+    /// How many are usable on this node.
+    pub(super) local: u32,
+    /// The backends that are usable or still serve, sorted by address.
+    pub(super) backends: Vec<Backend>,
+    pub(super) stats: ServiceStats,
+}
+
+/// An endpoint of a Service port.
+pub(super) struct Backend {
+    pub(super) id: u32,
+    pub(super) endpoint: SocketAddr,
+    pub(super) word: BackendWord,
+    pub(super) selected: bool,
+    pub(super) local: bool,
+    pub(super) stats: ServiceStats,
+}
+
+/// All Service ports by id.
+#[derive(Default)]
+pub(super) struct View {
+    pub(super) services: BTreeMap<u32, Service>,
+}
+
+impl View {
+    /// Reads the tables. What is being changed meanwhile may be seen in its old or its new state.
+    pub(super) fn read(pins: &PinDir) -> anyhow::Result<Self> {
+        let mut view = Self::default();
+        let scopes = read_services(pins, &mut view)?;
+        read_frontends::<Addr4>(pins, maps::FRONTENDS4, &mut view)?;
+        read_frontends::<Addr6>(pins, maps::FRONTENDS6, &mut view)?;
+        read_backends(pins, &scopes, &mut view)?;
+        for service in view.services.values_mut() {
+            service.frontends.sort_unstable_by_key(|(address, _)| *address);
+            service.backends.sort_unstable_by_key(|backend| backend.endpoint);
+        }
+        Ok(view)
+    }
+
+    /// Adds the traffic of living flows, which the counters get only when a flow ends.
+    pub(super) fn add_living(&mut self, living: &Living) {
+        for (id, service) in &mut self.services {
+            if let Some(traffic) = living.services.get(id) {
+                add(&mut service.stats, traffic);
+            }
+            for backend in &mut service.backends {
+                if let Some(traffic) = living.backends.get(&(backend.id, backend.word.generation())) {
+                    add(&mut backend.stats, traffic);
+                }
+            }
+        }
+    }
+
+    /// The Service ports of `namespace`, or all, sorted by name.
+    pub(super) fn in_namespace(&self, namespace: Option<&str>) -> Vec<(u32, &Service)> {
+        let wanted =
+            |service: &Service| namespace.is_none_or(|namespace| service.name.namespace == namespace);
+        let services = self.services.iter().map(|(id, service)| (*id, service));
+        let mut services: Vec<_> = services.filter(|(_, service)| wanted(service)).collect();
+        services.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
+        services
+    }
+}
+
+/// Which backends are in a scope, as (Service, backend).
+#[derive(Default)]
+struct Scopes {
+    cluster: HashSet<(u32, u32)>,
+    local: HashSet<(u32, u32)>,
+}
+
+fn read_services(pins: &PinDir, view: &mut View) -> anyhow::Result<Scopes> {
+    let records = Array::<ServiceRecord>::open(pins, maps::SERVICES_MAP)?;
+    let stats = Array::<ServiceStats>::open(pins, maps::SERVICE_STATS)?;
+    let slots4 = Array::<Slot<Addr4>>::open(pins, maps::SLOTS4)?;
+    let slots6 = Array::<Slot<Addr6>>::open(pins, maps::SLOTS6)?;
+    let mut scopes = Scopes::default();
+    for entry in Hash::<u32, ServiceMeta>::open(pins, maps::SERVICE_META)?.entries() {
+        let (id, meta) = entry?;
+        let record = records.get(id).unwrap_or_default();
+        for (span, scope) in [
+            (record.cluster, &mut scopes.cluster),
+            (record.local, &mut scopes.local),
+        ] {
+            let ids = match meta.family {
+                4 => backends_of(&slots4, Span(span)),
+                _ => backends_of(&slots6, Span(span)),
+            };
+            scope.extend(ids.into_iter().map(|backend| (id, backend)));
+        }
+        let service = Service {
+            name: PortName::of(&meta),
+            frontends: Vec::new(),
+            cluster: 0,
+            local: 0,
+            backends: Vec::new(),
+            stats: stats.get(id).unwrap_or_default(),
+        };
+        view.services.insert(id, service);
+    }
+    Ok(scopes)
+}
+
+fn backends_of<A: Address>(slots: &Array<Slot<A>>, span: Span) -> Vec<u32>
+where
+    Slot<A>: Pod,
+{
+    let end = span.offset().saturating_add(span.len()).min(slots.len());
+    let slots = (span.offset()..end).filter_map(|index| slots.get(index));
+    slots.map(|slot| slot.backend).collect()
+}
+
+fn read_frontends<A: Address>(pins: &PinDir, map: &str, view: &mut View) -> Result<(), MapError>
+where
+    FrontendKey<A>: Pod,
+{
+    for entry in Hash::<FrontendKey<A>, FrontendValue>::open(pins, map)?.entries() {
+        let (key, value) = entry?;
+        let kind = [FrontendKind::ClusterIp]
+            .into_iter()
+            .find(|kind| *kind as u8 == value.kind);
+        if let (Some(service), Some(kind)) = (view.services.get_mut(&value.service), kind) {
+            service.frontends.push((key.addr.into(), kind));
+        }
+    }
+    Ok(())
+}
+
+fn read_backends(pins: &PinDir, scopes: &Scopes, view: &mut View) -> Result<(), MapError> {
+    let records = Array::<BackendRecord>::open(pins, maps::BACKENDS_MAP)?;
+    let stats = Array::<BackendStats>::open(pins, maps::BACKEND_STATS)?;
+    for id in 1..records.len() {
+        let Some(record) = records.get(id) else { break };
+        let Some(service) = view.services.get_mut(&record.service) else {
+            continue;
+        };
+        let word = BackendWord(record.word);
+        // A block that passed to another Service between two reads names backends of that one: both ids must agree.
+        let key = (record.service, id);
+        let (cluster, local) = (scopes.cluster.contains(&key), scopes.local.contains(&key));
+        let selected = cluster || local;
+        if record.family == 0 || !(selected || word.serving()) {
+            continue;
+        }
+        service.cluster += u32::from(cluster);
+        service.local += u32::from(local);
+        service.backends.push(Backend {
+            id,
+            endpoint: SocketAddr::new(address(&record), record.port.number()),
+            word,
+            selected,
+            local,
+            stats: stats.get(id).unwrap_or_default().traffic,
+        });
+    }
+    Ok(())
+}
+
+/// Packets and bytes of the flows that live now, by Service and by (backend, generation).
+#[derive(Default)]
+pub(super) struct Living {
+    services: HashMap<u32, ServiceStats>,
+    backends: HashMap<(u32, u32), ServiceStats>,
+}
+
+impl Living {
+    /// Adds one entry of a flow table.
+    pub(super) fn count<A>(&mut self, entry: &FlowValue<A>) {
+        let traffic = if entry.kind == FlowKind::Forward as u8 {
+            ServiceStats {
+                packets_in: entry.packets,
+                bytes_in: entry.bytes,
+                ..ServiceStats::default()
+            }
+        } else {
+            ServiceStats {
+                packets_out: entry.packets,
+                bytes_out: entry.bytes,
+                ..ServiceStats::default()
+            }
+        };
+        add(self.services.entry(entry.service).or_default(), &traffic);
+        add(
+            self.backends
+                .entry((entry.backend, entry.generation))
+                .or_default(),
+            &traffic,
+        );
+    }
+}
+
+/// Adds up counters.
+pub(super) fn add(sum: &mut ServiceStats, more: &ServiceStats) {
+    let ServiceStats {
+        connections,
+        packets_in,
+        bytes_in,
+        packets_out,
+        bytes_out,
+    } = more;
+    sum.connections = sum.connections.saturating_add(*connections);
+    sum.packets_in = sum.packets_in.saturating_add(*packets_in);
+    sum.bytes_in = sum.bytes_in.saturating_add(*bytes_in);
+    sum.packets_out = sum.packets_out.saturating_add(*packets_out);
+    sum.bytes_out = sum.bytes_out.saturating_add(*bytes_out);
+}
+
+/// Counters as they are shown. Packets and bytes are known on the packet path only: where sockets alone carried the
+/// traffic there is no number rather than a zero.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(super) struct Counters {
+    pub(super) connections: u64,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) traffic: Option<Traffic>,
+}
+
+/// Packets and bytes towards backends and back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub(super) struct Traffic {
+    pub(super) packets_in: u64,
+    pub(super) bytes_in: u64,
+    pub(super) packets_out: u64,
+    pub(super) bytes_out: u64,
+}
+
+impl Traffic {
+    pub(super) fn of(stats: &ServiceStats) -> Self {
+        Self {
+            packets_in: stats.packets_in,
+            bytes_in: stats.bytes_in,
+            packets_out: stats.packets_out,
+            bytes_out: stats.bytes_out,
+        }
+    }
+}
+
+impl Counters {
+    /// The counters as they stand.
+    pub(super) fn of(stats: &ServiceStats) -> Self {
+        let by_sockets = stats.packets_in == 0 && stats.packets_out == 0 && stats.connections > 0;
+        Self {
+            connections: stats.connections,
+            traffic: (!by_sockets).then(|| Traffic::of(stats)),
+        }
+    }
+
+    /// Five cells: connections, packets and bytes in, packets and bytes out.
+    pub(super) fn cells(&self) -> [String; 5] {
+        let cell = |value: fn(&Traffic) -> u64| text::or_none(self.traffic.as_ref().map(value));
+        [
+            self.connections.to_string(),
+            cell(|traffic| traffic.packets_in),
+            cell(|traffic| traffic.bytes_in),
+            cell(|traffic| traffic.packets_out),
+            cell(|traffic| traffic.bytes_out),
+        ]
+    }
+}
+
+fn string(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    bytes
+        .get(..end)
+        .map(String::from_utf8_lossy)
+        .unwrap_or_default()
+        .into_owned()
+}
+
+fn address(record: &BackendRecord) -> IpAddr {
+    Addr4::from_mapped(&record.addr).map_or_else(|| record.addr.into(), IpAddr::from)
+}
+
+/// The protocol's name, or its number where it has none here.
+pub(super) fn proto_text(proto: u8) -> String {
+    Proto::from_number(proto).map_or_else(|| proto.to_string(), |proto| proto.to_string())
+}
+
+/// `IPv4` or `IPv6`, as Kubernetes writes it.
+pub(super) fn family_text(family: u8) -> &'static str {
+    if family == 4 { "IPv4" } else { "IPv6" }
+}

@@ -1,0 +1,242 @@
+//! The command line as people and scripts meet it. No root, no datapath: what is there without either.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const OBJECTS: [&str; 10] = [
+    "service", "backend", "flow", "stats", "map", "prog", "link", "status", "cleanup", "version",
+];
+/// Those that need a datapath for their answer.
+const READERS: [&str; 7] = ["service", "backend", "flow", "stats", "map", "prog", "link"];
+const NOWHERE: &str = "/nonexistent/sluice";
+
+fn command(line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+    command.args(line.split_whitespace()).stdin(Stdio::null());
+    command
+}
+
+fn sluice(line: &str) -> Output {
+    command(line).output().expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> &str {
+    str::from_utf8(&output.stdout).expect("text")
+}
+
+fn stderr(output: &Output) -> &str {
+    str::from_utf8(&output.stderr).expect("text")
+}
+
+/// The message of an answer that is one JSON object with nothing but `error`, and nothing else anywhere.
+fn json_error(line: &str, status: i32) -> String {
+    let output = sluice(line);
+    assert_eq!(output.status.code(), Some(status), "{line}");
+    assert_eq!(stderr(&output), "", "{line}");
+    let Value::Object(object) = serde_json::from_str(stdout(&output)).expect("JSON") else {
+        panic!("{line}: no object: {}", stdout(&output));
+    };
+    assert_eq!(object.keys().collect::<Vec<_>>(), ["error"], "{line}");
+    object["error"].as_str().expect("a text").to_owned()
+}
+
+#[test]
+fn every_object_has_help_in_three_spellings() {
+    for object in OBJECTS.iter().chain(&["svc"]) {
+        let texts = [
+            format!("{object} help"),
+            format!("{object} -h"),
+            format!("help {object}"),
+        ]
+        .map(|line| {
+            let output = sluice(&line);
+            assert_eq!(output.status.code(), Some(0), "{line}: {}", stderr(&output));
+            assert_eq!(stderr(&output), "", "{line}");
+            stdout(&output).to_owned()
+        });
+        assert!(texts[0].contains("Usage: sluice"), "{}", texts[0]);
+        assert!(
+            texts[0].contains("--json") && texts[0].contains("--pin-dir"),
+            "{}",
+            texts[0]
+        );
+        assert_eq!(texts[0], texts[1], "{object}");
+    }
+}
+
+#[test]
+fn help_names_every_object_and_its_flags() {
+    let output = sluice("help");
+    assert_eq!(output.status.code(), Some(0));
+    for object in OBJECTS {
+        assert!(
+            stdout(&output).contains(&format!("\n  {object} ")),
+            "{object}: {}",
+            stdout(&output)
+        );
+    }
+    let flow = sluice("flow help");
+    for flag in [
+        "--service",
+        "--backend",
+        "--client",
+        "--port",
+        "--proto",
+        "--count",
+        "--limit",
+    ] {
+        assert!(stdout(&flow).contains(flag), "{flag}: {}", stdout(&flow));
+    }
+    assert!(stdout(&sluice("service help")).contains("--namespace"));
+    assert!(stdout(&sluice("stats help")).contains("--all"));
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    for line in [
+        "",
+        "nonsense",
+        "service nonsense",
+        "service --nonsense",
+        "service show a b",
+        "service show a/b/c",
+        "backend show 10.0.0.0.1",
+        "backend show 10.0.0.1:http",
+        "flow list --port 65536",
+        "flow list --proto sctp",
+        "flow list --client here",
+        "flow list --backend :80",
+        "flow list --limit -1",
+        "map show a b",
+        "cleanup now",
+        "version --pin-dir",
+    ] {
+        let output = sluice(line);
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        assert_eq!(stdout(&output), "", "{line}");
+        assert!(!stderr(&output).is_empty(), "{line}");
+        for flag in ["-j", "-p"] {
+            let message = json_error(&format!("{flag} {line}"), 2);
+            assert!(
+                !message.is_empty() && !message.starts_with("error"),
+                "{line}: {message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_refusal_under_json_is_json_wherever_the_flag_stands() {
+    for line in [
+        "-j service nonsense",
+        "service -j nonsense",
+        "service nonsense -j",
+        "service nonsense --json",
+        "service nonsense --pretty",
+    ] {
+        assert!(json_error(line, 2).contains("nonsense"), "{line}");
+    }
+}
+
+#[test]
+fn without_a_datapath_the_error_names_the_directory() {
+    for object in READERS {
+        for command in ["", "list", "show"] {
+            if (object, command) == ("stats", "list") {
+                continue;
+            }
+            let line = format!("{object} {command} --pin-dir {NOWHERE}");
+            let output = sluice(&line);
+            assert_eq!(output.status.code(), Some(1), "{line}");
+            assert_eq!(stdout(&output), "", "{line}");
+            let expected = format!(
+                "Error: no datapath is installed under {NOWHERE}: is an agent running with this --pin-dir?\n"
+            );
+            assert_eq!(stderr(&output), expected, "{line}");
+            let message = json_error(&format!("-j {line}"), 1);
+            assert_eq!(format!("Error: {message}\n"), expected, "{line}");
+        }
+    }
+}
+
+#[test]
+fn global_options_stand_before_or_after() {
+    for line in [
+        "-j --pin-dir /a/b service list",
+        "service -j --pin-dir /a/b list",
+        "service list --pin-dir=/a/b -j",
+        "-p svc --pin-dir /a/b",
+    ] {
+        assert!(json_error(line, 1).contains("under /a/b:"), "{line}");
+    }
+}
+
+#[test]
+fn version_tells_what_the_binary_is() {
+    let output = sluice("version");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        stdout(&output).contains(env!("CARGO_PKG_VERSION")),
+        "{}",
+        stdout(&output)
+    );
+    for line in ["-j version", "version -j", "version show --pretty"] {
+        let json: Value = serde_json::from_slice(&sluice(line).stdout).unwrap();
+        assert_eq!(json["version"], env!("CARGO_PKG_VERSION"), "{line}");
+        assert_eq!(json["schema"], lb_common::SCHEMA, "{line}");
+        assert!(json["programs_embedded"].is_boolean(), "{line}");
+    }
+    let output = sluice("--version");
+    assert_eq!(
+        stdout(&output),
+        concat!("sluice ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+}
+
+#[test]
+fn status_answers_without_an_agent_and_without_a_datapath() {
+    let output = sluice(&format!("status --pin-dir {NOWHERE}"));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("not running"), "{}", stdout(&output));
+    let json: Value =
+        serde_json::from_slice(&sluice(&format!("-j status --pin-dir {NOWHERE}")).stdout).unwrap();
+    assert_eq!(json["running"], false);
+    assert_eq!(json["synced"], false);
+    assert_eq!(json["pin_dir"], NOWHERE);
+}
+
+#[test]
+fn cleanup_of_nothing_is_done() {
+    let line = format!("cleanup --pin-dir {NOWHERE}");
+    let output = sluice(&line);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stdout(&output), format!("nothing is installed under {NOWHERE}\n"));
+    let json: Value = serde_json::from_slice(&sluice(&format!("-j {line}")).stdout).unwrap();
+    assert_eq!(json["removed"], false);
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    for line in [
+        "version",
+        "-j version",
+        "help",
+        "version help",
+        "status --pin-dir /nonexistent",
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(line).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{line}: {}", stderr(&output));
+        assert_eq!(stderr(&output), "", "{line}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let output = command("version").stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("No space left"), "{}", stderr(&output));
+}
