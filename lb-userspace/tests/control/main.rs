@@ -9,6 +9,7 @@ mod faults;
 mod interrupted;
 mod order;
 mod random;
+mod readers;
 mod room;
 mod scenarios;
 mod support;
