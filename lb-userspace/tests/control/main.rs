@@ -11,5 +11,6 @@ mod order;
 mod random;
 mod readers;
 mod room;
+mod running;
 mod scenarios;
 mod support;
