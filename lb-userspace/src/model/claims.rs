@@ -1,6 +1,7 @@
 //! Who has which frontend, where several Services want the same (B26).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::mem;
 use std::net::IpAddr;
 
 use lb_common::Proto;
@@ -22,6 +23,8 @@ pub(super) struct Claim {
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     by_place: HashMap<Place, Vec<Claim>>,
+    /// Places that changed hands.
+    moved: HashSet<Place>,
 }
 
 impl Claims {
@@ -30,33 +33,38 @@ impl Claims {
         self.by_place.get(place)?.first().map(|claim| &claim.key)
     }
 
-    /// Adds a claim, and names who has lost the place by it.
-    pub(super) fn enter(&mut self, place: Place, claim: Claim) -> Option<ServicePortKey> {
+    /// Adds a claim.
+    pub(super) fn enter(&mut self, place: Place, claim: Claim) {
         let claims = self.by_place.entry(place).or_default();
-        match claims.binary_search(&claim) {
-            Ok(_) => None,
-            Err(position) => {
-                claims.insert(position, claim);
-                claims
-                    .get(1)
-                    .filter(|_| position == 0)
-                    .map(|loser| loser.key.clone())
+        if let Err(position) = claims.binary_search(&claim) {
+            claims.insert(position, claim);
+            if position == 0 {
+                self.moved.insert(place);
             }
         }
     }
 
-    /// Removes a claim, and names who has the place from now on, if that is somebody else than before.
-    pub(super) fn withdraw(&mut self, place: &Place, claim: &Claim) -> Option<ServicePortKey> {
-        let claims = self.by_place.get_mut(place)?;
-        let position = claims.binary_search(claim).ok()?;
-        claims.remove(position);
+    /// Removes a claim.
+    pub(super) fn withdraw(&mut self, place: &Place, claim: &Claim) {
+        let Some(claims) = self.by_place.get_mut(place) else {
+            return;
+        };
+        if let Ok(position) = claims.binary_search(claim) {
+            claims.remove(position);
+            if position == 0 {
+                self.moved.insert(*place);
+            }
+        }
         if claims.is_empty() {
             self.by_place.remove(place);
-            return None;
         }
-        claims
-            .first()
-            .filter(|_| position == 0)
-            .map(|heir| heir.key.clone())
+    }
+
+    /// Everybody who wants a place that has changed hands since the last call: the winner, the loser, and those who
+    /// still go without, and are told who has it.
+    pub(super) fn take_moved(&mut self) -> impl Iterator<Item = &ServicePortKey> {
+        let moved = mem::take(&mut self.moved).into_iter();
+        let claims = moved.filter_map(|place| self.by_place.get(&place));
+        claims.flatten().map(|claim| &claim.key)
     }
 }

@@ -125,10 +125,12 @@ impl Index {
     /// two swap theirs within one call.
     pub fn take_changes(&mut self) -> Vec<Change> {
         let touched = mem::take(&mut self.touched);
-        let mut affected = touched.clone();
         for name in &touched {
-            affected.extend(self.renew_claims(name));
+            self.renew_claims(name);
         }
+        let mut affected = touched;
+        let moved = self.claims.take_moved();
+        affected.extend(moved.map(|key| (key.namespace.clone(), key.name.clone())));
         let mut changes = Vec::new();
         for name in &affected {
             self.renew_ports(name, &mut changes);
@@ -180,35 +182,37 @@ impl Index {
         self.node = node;
     }
 
-    /// Brings the claims of the Service `name` up to date, and names the other Services that win or lose by it.
-    fn renew_claims(&mut self, (namespace, name): &ServiceName) -> Vec<ServiceName> {
-        let entry = self
+    /// Brings the claims of the Service `name` up to date.
+    fn renew_claims(&mut self, (namespace, name): &ServiceName) {
+        let entries = self
             .namespaces
             .get_mut(namespace)
-            .and_then(|content| content.entries.get_mut(name));
-        let Some(entry) = entry else { return Vec::new() };
-        let wanted = entry
-            .service
-            .as_ref()
-            .map(|service| derive::claims(namespace, name, service));
-        let wanted = wanted.unwrap_or_default();
-        let former = mem::replace(&mut entry.claims, wanted.clone());
-        let mut others = Vec::new();
-        for (place, claim) in former
+            .map(|content| &mut content.entries);
+        let Some(entry) = entries.and_then(|entries| entries.get_mut(name)) else {
+            return;
+        };
+        let service = entry.service.as_ref();
+        let wanted = service
+            .map(|service| derive::claims(namespace, name, service))
+            .unwrap_or_default();
+        for (place, claim) in entry
+            .claims
             .iter()
             .filter(|(place, claim)| wanted.get(place) != Some(claim))
         {
-            others.extend(self.claims.withdraw(place, claim));
+            self.claims.withdraw(place, claim);
         }
-        for (place, claim) in wanted {
-            others.extend(self.claims.enter(place, claim));
+        for (place, claim) in &wanted {
+            self.claims.enter(*place, claim.clone());
         }
-        others.into_iter().map(|key| (key.namespace, key.name)).collect()
+        entry.claims = wanted;
     }
 
     /// Brings the ports of the Service `name` up to date, and says what changed.
     fn renew_ports(&mut self, (namespace, name): &ServiceName, changes: &mut Vec<(Rank, Change)>) {
+        let object = ObjectKey::new(Kind::Service, namespace.clone(), name.clone());
         let Some(content) = self.namespaces.get_mut(namespace) else {
+            self.conflicts.remove(&object);
             return;
         };
         let zone = self.node.as_ref().and_then(|node| node.zone.as_deref());
@@ -217,7 +221,6 @@ impl Index {
             zone,
         };
         let (ports, conflicts) = derive::ports(namespace, name, content, &self.claims, site);
-        let object = ObjectKey::new(Kind::Service, namespace.clone(), name.clone());
         set_texts(&mut self.conflicts, &object, conflicts);
         if let Some(entry) = content.entries.get_mut(name) {
             compare(&entry.published, &ports, changes);
