@@ -136,7 +136,7 @@ impl Args {
         self.answer(&view, out)
     }
 
-    fn answer(&self, view: &View, out: &mut Out<'_>) -> anyhow::Result<()> {
+    pub(super) fn answer(&self, view: &View, out: &mut Out<'_>) -> anyhow::Result<()> {
         let wanted = match &self.command {
             Some(Command::Show { endpoint }) => endpoint.as_ref(),
             Some(Command::List) | None => None,

@@ -1,24 +1,22 @@
 //! `sluice flow`.
 
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytemuck::Pod;
 use clap::Subcommand;
-use lb_common::{Addr4, Addr6, Address, FlowKey, FlowState, FlowValue, FlowWord, Point, Proto};
-use lb_ebpf::env::FlowTable;
-use lb_ebpf::flow::Phase;
+use lb_common::{Addr4, Addr6, Address, FlowKey, FlowValue, Proto};
 use serde::Serialize;
 
 use crate::bpf::map::MapError;
 
 use super::Context;
+use super::flow_row::{FlowRow, endpoint};
 use super::flow_tables::{FlowTables, Forward, now};
-use super::out::{Document, Out, Row};
+use super::out::{Document, Out};
 use super::target::{ServiceName, Target, proto};
-use super::text;
-use super::view::{PortName, Traffic, View, proto_text};
+use super::view::View;
 
 /// Rows that a terminal gets unless `--limit` says otherwise.
 const TERMINAL_LIMIT: usize = 1000;
@@ -87,132 +85,6 @@ impl Filter {
                 .backend
                 .is_none_or(|backend| backend.is(endpoint(tuple.dst, tuple.dport)))
             && self.service.as_ref().is_none_or(service)
-    }
-}
-
-/// One connection.
-#[derive(PartialEq, Debug, Serialize)]
-struct FlowRow {
-    proto: String,
-    client: IpAddr,
-    client_port: u16,
-    address: IpAddr,
-    port: u16,
-    backend: IpAddr,
-    backend_port: u16,
-    /// As the backend sees the client.
-    source: IpAddr,
-    source_port: u16,
-    state: &'static str,
-    idle_seconds: u64,
-    #[serde(flatten)]
-    traffic: Traffic,
-    point: &'static str,
-    table: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    namespace: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    port_name: Option<String>,
-}
-
-impl FlowRow {
-    fn new<A: Address>(
-        flow: &Forward<A>,
-        reverse: Option<&FlowValue<A>>,
-        name: Option<&PortName>,
-        now: Duration,
-    ) -> Self {
-        let (key, value) = (&flow.key, &flow.value);
-        let seen = value.seen.max(reverse.map_or(0, |reverse| reverse.seen));
-        Self {
-            proto: proto_text(key.proto),
-            client: key.tuple.src.into(),
-            client_port: key.tuple.sport.number(),
-            address: key.tuple.dst.into(),
-            port: key.tuple.dport.number(),
-            backend: value.tuple.dst.into(),
-            backend_port: value.tuple.dport.number(),
-            source: value.tuple.src.into(),
-            source_port: value.tuple.sport.number(),
-            state: state(key.proto, value.word, reverse.map_or(0, |reverse| reverse.word)),
-            idle_seconds: now.saturating_sub(Duration::from_nanos(seen)).as_secs(),
-            traffic: Traffic {
-                packets_in: value.packets,
-                bytes_in: value.bytes,
-                packets_out: reverse.map_or(0, |reverse| reverse.packets),
-                bytes_out: reverse.map_or(0, |reverse| reverse.bytes),
-            },
-            point: Point::from_number(value.point).map_or("unknown", Point::name),
-            table: match flow.table {
-                FlowTable::Main => "main",
-                FlowTable::Lru => "lru",
-            },
-            namespace: name.map(|name| name.namespace.clone()),
-            service: name.map(|name| name.name.clone()),
-            port_name: name.map(|name| name.port_name.clone()),
-        }
-    }
-}
-
-fn state(proto: u8, forward: u64, reverse: u64) -> &'static str {
-    let (forward, reverse) = (FlowWord(forward).state(), FlowWord(reverse).state());
-    if forward.has(FlowState::DEAD) {
-        return "dead";
-    }
-    Proto::from_number(proto).map_or("unknown", |proto| Phase::of(proto, forward, reverse).name())
-}
-
-fn endpoint<A: Address>(addr: A, port: lb_common::Port) -> SocketAddr {
-    SocketAddr::new(addr.into(), port.number())
-}
-
-impl Row for FlowRow {
-    const COLUMNS: &'static [&'static str] = &[
-        "PROTO",
-        "CLIENT",
-        "ADDRESS",
-        "BACKEND",
-        "SOURCE",
-        "STATE",
-        "IDLE",
-        "PKTS-IN",
-        "BYTES-IN",
-        "PKTS-OUT",
-        "BYTES-OUT",
-        "POINT",
-        "TABLE",
-        "SERVICE",
-    ];
-
-    fn cells(&self) -> Vec<String> {
-        let same = self.source == self.client;
-        vec![
-            self.proto.clone(),
-            SocketAddr::new(self.client, self.client_port).to_string(),
-            SocketAddr::new(self.address, self.port).to_string(),
-            SocketAddr::new(self.backend, self.backend_port).to_string(),
-            if same {
-                self.source_port.to_string()
-            } else {
-                SocketAddr::new(self.source, self.source_port).to_string()
-            },
-            self.state.to_owned(),
-            text::duration(Duration::from_secs(self.idle_seconds)),
-            self.traffic.packets_in.to_string(),
-            self.traffic.bytes_in.to_string(),
-            self.traffic.packets_out.to_string(),
-            self.traffic.bytes_out.to_string(),
-            self.point.to_owned(),
-            self.table.to_owned(),
-            text::or_none(
-                self.namespace
-                    .as_ref()
-                    .zip(self.service.as_ref())
-                    .map(|(namespace, name)| format!("{namespace}/{name}")),
-            ),
-        ]
     }
 }
 
@@ -287,5 +159,55 @@ impl Args {
             ))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::ServiceStats;
+
+    use super::*;
+    use crate::ctl::flow_row::tests::{name, pair};
+    use crate::ctl::view::Service;
+
+    #[test]
+    fn filters_look_at_every_end() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let (flow, _) = pair(0, 0);
+        let mut view = View::default();
+        let takes = |view: &View, line: &str| {
+            let line: Line = clap::Parser::try_parse_from(line.split(' ')).unwrap();
+            line.args.filter.takes(&flow, view)
+        };
+        for (line, expected) in [
+            ("flow", true),
+            (
+                "flow --client 10.0.0.1 --port 80 --proto tcp --backend 10.0.0.2",
+                true,
+            ),
+            ("flow list --backend 10.0.0.2:8080", true),
+            ("flow --backend 10.0.0.2:80", false),
+            ("flow --client 10.0.0.2", false),
+            ("flow --port 8080", false),
+            ("flow --proto UDP", false),
+            ("flow --service shop/web", false),
+        ] {
+            assert_eq!(takes(&view, line), expected, "{line}");
+        }
+        let service = Service {
+            name: name(),
+            frontends: vec![],
+            cluster: 0,
+            local: 0,
+            backends: vec![],
+            stats: ServiceStats::default(),
+        };
+        view.services.insert(0, service);
+        assert!(takes(&view, "flow --service shop/web") && takes(&view, "flow --service web"));
+        assert!(!takes(&view, "flow --service default/web"));
     }
 }

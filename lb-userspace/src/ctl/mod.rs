@@ -12,6 +12,7 @@ mod args;
 mod backend;
 mod cleanup;
 mod flow;
+mod flow_row;
 mod flow_tables;
 mod link;
 mod map;
@@ -24,6 +25,9 @@ mod target;
 mod text;
 mod version;
 mod view;
+
+#[cfg(test)]
+mod tests;
 
 use std::env;
 use std::ffi::OsString;

@@ -198,7 +198,7 @@ impl Args {
         self.answer(&view, out)
     }
 
-    fn answer(&self, view: &View, out: &mut Out<'_>) -> anyhow::Result<()> {
+    pub(super) fn answer(&self, view: &View, out: &mut Out<'_>) -> anyhow::Result<()> {
         let name = match &self.command {
             Some(Command::Show { name }) => name.as_ref(),
             Some(Command::List) | None => None,

@@ -1,0 +1,249 @@
+//! Services and backends as they are shown, from tables in memory.
+
+use clap::Parser as _;
+use lb_common::{BackendWord, FlowKind, FlowValue, FrontendKind, ServiceStats};
+use serde_json::{Value, json};
+
+use super::out::{Format, Out};
+use super::view::{Backend, Living, PortName, Service, View};
+use super::{backend, service};
+
+fn port(namespace: &str, name: &str, family: u8, backends: Vec<Backend>) -> Service {
+    let count =
+        |wanted: fn(&Backend) -> bool| backends.iter().filter(|backend| wanted(backend)).count() as u32;
+    Service {
+        name: PortName {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            port_name: "http".to_owned(),
+            port: 80,
+            proto: 6,
+            family,
+        },
+        frontends: vec![(
+            if family == 4 { "10.96.0.1" } else { "fd00:96::1" }
+                .parse()
+                .unwrap(),
+            FrontendKind::ClusterIp,
+        )],
+        cluster: count(|backend| backend.selected),
+        local: count(|backend| backend.local),
+        backends,
+        stats: ServiceStats::default(),
+    }
+}
+
+fn backend(id: u32, endpoint: &str, selected: bool) -> Backend {
+    Backend {
+        id,
+        endpoint: endpoint.parse().unwrap(),
+        word: BackendWord::new(3, true),
+        selected,
+        local: selected && id == 1,
+        stats: ServiceStats::default(),
+    }
+}
+
+/// `shop/web` with an active and a draining backend, its IPv6 half with one, and `default/web` without any.
+fn view() -> View {
+    let mut web = port(
+        "shop",
+        "web",
+        4,
+        vec![
+            backend(1, "10.0.0.1:8080", true),
+            backend(2, "10.0.0.2:8080", false),
+        ],
+    );
+    web.stats = ServiceStats {
+        connections: 4,
+        packets_in: 10,
+        bytes_in: 1000,
+        packets_out: 8,
+        bytes_out: 9000,
+    };
+    let web6 = port("shop", "web", 6, vec![backend(3, "[fd00::1]:8080", true)]);
+    let empty = port("default", "web", 4, vec![]);
+    View {
+        services: [(0, web), (1, web6), (2, empty)].into(),
+    }
+}
+
+fn services(format: Format, line: &str) -> anyhow::Result<String> {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: service::Args,
+    }
+    let mut text = Vec::new();
+    let args = Line::try_parse_from(line.split(' ')).unwrap().args;
+    args.answer(&view(), &mut Out::to(format, &mut text))?;
+    Ok(String::from_utf8(text).unwrap())
+}
+
+fn backends(format: Format, line: &str) -> anyhow::Result<String> {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: backend::Args,
+    }
+    let mut text = Vec::new();
+    let args = Line::try_parse_from(line.split(' ')).unwrap().args;
+    args.answer(&view(), &mut Out::to(format, &mut text))?;
+    Ok(String::from_utf8(text).unwrap())
+}
+
+fn parsed(text: anyhow::Result<String>) -> Value {
+    serde_json::from_str(&text.unwrap()).unwrap()
+}
+
+#[test]
+fn services_are_listed_by_name() {
+    let expected = "\
+NAMESPACE  NAME  PORT         FAMILY  TYPE       ADDRESSES   ENDPOINTS  LOCAL  CONNECTIONS  PKTS-IN  BYTES-IN  PKTS-OUT  BYTES-OUT
+default    web   http:80/TCP  IPv4    ClusterIP  10.96.0.1   0          0      0            0        0         0         0
+shop       web   http:80/TCP  IPv4    ClusterIP  10.96.0.1   1          1      4            10       1000      8         9000
+shop       web   http:80/TCP  IPv6    ClusterIP  fd00:96::1  1          0      0            0        0         0         0
+";
+    for line in ["service", "service list", "service show"] {
+        assert_eq!(services(Format::Text, line).unwrap(), expected, "{line}");
+    }
+    assert_eq!(
+        services(Format::Text, "service -n shop").unwrap().lines().count(),
+        3
+    );
+    assert_eq!(
+        services(Format::Text, "service list -n none")
+            .unwrap()
+            .lines()
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_service_is_an_object_with_numbers_and_texts() {
+    let list = parsed(services(Format::Json, "service list --namespace shop"));
+    assert_eq!(
+        list[0],
+        json!({
+            "namespace": "shop", "name": "web", "port_name": "http", "port": 80, "proto": "TCP", "family": "IPv4",
+            "type": "ClusterIP", "addresses": ["10.96.0.1"], "endpoints": {"cluster": 1, "local": 1}, "id": 0,
+            "connections": 4, "packets_in": 10, "bytes_in": 1000, "packets_out": 8, "bytes_out": 9000,
+        })
+    );
+    assert_eq!(list.as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_service_is_shown_with_its_endpoints() {
+    let shown = services(Format::Text, "service show shop/web").unwrap();
+    assert!(
+        shown.starts_with("Service:      shop/web\nPort:         http:80/TCP\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("\nEndpoints:    1, 1 on this node\n"), "{shown}");
+    let row = |endpoint: &str| {
+        shown
+            .lines()
+            .find(|line| line.contains(endpoint))
+            .unwrap()
+            .split_whitespace()
+    };
+    assert!(row("10.0.0.1:8080").any(|cell| cell == "active"), "{shown}");
+    assert!(row("10.0.0.2:8080").any(|cell| cell == "serving"), "{shown}");
+
+    let json = parsed(services(Format::Pretty, "service show web"));
+    let states: Vec<_> = json
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|service| service["backends"].as_array().unwrap().len())
+        .collect();
+    assert_eq!(states, [0, 2, 1]);
+    assert_eq!(json[1]["backends"][1]["address"], "10.0.0.2");
+    assert_eq!(json[1]["backends"][1]["state"], "serving");
+}
+
+#[test]
+fn an_unknown_name_is_an_error() {
+    let error = |line: &str| services(Format::Json, line).unwrap_err().to_string();
+    assert_eq!(
+        error("service show api"),
+        "no Service is named api: see `sluice service list`"
+    );
+    assert_eq!(
+        error("service show default/api"),
+        "no Service is named default/api: see `sluice service list`"
+    );
+    assert!(error("service show web -n none").contains("web in namespace none"));
+    let error = backends(Format::Json, "backend show 10.0.0.9")
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        error,
+        "no Service has an endpoint 10.0.0.9: see `sluice backend list`"
+    );
+}
+
+#[test]
+fn backends_are_found_by_address() {
+    assert_eq!(backends(Format::Text, "backend").unwrap().lines().count(), 4);
+    assert_eq!(
+        backends(Format::Text, "backend list -n default")
+            .unwrap()
+            .lines()
+            .count(),
+        1
+    );
+    let found = parsed(backends(Format::Json, "backend show 10.0.0.1:8080"));
+    assert_eq!(
+        found,
+        json!([{
+            "namespace": "shop", "service": "web", "port_name": "http", "proto": "TCP", "family": "IPv4",
+            "address": "10.0.0.1", "port": 8080, "state": "active", "selected": true, "serving": true, "local": true,
+            "id": 1, "generation": 3,
+            "connections": 0, "packets_in": 0, "bytes_in": 0, "packets_out": 0, "bytes_out": 0,
+        }])
+    );
+    assert_eq!(parsed(backends(Format::Json, "backend show fd00::1"))[0]["id"], 3);
+}
+
+#[test]
+fn traffic_that_only_sockets_carried_is_absent_rather_than_zero() {
+    let mut view = view();
+    view.services.get_mut(&2).unwrap().stats.connections = 7;
+    let counters = super::view::Counters::of(&view.services[&2].stats);
+    assert_eq!(counters.cells(), ["7", "-", "-", "-", "-"]);
+    assert_eq!(
+        serde_json::to_value(&counters).unwrap(),
+        json!({"connections": 7})
+    );
+}
+
+#[test]
+fn living_flows_count() {
+    let entry = |kind: FlowKind, generation| FlowValue::<lb_common::Addr4> {
+        packets: 5,
+        bytes: 500,
+        service: 0,
+        backend: 1,
+        generation,
+        kind: kind as u8,
+        ..FlowValue::default()
+    };
+    let mut living = Living::default();
+    living.count(&entry(FlowKind::Forward, 3));
+    living.count(&entry(FlowKind::Reverse, 3));
+    // A flow of whoever had this backend id before.
+    living.count(&entry(FlowKind::Forward, 2));
+    let mut view = view();
+    view.add_living(&living);
+    let web = &view.services[&0];
+    assert_eq!((web.stats.packets_in, web.stats.packets_out), (20, 13));
+    let own = &web.backends[0].stats;
+    assert_eq!(
+        (own.packets_in, own.bytes_in, own.packets_out, own.bytes_out),
+        (5, 500, 5, 500)
+    );
+}
