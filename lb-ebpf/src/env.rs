@@ -54,8 +54,9 @@ pub struct Traffic {
 /// A flow table entry in place. The element may be recycled for another key at any moment, so a reader copies it out
 /// and lets `flow::lookup` judge the copy.
 pub trait FlowRef<A: Address>: Copy {
-    /// Copies the entry to `value`: the word first, then the rest, then the word once more. False if the two words
-    /// name different pairs.
+    /// Copies the entry to `value`: word and check first, then the rest, then word and check once more. False if they
+    /// name different pairs. The kernel refills an element from its first byte to its last, or the other way round:
+    /// only who saw both ends of the new entry before can take what is in between for it.
     fn read(self, value: &mut FlowValue<A>) -> bool;
     /// The entry's word and when it was last seen.
     fn peek(self) -> (FlowWord, u64);

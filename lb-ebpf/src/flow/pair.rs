@@ -86,7 +86,8 @@ pub(crate) fn make<A: Address, E: Env<A>>(
     let mut draw = redirect;
     for _ in 0..TRIES {
         if draw {
-            let number = env.port_cursor(opening.slot.backend);
+            let tried = env.port_cursor(opening.slot.backend);
+            let number = crate::ports::number(opening.slot.backend, tried);
             to.sport = crate::ports::nth(&config.snat_ports, number).ok_or(Reason::SnatPortsExhausted)?;
         }
         let reverse = FlowKey::new(to.reverse(), key.proto);
@@ -403,7 +404,14 @@ pub(crate) fn remove_orphan<A: Address, E: Env<A>>(
         now,
         limit: seconds(config.lifetimes.orphan),
     };
-    if !idle.holds(value.seen) || !bury(hit.flow, FlowWord(value.word)) {
+    let word = FlowWord(value.word);
+    if !idle.holds(value.seen) || !bury(hit.flow, word) {
+        return false;
+    }
+    // Read again under the lock: a packet may have come between, and the copy of an element that was being refilled
+    // can have the new entry's word and the old one's time.
+    if !idle.holds(hit.flow.peek().1) {
+        hit.flow.exchange(word.with(FlowState::DEAD), word);
         return false;
     }
     env.delete_flow(hit.table, reverse);

@@ -32,6 +32,8 @@ struct Element {
 
 /// Keys and values as the words they consist of; IPv4's leave the last ones unused.
 pub trait Words: Address {
+    /// Index of the last word of a value: the one with the check.
+    const LAST: usize = size_of::<FlowValue<Self>>() / 8 - 1;
     /// A key's words.
     fn key_words(key: &FlowKey<Self>) -> [u64; KEY_WORDS];
     /// The key of these words.
@@ -261,12 +263,16 @@ pub struct Flow<'t, A> {
 
 impl<A: Words> FlowRef<A> for Flow<'_, A> {
     fn read(self, value: &mut FlowValue<A>) -> bool {
-        let [word, ..] = &self.element.value;
+        let (first, last) = (&self.element.value[0], &self.element.value[A::LAST]);
+        let load = |cell: &AtomicU64| {
+            self.schedule.access();
+            cell.load(SeqCst)
+        };
+        let before = (load(first), load(last));
         *value = A::value(copy(&self.element.value, self.schedule));
-        self.schedule.access();
-        let after = FlowWord(word.load(SeqCst));
-        let before = FlowWord(core::mem::replace(&mut value.word, after.0));
-        before.id() == after.id()
+        let after = (load(first), load(last));
+        value.word = after.0;
+        (FlowWord(before.0).id(), before.1) == (FlowWord(after.0).id(), after.1)
     }
 
     fn peek(self) -> (FlowWord, u64) {
