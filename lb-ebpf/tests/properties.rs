@@ -131,7 +131,7 @@ fn only_reason(world: &World) -> Reason {
         1,
         "one packet, one reason: {reasons:?}"
     );
-    *reasons.keys().next().unwrap()
+    *reasons.keys().next().expect("one reason")
 }
 
 proptest! {
@@ -186,7 +186,7 @@ proptest! {
         let mut bytes = arrival.bytes(&original);
         prop_assert_eq!(host::run(&cpu, Point::PodIngress, &mut bytes), Verdict::Redirect);
         let there = parsed(&bytes)?;
-        let masqueraded = original.clone().between(scene.node(1024), scene.endpoint(1));
+        let masqueraded = original.clone().between(scene.node(Scene::first_port(1)), scene.endpoint(1));
         prop_assert_eq!(&there, &masqueraded.macs(original.macs.swapped()));
 
         let reply = reversed(&there).macs(original.macs);
@@ -231,7 +231,7 @@ proptest! {
         }
         let world = world(&Scene::ALL[0]);
         let mut bytes = Bytes::new(data.clone());
-        let point = Point::from_number(point).unwrap();
+        let point = Point::from_number(point).expect("0 or 1");
         let verdict = host::run(&world.on_cpu(0), point, &mut bytes);
         let effect = only_reason(&world).effect();
         prop_assert_eq!((verdict, effect, bytes.data()), (Verdict::Pass, Effect::Pass, &data[..]));
