@@ -6,6 +6,7 @@ pub mod bytes;
 pub mod fixtures;
 pub mod host;
 pub mod packet;
+pub mod pairs;
 pub mod schedule;
 pub mod table;
 pub mod tables;
