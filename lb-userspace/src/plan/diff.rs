@@ -13,13 +13,19 @@ use super::snapshot::half;
 use crate::model::{Family, ServicePort, ServicePortKey};
 
 /// The writes, in the order in which they must be made, that turn what `shadow` holds of `key` into `desired`; none if
-/// they are equal already. A frontend that another Service port holds is taken over.
+/// they are equal already. A frontend that another Service port holds is taken over. One that this Service port loses
+/// goes, unless it is `spared` because another one is about to take it over: it would be absent in between.
 ///
 /// Work and memory grow with the size of this Service port alone.
 ///
 /// # Errors
 /// Something that is new does not fit. Nothing is to be written then.
-pub fn plan(shadow: &Shadow, key: &ServicePortKey, desired: Option<&ServicePort>) -> Result<Vec<Op>, NoRoom> {
+pub fn plan(
+    shadow: &Shadow,
+    key: &ServicePortKey,
+    desired: Option<&ServicePort>,
+    spared: impl Fn(&FrontendAddr) -> bool,
+) -> Result<Vec<Op>, NoRoom> {
     let id = shadow.service_id(key);
     let Some(desired) = desired else {
         return Ok(id.map_or_else(Vec::new, |id| removal(shadow, id)));
@@ -37,7 +43,20 @@ pub fn plan(shadow: &Shadow, key: &ServicePortKey, desired: Option<&ServicePort>
         Some(id) => id,
         None => return Err(planner.no_room(Table::Services, 1, 0)),
     };
-    planner.plan(id)
+    planner.plan(id, spared)
+}
+
+/// The frontends of a Service port, with their kinds.
+pub fn frontends_of(key: &ServicePortKey, service: &ServicePort) -> impl Iterator<Item = (FrontendAddr, u8)> {
+    let (family, proto) = (key.family, key.proto as u8);
+    let frontends = service
+        .frontends
+        .iter()
+        .filter(move |frontend| Family::of(&frontend.addr) == family);
+    frontends.map(move |frontend| {
+        let addr = SocketAddr::new(frontend.addr, frontend.port);
+        (FrontendAddr { addr, proto }, frontend.kind as u8)
+    })
 }
 
 /// The writes that remove service `id`.
@@ -97,7 +116,7 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn plan(&self, id: u32) -> Result<Vec<Op>, NoRoom> {
+    fn plan(&self, id: u32, spared: impl Fn(&FrontendAddr) -> bool) -> Result<Vec<Op>, NoRoom> {
         let mut ops = Vec::new();
         if !self.in_use || self.current.port != self.desired.port {
             ops.push(Op::PutMeta {
@@ -108,7 +127,7 @@ impl Planner<'_> {
         }
         let backends = self.put_backends(id, &mut ops)?;
         self.put_scopes(id, &backends, &mut ops)?;
-        self.put_frontends(id, &mut ops)?;
+        self.put_frontends(id, spared, &mut ops)?;
         let stopped = self
             .current
             .backends
@@ -260,21 +279,14 @@ impl Planner<'_> {
         }
     }
 
-    fn put_frontends(&self, id: u32, ops: &mut Vec<Op>) -> Result<(), NoRoom> {
+    fn put_frontends(
+        &self,
+        id: u32,
+        spared: impl Fn(&FrontendAddr) -> bool,
+        ops: &mut Vec<Op>,
+    ) -> Result<(), NoRoom> {
         let shadow = self.shadow;
-        let mut wanted = BTreeMap::new();
-        for frontend in &self.desired.frontends {
-            if Family::of(&frontend.addr) == self.key.family {
-                let addr = SocketAddr::new(frontend.addr, frontend.port);
-                wanted.insert(
-                    FrontendAddr {
-                        addr,
-                        proto: self.key.proto as u8,
-                    },
-                    frontend.kind as u8,
-                );
-            }
-        }
+        let wanted: BTreeMap<_, _> = frontends_of(self.key, self.desired).collect();
         let addresses: BTreeMap<IpAddr, u8> = wanted
             .iter()
             .map(|(frontend, kind)| (frontend.addr.ip(), *kind))
@@ -319,7 +331,7 @@ impl Planner<'_> {
             .current
             .frontends
             .iter()
-            .filter(|frontend| !wanted.contains_key(frontend));
+            .filter(|frontend| !wanted.contains_key(frontend) && !spared(frontend));
         ops.extend(unpublish(shadow, gone.copied(), |addr| {
             addresses.contains_key(&addr)
         }));

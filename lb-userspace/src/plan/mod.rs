@@ -24,7 +24,7 @@ mod room;
 mod shadow;
 mod snapshot;
 
-pub use diff::plan;
+pub use diff::{frontends_of, plan};
 pub use meta::{decode_meta, encode_meta};
 pub use op::{FrontendAddr, Op, Scope, SlotEntry};
 pub use pool::Pool;

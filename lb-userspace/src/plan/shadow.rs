@@ -94,6 +94,13 @@ impl Shadow {
         self.keys.get(key).copied()
     }
 
+    /// The Service port that holds `frontend`.
+    #[must_use]
+    pub fn holder(&self, frontend: &FrontendAddr) -> Option<&ServicePortKey> {
+        let value = self.frontends.get(frontend)?;
+        self.services.get(&value.service)?.key.as_ref()
+    }
+
     /// Whether no id and no slot is in use or resting.
     #[must_use]
     pub fn is_untouched(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The synchronous core.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use tracing::{debug, info, warn};
@@ -8,7 +8,7 @@ use tracing::{debug, info, warn};
 use super::trouble::Troubles;
 use super::{Change, Report};
 use crate::model::{ServicePort, ServicePortKey};
-use crate::plan::{Op, Shadow, plan};
+use crate::plan::{FrontendAddr, Op, Shadow, frontends_of, plan};
 use crate::status::Problem;
 use crate::tables::{Grace, TableError, Tables};
 
@@ -20,6 +20,9 @@ pub struct Outcome {
     /// What had been changed from outside and was put right.
     pub repairs: u64,
 }
+
+/// Service ports by the frontends that they are to have.
+type Claims = HashMap<FrontendAddr, ServicePortKey>;
 
 /// The tables, their mirror, and what they should be.
 pub struct Reconciler<T> {
@@ -145,13 +148,20 @@ impl<T: Tables> Reconciler<T> {
         if audit {
             keys.extend(self.desired.keys().chain(self.shadow.keys()).cloned());
         }
-        // A frontend that moves goes over to its new Service port before the old one would remove it.
         let (kept, gone): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| self.desired.contains_key(key));
+        // A frontend that moves goes over in one write: its new Service port comes before the old one would remove it.
+        let claims = self.claims(&kept);
         for key in kept.into_iter().chain(gone) {
-            let operations = self.program(&key, now);
+            let operations = self.program(&key, &claims, now);
             if operations > 0 && !changed.contains(&key) {
                 warn!(service = %key, operations, "the tables had been changed from outside; repaired");
                 self.report.repairs += 1;
+            }
+        }
+        for (frontend, claimant) in &claims {
+            let holder = self.shadow.holder(frontend).filter(|holder| *holder != claimant);
+            if let Some(holder) = holder.cloned() {
+                self.program(&holder, &Claims::new(), now);
             }
         }
         if read == Some(true) {
@@ -194,11 +204,23 @@ impl<T: Tables> Reconciler<T> {
         }
     }
 
-    /// Carries out what `key` needs; how many operations that were.
-    fn program(&mut self, key: &ServicePortKey, now: Instant) -> u64 {
+    /// Which of `keys` is to have which frontend.
+    fn claims(&self, keys: &[ServicePortKey]) -> Claims {
+        let desired = keys.iter().filter_map(|key| Some((key, self.desired.get(key)?)));
+        desired
+            .flat_map(|(key, service)| {
+                frontends_of(key, service).map(|(frontend, _)| (frontend, key.clone()))
+            })
+            .collect()
+    }
+
+    /// Carries out what `key` needs; how many operations that were. Frontends that others claim are left to them.
+    fn program(&mut self, key: &ServicePortKey, claims: &Claims, now: Instant) -> u64 {
         let before = self.report.operations;
         let known = self.shadow.service_id(key).is_some();
-        let failure = match plan(&self.shadow, key, self.desired.get(key)) {
+        let failure = match plan(&self.shadow, key, self.desired.get(key), |frontend| {
+            claims.contains_key(frontend)
+        }) {
             Err(no_room) => Some((no_room.to_string(), true)),
             Ok(ops) => self
                 .carry_out(&ops)
@@ -219,7 +241,7 @@ impl<T: Tables> Reconciler<T> {
                 if no_room
                     && !known
                     && operations > 0
-                    && let Ok(ops) = plan(&self.shadow, key, None)
+                    && let Ok(ops) = plan(&self.shadow, key, None, |_| false)
                 {
                     // What fails here is tried again, too: the mirror still holds it.
                     let _ = self.carry_out(&ops);

@@ -7,7 +7,10 @@
 mod adoption;
 mod faults;
 mod interrupted;
+#[cfg(feature = "root-tests")]
+mod kernel;
 mod order;
+mod packets;
 mod random;
 mod readers;
 mod room;

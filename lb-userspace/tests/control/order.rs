@@ -12,12 +12,12 @@ fn empty() -> Shadow {
 
 /// Plans, applies to the mirror, and shows the plan.
 fn turn(shadow: &mut Shadow, key: &ServicePortKey, desired: Option<&ServicePort>) -> Vec<String> {
-    let ops = plan(shadow, key, desired).unwrap();
+    let ops = plan(shadow, key, desired, |_| false).unwrap();
     for op in &ops {
         shadow.apply(op);
     }
     assert_eq!(
-        plan(shadow, key, desired).unwrap(),
+        plan(shadow, key, desired, |_| false).unwrap(),
         [],
         "a second time there is nothing to do"
     );
@@ -226,7 +226,7 @@ fn the_rotation_begins_elsewhere_on_each_node_and_service() {
     let start = |node: &str, name: &str| {
         let shadow = Shadow::new(Fake::new(ROOMY).read().unwrap(), node);
         let key = key(name, "10.0.0.1:80");
-        let ops = plan(&shadow, &key, Some(&service("10.0.0.1:80", &[]))).unwrap();
+        let ops = plan(&shadow, &key, Some(&service("10.0.0.1:80", &[])), |_| false).unwrap();
         ops.iter().find_map(|op| match op {
             lb_userspace::plan::Op::PutService { cursor, .. } => Some(*cursor),
             _ => None,

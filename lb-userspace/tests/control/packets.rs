@@ -1,0 +1,240 @@
+//! Packets at every stop of an interrupted plan: the datapath runs over what the tables hold then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use lb_common::{Config, Point, Proto, Reason};
+use lb_ebpf::testing::bytes::Bytes;
+use lb_ebpf::testing::host;
+use lb_ebpf::testing::packet::{Packet, Transport, flags};
+use lb_ebpf::testing::schedule::Schedule;
+use lb_ebpf::testing::tables::Tables as DatapathTables;
+use lb_ebpf::testing::wire;
+use lb_ebpf::testing::world::{Sizes, World};
+use lb_ebpf::verdict::Verdict;
+use lb_userspace::plan::Capacity;
+use lb_userspace::tables::{Fake, Fault, Faulty, TableSet};
+
+use crate::scenarios::{local_and_terminating, scale_1_3_0_1, services_swap_addresses};
+use crate::support::{Desired, ROOMY, started, update};
+
+/// No more than a world has room for.
+const SMALL: Capacity = Capacity {
+    services: 16,
+    backends: 64,
+    slots: [128; 2],
+    ..ROOMY
+};
+
+/// What the datapath would find.
+fn datapath_tables(tables: &Fake) -> DatapathTables {
+    let TableSet {
+        services,
+        backends,
+        v4,
+        v6,
+        ..
+    } = tables;
+    DatapathTables {
+        addresses4: v4
+            .addresses
+            .entries
+            .iter()
+            .map(|(addr, value)| (*addr, value.kind))
+            .collect(),
+        addresses6: v6
+            .addresses
+            .entries
+            .iter()
+            .map(|(addr, value)| (*addr, value.kind))
+            .collect(),
+        frontends4: v4
+            .frontends
+            .entries
+            .iter()
+            .map(|(key, value)| (*key, value.service))
+            .collect(),
+        frontends6: v6
+            .frontends
+            .entries
+            .iter()
+            .map(|(key, value)| (*key, value.service))
+            .collect(),
+        services: services.records.clone(),
+        slots4: v4.slots.records.clone(),
+        slots6: v6.slots.records.clone(),
+        backends: backends.records.clone(),
+    }
+}
+
+/// A pod's address of the family of `dst`.
+fn client(dst: SocketAddr, port: u16) -> SocketAddr {
+    let addr = if dst.is_ipv4() { "10.9.0.1" } else { "fd09::1" };
+    SocketAddr::new(addr.parse().unwrap(), port)
+}
+
+fn segment(proto: Proto, src: SocketAddr, dst: SocketAddr, tcp_flags: u8) -> Packet {
+    match proto {
+        Proto::Tcp => Packet::tcp(src, dst, tcp_flags),
+        Proto::Udp => Packet::udp(src, dst),
+    }
+}
+
+/// Sends `packet` from a pod: why it left the datapath, and where it goes if it goes on.
+fn send(world: &World, packet: &Packet) -> (Reason, Option<SocketAddr>) {
+    let mut bytes = Bytes::of(packet);
+    let before = world.counters().reasons;
+    let verdict = host::run(&world.on_cpu(0), Point::PodIngress, &mut bytes);
+    let after = world.counters().reasons;
+    let (reason, _) = after
+        .into_iter()
+        .find(|(reason, count)| before.get(reason) != Some(count))
+        .unwrap();
+    let sent = wire::parse(bytes.data()).unwrap();
+    let port = match sent.transport {
+        Transport::Tcp { ports, .. } | Transport::Udp { ports } => ports[1],
+        _ => 0,
+    };
+    (
+        reason,
+        (verdict == Verdict::Pass).then(|| SocketAddr::new(sent.dst, port)),
+    )
+}
+
+/// What a packet to a frontend may meet: all endpoints of the Service ports that have it before or after, and whether
+/// both, one or none of the two states have one.
+#[derive(Default)]
+struct Expected {
+    endpoints: BTreeSet<SocketAddr>,
+    states: usize,
+    states_with_endpoints: usize,
+}
+
+fn expected(old: &Desired, new: &Desired) -> BTreeMap<SocketAddr, Expected> {
+    let mut all: BTreeMap<SocketAddr, Expected> = BTreeMap::new();
+    for service in [old, new].into_iter().flat_map(BTreeMap::values) {
+        let usable = if service.internal_local {
+            &service.local
+        } else {
+            &service.cluster
+        };
+        for frontend in &service.frontends {
+            let entry = all
+                .entry(SocketAddr::new(frontend.addr, frontend.port))
+                .or_default();
+            // While the policy changes, each scope may be used with the other state's policy.
+            entry
+                .endpoints
+                .extend(service.cluster.iter().chain(&service.local));
+            entry.states += 1;
+            entry.states_with_endpoints += usize::from(!usable.is_empty());
+        }
+    }
+    all
+}
+
+fn with_proto(desired: &Desired, proto: Proto) -> Desired {
+    desired
+        .iter()
+        .map(|(key, service)| {
+            (
+                lb_userspace::model::ServicePortKey { proto, ..key.clone() },
+                service.clone(),
+            )
+        })
+        .collect()
+}
+
+/// Programs `old`, opens a flow to each of its frontends, and stops the turn to `new` after `writes`; `None` if it takes
+/// no more. The flows come with their clients' ports and backends.
+struct Stopped {
+    world: World,
+    flows: BTreeMap<SocketAddr, SocketAddr>,
+}
+
+const OLD_FLOW: u16 = 1000;
+
+fn stopped(proto: Proto, old: &Desired, new: &Desired, writes: u64) -> Option<Stopped> {
+    let mut reconciler = started(Faulty::new(Fake::new(SMALL), Fault::Never), old);
+    let world = World::new(Config::DEFAULT, Sizes::default(), &Schedule::default());
+    world.program(&datapath_tables(&reconciler.tables().inner));
+    let mut flows = BTreeMap::new();
+    for frontend in expected(old, &Desired::new()).into_keys() {
+        let opening = segment(proto, client(frontend, OLD_FLOW), frontend, flags::SYN);
+        if let (Reason::FlowOpened, Some(backend)) = send(&world, &opening) {
+            flows.insert(frontend, backend);
+        }
+    }
+    let calls = reconciler.tables().calls();
+    reconciler.tables_mut().fault = Fault::From(calls + writes);
+    reconciler.desire(update(old, new));
+    reconciler.step(Instant::now());
+    let finished = reconciler.report().problems.is_empty();
+    world.program(&datapath_tables(&reconciler.tables().inner));
+    (!finished).then_some(Stopped { world, flows })
+}
+
+/// At every stop, every packet goes where the state before or the state after would send it.
+fn no_packet_goes_astray(proto: Proto, old: &Desired, new: &Desired) {
+    let mut writes = 0;
+    while let Some(Stopped { world, flows }) = stopped(proto, old, new, writes) {
+        for (frontend, may) in expected(old, new) {
+            let opening = segment(proto, client(frontend, 2000), frontend, flags::SYN);
+            let (reason, dst) = send(&world, &opening);
+            let at = format!("{proto} {frontend} after {writes} writes: {reason:?} {dst:?}");
+            match reason {
+                Reason::FlowOpened => assert!(may.endpoints.contains(&dst.unwrap()), "{at}"),
+                Reason::NoEndpoints | Reason::NoLocalEndpoints => {
+                    assert!(may.states_with_endpoints < 2, "{at}");
+                }
+                Reason::NotService | Reason::PortNotServed => assert!(may.states < 2, "{at}"),
+                _ => panic!("{at}"),
+            }
+        }
+        for (frontend, backend) in &flows {
+            let next = segment(proto, client(*frontend, OLD_FLOW), *frontend, flags::ACK);
+            let (reason, dst) = send(&world, &next);
+            let at = format!("{proto} flow to {frontend} after {writes} writes: {reason:?} {dst:?}");
+            let serves = |state: &Desired| {
+                let owners = state.values().filter(|service| {
+                    service
+                        .frontends
+                        .iter()
+                        .any(|f| SocketAddr::new(f.addr, f.port) == *frontend)
+                });
+                owners
+                    .flat_map(|service| service.serving.clone())
+                    .collect::<BTreeSet<_>>()
+            };
+            match proto {
+                Proto::Tcp => assert_eq!((reason, dst), (Reason::FlowForward, Some(*backend)), "{at}"),
+                // The old backend, or one that serves afterwards.
+                Proto::Udp => assert!(
+                    dst.is_some_and(|dst| dst == *backend || serves(new).contains(&dst)),
+                    "{at}, was {backend}"
+                ),
+            }
+        }
+        writes += 1;
+    }
+    assert!(writes > 0, "there was something to interrupt");
+}
+
+#[test]
+fn b7_b71_b96_at_every_stop_of_a_plan_no_packet_goes_astray() {
+    let empty = Desired::new();
+    for proto in [Proto::Tcp, Proto::Udp] {
+        for scenario in [
+            scale_1_3_0_1(),
+            services_swap_addresses(),
+            local_and_terminating(),
+        ] {
+            let scenario: Vec<_> = scenario.iter().map(|state| with_proto(state, proto)).collect();
+            let states: Vec<_> = [&empty].into_iter().chain(&scenario).chain([&empty]).collect();
+            for turn in states.windows(2) {
+                no_packet_goes_astray(proto, turn[0], turn[1]);
+            }
+        }
+    }
+}
