@@ -304,3 +304,57 @@ fn reason(error: &serde_saphyr::Error) -> String {
         .render_with_formatter(&UserMessageFormatter);
     text.split(" at line ").next().unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Reading, documents};
+
+    const MANIFEST: &str = "# Services\n---\napiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Service, \
+         metadata: {name: a}, spec: {ports: [{port: 80}]}}\n--- # next\napiVersion: v1\nkind: Pod\nmetadata:\n  \
+         name: \"b\"\nstatus: {podIP: 10.0.0.1}\n";
+
+    #[test]
+    fn documents_begin_where_their_content_does() {
+        let text = "%YAML 1.2\n---\n# only a comment\n---\na: 1\n--- {b: 2}\n---x: 3\n---";
+        assert_eq!(documents(text), [(5, "a: 1\n"), (6, "--- {b: 2}\n---x: 3\n")]);
+        assert_eq!(documents(""), []);
+    }
+
+    #[test]
+    fn b23_the_fixture_is_good() {
+        let reading = Reading::yaml(MANIFEST);
+        let seen: Vec<_> = reading
+            .objects
+            .iter()
+            .map(|(line, object)| (*line, object.key().to_string()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (6, "Service default/a".to_owned()),
+                (8, "Pod default/b".to_owned())
+            ]
+        );
+        assert!(reading.faults.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn b23_no_text_panics(text in "(.|\\n|---\\n|[&*!|>{}\\[\\]:,-] ){0,80}") {
+            Reading::yaml(&text);
+            Reading::json(&text);
+        }
+
+        #[test]
+        fn b23_no_slip_panics(at in 0..MANIFEST.len(), length in 0..20_usize, typed in "(\\PC|\\n| |\"|\\{){0,5}") {
+            let end = (at + length).min(MANIFEST.len());
+            let text = [&MANIFEST[..at], &typed, &MANIFEST[end..]].concat();
+            let reading = Reading::yaml(&text);
+            let lines = text.split('\n').count() as u64;
+            prop_assert!(reading.faults.iter().all(|fault| (1..=lines).contains(&fault.line)));
+            Reading::json(&text);
+        }
+    }
+}
