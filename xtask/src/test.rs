@@ -87,7 +87,7 @@ pub fn run(choice: Option<Choice>, bless: bool, words: &[String]) -> Result<()> 
     };
     let mut surroundings: Vec<(&str, String)> = Vec::new();
     if layers != [Layer::Host] {
-        machine::check("this layer of the tests")?;
+        machine::check("every layer of the tests but `host`")?;
         let tools = setup::build_tools()?;
         setup::lab_tools()?;
         surroundings = programs(&tools, layers)?;
