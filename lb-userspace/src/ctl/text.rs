@@ -30,7 +30,14 @@ impl Table {
     }
 
     /// Adds a row, and writes those before it once there are enough of them.
+    ///
+    /// Control characters become blanks: names of files and messages about them come from outside, and neither may
+    /// they break the row nor steer the terminal.
     pub(super) fn add(&mut self, writer: &mut dyn Write, row: Vec<String>) -> io::Result<()> {
+        let row: Vec<_> = row
+            .into_iter()
+            .map(|cell| cell.replace(char::is_control, " "))
+            .collect();
         for (width, cell) in self.widths.iter_mut().zip(&row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -148,6 +155,23 @@ mod tests {
         for (i, line) in text.lines().skip(1).enumerate() {
             assert_eq!(line.get(20..), Some(i.to_string().as_str()), "{line}");
         }
+    }
+
+    #[test]
+    fn a_cell_stays_in_its_row() {
+        let mut text = Vec::new();
+        let mut table = Table::new(&["FILE", "PROBLEM"]);
+        table
+            .add(
+                &mut text,
+                vec!["a\u{1b}[2J.yaml".to_owned(), "line 1\nline 2".to_owned()],
+            )
+            .unwrap();
+        table.finish(&mut text).unwrap();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "FILE        PROBLEM\na [2J.yaml  line 1 line 2\n"
+        );
     }
 
     #[test]
