@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use aya_obj::generated::bpf_attach_type::{self, *};
-use aya_obj::generated::bpf_link_type::{BPF_LINK_TYPE_CGROUP, BPF_LINK_TYPE_TCX};
 
+use super::inspect::Target;
 use super::load::{Datapath, LoadError};
 use super::pin::PinError;
 use super::sys;
@@ -75,15 +75,6 @@ impl AttachError {
         };
         matches!(errno, Some(libc::ENODEV | libc::ENXIO | libc::ENOLINK))
     }
-}
-
-/// What a pinned link is attached to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Target {
-    /// A cgroup, by its id: the inode number of its directory.
-    Cgroup(u64),
-    /// An interface, by its index.
-    Interface(u32),
 }
 
 impl Datapath {
@@ -160,7 +151,7 @@ impl Datapath {
         let program = self.program(link.program)?;
         let path = self.pins().link(&link.name);
         if let Some(pinned) = open(&path)? {
-            if target(pinned.as_fd()).is_ok_and(|target| target == Some(link.target))
+            if sys::info(pinned.as_fd()).is_ok_and(|info| Target::of(&info) == link.target)
                 && sys::link_update(pinned.as_fd(), program).is_ok()
             {
                 return Ok(());
@@ -208,28 +199,6 @@ fn open(path: &Path) -> Result<Option<OwnedFd>, PinError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(PinError::of("BPF_OBJ_GET", path)(error)),
     }
-}
-
-/// What `link` is attached to; `None` if that is gone.
-fn target(link: BorrowedFd<'_>) -> io::Result<Option<Target>> {
-    let info: aya_obj::generated::bpf_link_info = sys::info(link)?;
-    let attached = &info.__bindgen_anon_1;
-    let target = if info.type_ == BPF_LINK_TYPE_TCX as u32 {
-        // SAFETY: the kernel fills this part for links of this type.
-        match unsafe { attached.tcx.ifindex } {
-            0 => None,
-            index => Some(Target::Interface(index)),
-        }
-    } else if info.type_ == BPF_LINK_TYPE_CGROUP as u32 {
-        // SAFETY: as above.
-        match unsafe { attached.cgroup.cgroup_id } {
-            0 => None,
-            id => Some(Target::Cgroup(id)),
-        }
-    } else {
-        None
-    };
-    Ok(target)
 }
 
 /// Detaches the link pinned at `path`, whoever else has it open, and unpins it.

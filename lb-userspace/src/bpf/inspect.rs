@@ -59,10 +59,24 @@ pub struct Map {
 pub enum Target {
     /// An interface, by index; 0 once the interface is gone.
     Interface(u32),
-    /// A cgroup, by the kernel's id of it: the inode number of its directory.
+    /// A cgroup, by the kernel's id of it: the inode number of its directory; 0 once the cgroup is gone.
     Cgroup(u64),
     /// Something that Sluice does not attach to.
     Other,
+}
+
+impl Target {
+    pub(super) fn of(info: &bpf_link_info) -> Self {
+        if info.type_ == bpf_link_type::BPF_LINK_TYPE_TCX as u32 {
+            // SAFETY: the kernel fills the part of the union that the type names, and all bits are a value of it.
+            Self::Interface(unsafe { info.__bindgen_anon_1.tcx.ifindex })
+        } else if info.type_ == bpf_link_type::BPF_LINK_TYPE_CGROUP as u32 {
+            // SAFETY: as above.
+            Self::Cgroup(unsafe { info.__bindgen_anon_1.cgroup.cgroup_id })
+        } else {
+            Self::Other
+        }
+    }
 }
 
 /// All pinned programs, sorted by name.
@@ -90,7 +104,7 @@ pub fn links(dir: &PinDir) -> Result<Vec<Link>, PinError> {
         name,
         id: info.id,
         prog: info.prog_id,
-        target: target(&info),
+        target: Target::of(&info),
     })
 }
 
@@ -141,18 +155,6 @@ fn described<I: Info, T>(
         all.push(describe(name, info));
     }
     Ok(all)
-}
-
-fn target(info: &bpf_link_info) -> Target {
-    if info.type_ == bpf_link_type::BPF_LINK_TYPE_TCX as u32 {
-        // SAFETY: the kernel fills the part of the union that the type names, and all bits are a value of it.
-        Target::Interface(unsafe { info.__bindgen_anon_1.tcx.ifindex })
-    } else if info.type_ == bpf_link_type::BPF_LINK_TYPE_CGROUP as u32 {
-        // SAFETY: as above.
-        Target::Cgroup(unsafe { info.__bindgen_anon_1.cgroup.cgroup_id })
-    } else {
-        Target::Other
-    }
 }
 
 #[cfg(test)]
