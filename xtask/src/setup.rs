@@ -22,14 +22,7 @@ const LICENCE_CHECKER: &str = "0.20.2";
 type Package = (&'static str, &'static str);
 
 /// Compiler with library sources, where rustup has none.
-const COMPILER: &[Package] = &[
-    ("rustc-web", "/usr/bin/rustc"),
-    ("cargo-web", "/usr/bin/cargo"),
-    (
-        "rust-web-src",
-        "/usr/lib/rustlib/src/rust/library/core/Cargo.toml",
-    ),
-];
+const COMPILER: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
 
 /// The lints of that compiler.
 const CLIPPY: &[Package] = &[("rust-web-clippy", "/usr/bin/cargo-clippy")];
@@ -47,7 +40,6 @@ const LAB: &[Package] = &[
     ("iproute2", "ip"),
     ("curl", "curl"),
     ("bpftool", "bpftool"),
-    ("python3", "python3"),
     ("util-linux", "nsenter"),
 ];
 
@@ -87,7 +79,7 @@ pub fn build_tools() -> Result<Tools> {
     let compiler = match Compiler::find()? {
         Some(compiler) => compiler,
         None => {
-            install(COMPILER)?;
+            fetch(COMPILER)?;
             Compiler::find()?.with_context(|| {
                 format!(
                     "no compiler for eBPF: a rustup nightly with rust-src, or Debian's rustc-web and rust-web-src, \
@@ -127,7 +119,7 @@ pub fn lab_tools() -> Result<()> {
 /// # Errors
 /// Names what is missing and how to get it.
 pub fn clippy(compiler: &Compiler) -> Result<()> {
-    if compiler.rustc.starts_with("/usr") {
+    if compiler.rustc == Path::new("/usr/bin/rustc") {
         let _turn = turn(&tools_folder()?)?;
         return install(CLIPPY);
     }
@@ -183,40 +175,36 @@ fn runs(program: &Path) -> bool {
     program.is_file() && sh::read(Command::new(program).arg("--version")).is_ok()
 }
 
+/// Installs those of `packages` that are not there.
 fn install(packages: &[Package]) -> Result<()> {
-    let there = |probe: &str| {
-        if probe.starts_with('/') {
-            Path::new(probe).exists()
-        } else {
-            sh::find(probe).is_some()
-        }
+    let there = |probe: &str| match Path::new(probe) {
+        path if path.is_absolute() => path.exists(),
+        _ => sh::find(probe).is_some(),
     };
-    let lacking: Vec<&str> = packages
-        .iter()
-        .filter(|(_, probe)| !there(probe))
-        .map(|(package, _)| *package)
-        .collect();
-    if lacking.is_empty() {
+    let lacking = packages.iter().filter(|(_, probe)| !there(probe));
+    fetch(&lacking.map(|(package, _)| *package).collect::<Vec<_>>())
+}
+
+/// Installs Debian packages.
+fn fetch(packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
         return Ok(());
     }
-    let by_hand = format!("apt-get install {}", lacking.join(" "));
+    let by_hand = format!("apt-get install {}", packages.join(" "));
     if sh::find("apt-get").is_none() {
-        bail!(
-            "these Debian packages, or what this system has in their place, must be installed: {}",
-            lacking.join(" ")
-        );
+        bail!("this system has no apt-get; what Debian does by `{by_hand}` must be done by hand");
     }
     if !machine::is_root() {
         bail!("packages are missing, and installing them needs root: {by_hand}");
     }
-    for package in &lacking {
+    for package in packages {
         sh::say(&format!("installing Debian package {package}"));
     }
     let get = || {
         sh::read(
             apt()
                 .args(["install", "--yes", "--no-install-recommends"])
-                .args(&lacking),
+                .args(packages),
         )
     };
     if get().is_err() {
