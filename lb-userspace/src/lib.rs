@@ -10,10 +10,11 @@
 //! ```
 //!
 //! Imports point from right to left only, along `model`, `plan`, `tables`, `reconcile`, `agent`; the others stand
-//! beside them, and nothing imports `agent` or `ctl`.
+//! beside them. Nothing imports `ctl`, and only `ctl`, whose command it is, imports `agent`.
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`agent`] | the daemon: all of it put together |
 //! | [`bpf`] | the kernel side: programs and maps loaded, attached, pinned; typed access to pinned maps |
 //! | [`ctl`] | the command line: its grammar, and the tables as text and JSON |
 //! | [`model`] | objects in, desired Service ports out |
@@ -24,6 +25,7 @@
 //! | [`status`] | what the agent tells the command line |
 //! | [`tables`] | the writes carried out: in the kernel, in memory, with faults |
 
+pub mod agent;
 pub mod bpf;
 pub mod ctl;
 pub mod model;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::agent;
 use crate::bpf::pin::PinDir;
 
 use super::out::Format;
@@ -84,6 +85,8 @@ pub(super) enum Object {
     Cleanup(cleanup::Args),
     /// Version of this binary and of what is pinned
     Version(version::Args),
+    /// Run the agent: program the datapath from a folder of manifests, until SIGTERM
+    Agent(Box<agent::args::Args>),
 }
 
 /// Commands of objects whose elements have a name.

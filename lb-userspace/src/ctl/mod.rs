@@ -39,6 +39,7 @@ use anyhow::{Context as _, bail};
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 
+use crate::agent;
 use crate::bpf::pin::PinDir;
 
 use args::{Cli, Object, format_of_refused};
@@ -105,6 +106,7 @@ fn answer(cli: Cli, out: &mut Out<'_>) -> anyhow::Result<()> {
         Object::Cleanup(cleanup::Args { help: Some(_) }) => help("cleanup", out),
         Object::Cleanup(args) => args.run(&context, out),
         Object::Version(args) => args.run(out),
+        Object::Agent(args) => agent::run(*args, &context.pins),
     }
 }
 

@@ -1,3 +1,5 @@
 //! What the agent knows of the node's network: interfaces, addresses, port numbers.
 
+pub mod node;
 pub mod reserved;
+pub mod watch;

@@ -1,10 +1,15 @@
 //! What the tests share: directories of their own, and commands that must succeed.
 
 use std::fs;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use lb_userspace::bpf::cleanup::cleanup;
 use lb_userspace::bpf::pin::PinDir;
+use lb_userspace::bpf::probe::cgroup_root;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A name that no other test, in this run or another one, has.
 pub(crate) fn unique(prefix: &str) -> String {
@@ -27,7 +32,7 @@ impl TestPins {
 
 impl Drop for TestPins {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(self.0.root());
+        let _ = cleanup(&self.0);
     }
 }
 
@@ -43,4 +48,62 @@ pub(crate) fn run(command: &str) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     text
+}
+
+/// A network namespace that is removed at the end.
+pub(crate) struct Netns(pub(crate) String);
+
+impl Netns {
+    pub(crate) fn new() -> Self {
+        let name = unique("slt");
+        run(&format!("ip netns add {name}"));
+        Self(name)
+    }
+
+    /// Runs `body` on a thread inside of the namespace.
+    pub(crate) fn within<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+        let file = fs::File::open(format!("/run/netns/{}", self.0)).unwrap();
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                body()
+            });
+            inside
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Adds a veth pair with both ends inside; returns the index of the first.
+    pub(crate) fn veth(&self, name: &str) -> u32 {
+        run(&format!(
+            "ip -n {0} link add {name} type veth peer name peer-{name}",
+            self.0
+        ));
+        let shown = run(&format!("ip -n {0} -o link show {name}", self.0));
+        shown.split(':').next().unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+/// A cgroup without processes that is removed at the end.
+pub(crate) struct TestCgroup(pub(crate) PathBuf);
+
+impl TestCgroup {
+    pub(crate) fn new() -> Self {
+        let path = cgroup_root(None).unwrap().join(unique("sluice-test-"));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for TestCgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
 }

@@ -29,7 +29,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "status",
         ],
     ),
-    ("ctl", &["bpf", "status"]),
+    // The agent is one of the commands.
+    ("ctl", &["agent", "bpf", "status"]),
 ];
 
 /// Words that the files below a path must not name.

@@ -1,0 +1,247 @@
+//! The flags of `sluice agent`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use clap::builder::RangedU64ValueParser;
+use glob::Pattern;
+use lb_common::Lifetimes;
+
+/// The names that common CNIs give to the node's end of a pod's interface: the reference plugins, flannel, kindnet and
+/// Weave (`veth*`), Calico (`cali*`), Cilium (`lxc*`), AWS (`eni*`), Azure (`azv*`), GKE (`gke*`), virtual machines (`tap*`).
+const POD_INTERFACES: &str = "veth*,cali*,lxc*,eni*,azv*,gke*,tap*";
+
+/// What `sluice agent` is told.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Folder of Kubernetes manifests (YAML or JSON) to follow
+    #[arg(long, value_name = "DIR")]
+    pub manifests: PathBuf,
+
+    /// Directory of the cgroup tree whose sockets are served [default: the root of the cgroup v2 tree, found from the mounts]
+    ///
+    /// A directory that is not the root serves the sockets of the processes in it alone.
+    #[arg(long, value_name = "DIR")]
+    pub cgroup_root: Option<PathBuf>,
+
+    /// Name of this node in the manifests [default: the host name]
+    #[arg(long, value_name = "NAME", value_parser = node_name)]
+    pub hostname_override: Option<String>,
+
+    /// Names of the interfaces behind which pods are; bridges and the loopback never count
+    #[arg(long, value_name = "GLOB,..", value_delimiter = ',', default_value = POD_INTERFACES)]
+    pub pod_interfaces: Vec<Pattern>,
+
+    /// Whose sockets are translated at connect and send: all, or the host's alone
+    #[arg(long, value_enum, value_name = "WHOSE", default_value = "all")]
+    pub socket_lb: SocketLb,
+
+    /// Entries of each flow table, two for a connection [default: one for 32 KiB of memory, as a power of two]
+    ///
+    /// At least 65536 and at most 4194304 by default. Takes effect when the tables are made.
+    #[arg(long, value_name = "N", value_parser = entries(16_777_216))]
+    pub max_flows: Option<u32>,
+
+    /// Service ports that fit, each counted once for IPv4 and once for IPv6 [default: 65536]
+    ///
+    /// Takes effect when the tables are made.
+    #[arg(long, value_name = "N", value_parser = entries(1_048_576))]
+    pub max_services: Option<u32>,
+
+    /// Endpoints of all Service ports that fit [default: 262144]
+    ///
+    /// Takes effect when the tables are made.
+    #[arg(long, value_name = "N", value_parser = entries(16_777_216))]
+    pub max_backends: Option<u32>,
+
+    /// How long idle flows live, in seconds, where it shall not be the default
+    ///
+    /// NAME is one of tcp-syn-sent (120), tcp-syn-recv (60), tcp-established (86400), tcp-half-closed (3600),
+    /// tcp-time-wait (120), tcp-close (10), udp-unreplied (30), udp-replied (120), reuse-closed (3), orphan (5).
+    #[arg(long, value_name = "NAME=SECONDS,..", value_delimiter = ',', value_parser = lifetime)]
+    pub flow_lifetime: Vec<Lifetime>,
+
+    /// Refusals (TCP RST, ICMP unreachable) sent per second and CPU; also how many may be sent at once
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub reject_rate: u32,
+
+    /// Longest time between two searches for flows that have ended, in seconds; a full table is searched more often
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub sweep_interval: Duration,
+
+    /// Form of the log on standard error
+    #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// Least severity that is logged
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+}
+
+/// Whose sockets are translated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum SocketLb {
+    /// Those of the host, and TCP sockets of pods.
+    All,
+    /// Those of the host; everything of pods goes through the packet path.
+    Host,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// One line of text for an event.
+    Text,
+    /// One JSON object for an event.
+    Json,
+}
+
+/// Severities.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum LogLevel {
+    /// What keeps the agent from its work.
+    Error,
+    /// What somebody should look at.
+    Warn,
+    /// What has changed.
+    Info,
+    /// Each step.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// One `NAME=SECONDS` of `--flow-lifetime`.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetime {
+    field: fn(&mut Lifetimes) -> &mut u32,
+    seconds: u32,
+}
+
+impl Args {
+    /// The lifetimes: the defaults with what `--flow-lifetime` changes.
+    #[must_use]
+    pub fn lifetimes(&self) -> Lifetimes {
+        let mut lifetimes = Lifetimes::DEFAULT;
+        for lifetime in &self.flow_lifetime {
+            *(lifetime.field)(&mut lifetimes) = lifetime.seconds;
+        }
+        lifetimes
+    }
+}
+
+fn entries(most: u64) -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(16..=most)
+}
+
+/// kube-proxy's rule: trimmed, lower case, not empty.
+fn node_name(text: &str) -> Result<String, String> {
+    let name = text.trim().to_lowercase();
+    if name.is_empty() {
+        return Err("a node has a name".into());
+    }
+    Ok(name)
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
+        _ => Err("a number of seconds from 1 to 3600 is wanted".into()),
+    }
+}
+
+fn lifetime(text: &str) -> Result<Lifetime, String> {
+    let (name, seconds) = text.split_once('=').ok_or("NAME=SECONDS is wanted")?;
+    let field: fn(&mut Lifetimes) -> &mut u32 = match name.trim() {
+        "tcp-syn-sent" => |l| &mut l.tcp_syn_sent,
+        "tcp-syn-recv" => |l| &mut l.tcp_syn_recv,
+        "tcp-established" => |l| &mut l.tcp_established,
+        "tcp-half-closed" => |l| &mut l.tcp_half_closed,
+        "tcp-time-wait" => |l| &mut l.tcp_time_wait,
+        "tcp-close" => |l| &mut l.tcp_close,
+        "udp-unreplied" => |l| &mut l.udp_unreplied,
+        "udp-replied" => |l| &mut l.udp_replied,
+        "reuse-closed" => |l| &mut l.reuse_closed,
+        "orphan" => |l| &mut l.orphan,
+        other => return Err(format!("there is no lifetime {other:?}")),
+    };
+    match seconds.trim().parse() {
+        Ok(0) | Err(_) => Err(format!("{seconds:?} is no number of seconds above 0")),
+        Ok(seconds) => Ok(Lifetime { field, seconds }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(flags: &str) -> Result<Args, String> {
+        let words = ["agent", "--manifests", "/m"]
+            .into_iter()
+            .chain(flags.split_whitespace());
+        Command::try_parse_from(words)
+            .map(|command| command.args)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn b103_lifetimes_are_conntracks_unless_told_otherwise() {
+        assert_eq!(parse("").unwrap().lifetimes(), Lifetimes::DEFAULT);
+        let lifetimes = parse("--flow-lifetime tcp-close=7,udp-replied=9")
+            .unwrap()
+            .lifetimes();
+        let expected = Lifetimes {
+            tcp_close: 7,
+            udp_replied: 9,
+            ..Lifetimes::DEFAULT
+        };
+        assert_eq!(lifetimes, expected);
+        for bad in [
+            "tcp=1",
+            "tcp-close",
+            "tcp-close=0",
+            "tcp-close=-1",
+            "tcp-close=4294967296",
+        ] {
+            assert!(parse(&format!("--flow-lifetime {bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn pod_interfaces_are_globs() {
+        let args = parse("--pod-interfaces veth*,pod-?").unwrap();
+        let hit = |name: &str| args.pod_interfaces.iter().any(|glob| glob.matches(name));
+        assert!(hit("veth1") && hit("pod-1") && !hit("pod-10") && !hit("eth0"));
+        assert!(parse("--pod-interfaces [").is_err());
+        assert_eq!(parse("").unwrap().pod_interfaces.len(), 7);
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        for bad in [
+            "--max-flows 0",
+            "--max-services x",
+            "--sweep-interval 0",
+            "--reject-rate -1",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse("--max-backends 16").unwrap().max_backends, Some(16));
+        assert_eq!(
+            parse("--hostname-override Node-A")
+                .unwrap()
+                .hostname_override
+                .unwrap(),
+            "node-a"
+        );
+    }
+}

@@ -1,0 +1,273 @@
+//! Which interfaces pods are behind, and programs on them as they come and go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use glob::Pattern;
+use tracing::{debug, info, warn};
+
+use crate::bpf::attach::AttachError;
+use crate::bpf::load::Datapath;
+use crate::bpf::pin::PinError;
+use crate::net::watch::{Interface, Network};
+use crate::status::Problem;
+
+/// What attaches to interfaces.
+pub(super) trait Attach {
+    /// Puts the pod programs on the interface, or swaps those that are there.
+    fn attach(&self, index: u32, name: &str) -> Result<(), AttachError>;
+    /// Takes them off; nothing happens if there are none.
+    fn detach(&self, index: u32) -> Result<(), PinError>;
+}
+
+impl Attach for Datapath {
+    fn attach(&self, index: u32, name: &str) -> Result<(), AttachError> {
+        self.attach_interface(index, name)
+    }
+
+    fn detach(&self, index: u32) -> Result<(), PinError> {
+        self.detach_interface(index)
+    }
+}
+
+/// The interfaces that the agent deals with.
+#[derive(Debug)]
+pub(super) struct Interfaces {
+    globs: Vec<Pattern>,
+    /// Those with this agent's programs, by index.
+    attached: BTreeMap<u32, String>,
+    /// Those that may have links of a former agent.
+    linked: BTreeSet<u32>,
+    problems: BTreeMap<u32, Problem>,
+}
+
+impl Interfaces {
+    /// `linked`: the interfaces that a former agent had attached to.
+    pub(super) fn new(globs: Vec<Pattern>, linked: BTreeSet<u32>) -> Self {
+        Self {
+            globs,
+            attached: BTreeMap::new(),
+            linked,
+            problems: BTreeMap::new(),
+        }
+    }
+
+    /// Attaches to the pod interfaces of `network` that have no programs yet, and detaches from those that are none any
+    /// more. `gone`: vanished since the last call, their indices possibly taken again.
+    ///
+    /// What fails is tried again in the next call.
+    pub(super) fn follow(&mut self, network: &Network, gone: &BTreeSet<u32>, attach: &impl Attach) {
+        let wanted: BTreeMap<u32, &str> = network
+            .interfaces
+            .iter()
+            .filter(|(_, interface)| self.is_pod_facing(interface))
+            .map(|(index, interface)| (*index, interface.name.as_str()))
+            .collect();
+        let known = self.attached.keys().chain(&self.linked).copied();
+        let left: BTreeSet<u32> = known
+            .filter(|index| gone.contains(index) || !wanted.contains_key(index))
+            .collect();
+        for index in left {
+            self.leave(index, attach);
+        }
+        self.problems.retain(|index, _| wanted.contains_key(index));
+        for (index, name) in wanted {
+            if let Some(known) = self.attached.get_mut(&index) {
+                name.clone_into(known);
+            } else {
+                self.enter(index, name, attach);
+            }
+        }
+    }
+
+    /// Notices were lost: any interface may be another one now. The next call looks at each link again, and those that
+    /// are right stay where they are.
+    pub(super) fn doubt(&mut self) {
+        self.linked.extend(std::mem::take(&mut self.attached).into_keys());
+    }
+
+    /// Names of the interfaces that have the programs.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.attached.values().cloned().collect()
+    }
+
+    /// Interfaces that could not be attached to.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        self.problems.values().cloned().collect()
+    }
+
+    fn is_pod_facing(&self, interface: &Interface) -> bool {
+        !interface.inner && self.globs.iter().any(|glob| glob.matches(&interface.name))
+    }
+
+    fn enter(&mut self, index: u32, name: &str, attach: &impl Attach) {
+        match attach.attach(index, name) {
+            Ok(()) => {
+                info!(interface = name, "attached");
+                self.linked.remove(&index);
+                self.problems.remove(&index);
+                self.attached.insert(index, name.to_owned());
+            }
+            // The notice of it is on its way.
+            Err(error) if error.is_gone() => debug!(interface = name, "{error}"),
+            Err(error) => {
+                let problem = Problem {
+                    object: format!("interface {name}"),
+                    text: format!("pods behind it reach no Services by packets: {error}"),
+                };
+                if self.problems.insert(index, problem.clone()).as_ref() != Some(&problem) {
+                    warn!("{}: {}", problem.object, problem.text);
+                }
+            }
+        }
+    }
+
+    fn leave(&mut self, index: u32, attach: &impl Attach) {
+        match attach.detach(index) {
+            Ok(()) => {
+                self.linked.remove(&index);
+                if let Some(name) = self.attached.remove(&index) {
+                    info!(interface = name, "detached");
+                }
+            }
+            Err(error) => warn!("links of the interface with index {index} stay: {error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::io;
+
+    use super::*;
+
+    /// Writes down what it is asked to do; fails to attach to names with "bad".
+    #[derive(Default)]
+    struct Recorder(RefCell<Vec<String>>);
+
+    impl Recorder {
+        fn take(&self) -> String {
+            self.0.take().join(" ")
+        }
+    }
+
+    impl Attach for Recorder {
+        fn attach(&self, index: u32, name: &str) -> Result<(), AttachError> {
+            self.0.borrow_mut().push(format!("+{index}"));
+            if name.contains("bad") {
+                return Err(AttachError::Syscall {
+                    call: "BPF_LINK_CREATE",
+                    program: "pod_ingress",
+                    target: name.into(),
+                    source: io::Error::from_raw_os_error(libc::EPERM),
+                });
+            }
+            Ok(())
+        }
+
+        fn detach(&self, index: u32) -> Result<(), PinError> {
+            self.0.borrow_mut().push(format!("-{index}"));
+            Ok(())
+        }
+    }
+
+    fn network(interfaces: &[(u32, &str)]) -> Network {
+        Network {
+            interfaces: interfaces
+                .iter()
+                .map(|(index, name)| {
+                    let interface = Interface {
+                        name: (*name).to_owned(),
+                        inner: *name == "veth-bridge",
+                    };
+                    (*index, interface)
+                })
+                .collect(),
+            ..Network::default()
+        }
+    }
+
+    fn following(linked: &[u32]) -> (Interfaces, Recorder) {
+        let globs = vec![Pattern::new("veth*").unwrap()];
+        (
+            Interfaces::new(globs, linked.iter().copied().collect()),
+            Recorder::default(),
+        )
+    }
+
+    #[test]
+    fn interfaces_are_attached_once_and_left_when_they_go() {
+        let (mut interfaces, recorder) = following(&[]);
+        let none = BTreeSet::new();
+        let two = network(&[
+            (1, "lo"),
+            (2, "eth0"),
+            (3, "veth1"),
+            (4, "veth2"),
+            (5, "veth-bridge"),
+        ]);
+        interfaces.follow(&two, &none, &recorder);
+        assert_eq!(recorder.take(), "+3 +4");
+        assert_eq!(interfaces.names(), ["veth1", "veth2"]);
+        interfaces.follow(&two, &none, &recorder);
+        assert_eq!(recorder.take(), "");
+        interfaces.follow(&network(&[(4, "veth2")]), &none, &recorder);
+        assert_eq!(recorder.take(), "-3");
+        assert_eq!(interfaces.names(), ["veth2"]);
+    }
+
+    #[test]
+    fn an_index_that_was_taken_again_is_another_interface() {
+        let (mut interfaces, recorder) = following(&[]);
+        interfaces.follow(&network(&[(3, "veth1")]), &BTreeSet::new(), &recorder);
+        recorder.take();
+        interfaces.follow(&network(&[(3, "veth9")]), &BTreeSet::from([3]), &recorder);
+        assert_eq!(recorder.take(), "-3 +3");
+        assert_eq!(interfaces.names(), ["veth9"]);
+    }
+
+    #[test]
+    fn lost_notices_detach_nothing_that_is_right() {
+        let (mut interfaces, recorder) = following(&[]);
+        let none = BTreeSet::new();
+        interfaces.follow(&network(&[(3, "veth1"), (4, "veth2")]), &none, &recorder);
+        recorder.take();
+        interfaces.doubt();
+        interfaces.follow(&network(&[(3, "veth1")]), &none, &recorder);
+        assert_eq!(recorder.take(), "-4 +3");
+    }
+
+    #[test]
+    fn a_renamed_interface_may_begin_or_cease_to_be_one_of_a_pod() {
+        let (mut interfaces, recorder) = following(&[]);
+        let none = BTreeSet::new();
+        interfaces.follow(&network(&[(3, "tmp")]), &none, &recorder);
+        interfaces.follow(&network(&[(3, "veth1")]), &none, &recorder);
+        interfaces.follow(&network(&[(3, "veth2")]), &none, &recorder);
+        assert_eq!(interfaces.names(), ["veth2"]);
+        interfaces.follow(&network(&[(3, "tmp")]), &none, &recorder);
+        assert_eq!(recorder.take(), "+3 -3");
+    }
+
+    #[test]
+    fn links_of_a_former_agent_are_swapped_or_removed() {
+        let (mut interfaces, recorder) = following(&[3, 8]);
+        interfaces.follow(&network(&[(3, "veth1")]), &BTreeSet::new(), &recorder);
+        assert_eq!(recorder.take(), "-8 +3");
+        interfaces.follow(&network(&[(3, "veth1")]), &BTreeSet::new(), &recorder);
+        assert_eq!(recorder.take(), "");
+    }
+
+    #[test]
+    fn a_failure_is_a_problem_until_it_is_none() {
+        let (mut interfaces, recorder) = following(&[]);
+        let none = BTreeSet::new();
+        interfaces.follow(&network(&[(3, "veth-bad"), (4, "veth2")]), &none, &recorder);
+        assert_eq!(interfaces.names(), ["veth2"]);
+        assert_eq!(interfaces.problems()[0].object, "interface veth-bad");
+        recorder.take();
+        interfaces.follow(&network(&[(3, "veth-good"), (4, "veth2")]), &none, &recorder);
+        assert_eq!(recorder.take(), "+3");
+        assert!(interfaces.problems().is_empty());
+    }
+}

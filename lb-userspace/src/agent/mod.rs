@@ -1,0 +1,141 @@
+//! The daemon: flags to a running datapath that follows its source.
+//!
+//! ```text
+//! start   probe, lock, load or adopt, settings, attach
+//! then    source ─> index ─> reconcile ─> tables      (sync)
+//!         netlink ─> interfaces, node addresses       (node)
+//!         all of them ─> status file                  (report)
+//! ```
+//!
+//! The programs are attached before the tables are synced: adopted tables hold, and empty ones pass everything.
+
+pub mod args;
+mod interfaces;
+mod log;
+mod node;
+mod report;
+mod settings;
+mod sync;
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use crate::bpf::load::Datapath;
+use crate::bpf::pin::PinDir;
+use crate::bpf::size::Sizes;
+use crate::bpf::sweep::Sweeper;
+use crate::bpf::{object, probe};
+use crate::net::reserved;
+use crate::reconcile::{self, Reconciler};
+use crate::source::manifests::Folder;
+use crate::tables::Kernel;
+use args::Args;
+use settings::Settings;
+
+/// Changes that may wait for the reconciler.
+const CHANGES: usize = 64;
+
+/// Runs the agent until SIGTERM or SIGINT. The datapath stays in place.
+///
+/// # Errors
+/// What keeps it from starting: the object, the system call and what to do about it.
+pub fn run(args: Args, pins: &PinDir) -> anyhow::Result<()> {
+    log::init(args.log_format, args.log_level);
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pin_dir = %pins.root().display(),
+        manifests = %args.manifests.display(),
+        "start"
+    );
+    let object = object::embedded()?;
+    probe::kernel()?;
+    let cgroup = probe::cgroup_root(args.cgroup_root.as_deref())?;
+    let config = settings::of(&args)?;
+    let lock = pins.lock()?;
+    // Read while the programs are being loaded.
+    let folder = Folder::open(&args.manifests)?;
+
+    let sizes = Sizes {
+        flows: args.max_flows,
+        services: args.max_services,
+        backends: args.max_backends,
+    };
+    let datapath = Datapath::load(pins, lock, object, &sizes)?;
+    if let Err(error) = reserved::reserve(pins.root(), &config.snat_ports) {
+        warn!("a socket of the host may take a port that a translated flow uses: {error}");
+    }
+    let settings = Settings::write(pins, config)?;
+    Sweeper::new(&datapath, args.sweep_interval)?
+        .spawn()
+        .context("start the thread that sweeps")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the event loop")?;
+    runtime.block_on(follow(args, &datapath, settings, &cgroup, folder))
+}
+
+/// Attaches, then follows everything until a signal comes.
+async fn follow(
+    args: Args,
+    datapath: &Datapath,
+    settings: Settings,
+    cgroup: &Path,
+    folder: Folder,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("sigaction SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("sigaction SIGINT")?;
+    let name = args.hostname_override.unwrap_or_else(host_name);
+
+    datapath.attach_cgroup(cgroup)?;
+    info!(cgroup = %cgroup.display(), "attached");
+    let mut linked = datapath.linked_interfaces()?;
+    if settings.moved() {
+        info!("another network namespace was served before: its interfaces are left");
+        for index in std::mem::take(&mut linked) {
+            datapath.detach_interface(index)?;
+        }
+    }
+    let (news, node_news) = watch::channel(node::News::default());
+    let mut node = node::Node::start(datapath, settings, args.pod_interfaces, linked, news).await?;
+
+    let tables = Kernel::open(datapath.pins())?;
+    let reconciler = Reconciler::adopt(tables, &name)?;
+    let (changes, desired) = mpsc::channel(CHANGES);
+    let (report, reports) = watch::channel(reconcile::Report::default());
+    let (view, views) = watch::channel(sync::View::default());
+    let sources = report::Sources {
+        pins: datapath.pins().clone(),
+        name: name.clone(),
+        manifests: std::path::absolute(args.manifests).context("getcwd")?,
+        node: node_news,
+        source: views.clone(),
+        reconcile: reports,
+    };
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: the datapath stays in place"),
+            _ = interrupt.recv() => info!("SIGINT: the datapath stays in place"),
+        }
+    };
+    tokio::select! {
+        // Ends by `stop`, or when the source has ended.
+        () = reconcile::run(reconciler, desired, report, stop) => Ok(()),
+        () = node.follow(views) => Ok(()),
+        () = sync::follow(folder, &name, changes, view) => anyhow::bail!("the folder of manifests is no longer followed: start the agent again"),
+        () = report::follow(sources) => Ok(()),
+    }
+}
+
+/// The host name as the kubelet registers it: lower case.
+fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .trim()
+        .to_lowercase()
+}

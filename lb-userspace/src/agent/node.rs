@@ -1,0 +1,118 @@
+//! Interfaces and addresses of the node, followed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use glob::Pattern;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+use super::interfaces::Interfaces;
+use super::settings::Settings;
+use super::sync::View;
+use crate::bpf::load::Datapath;
+use crate::net::node::{NodeAddresses, routed_sources};
+use crate::net::watch::{NetError, Watcher};
+use crate::status::Problem;
+
+/// How often to look without a notice: routes change without one, and what failed is tried again.
+const LOOK: Duration = Duration::from_secs(30);
+/// How long to wait before a failed socket is opened again.
+const REOPEN: Duration = Duration::from_secs(1);
+
+/// What the status file says about the node.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct News {
+    /// Names of the interfaces that have the programs.
+    pub(super) interfaces: Vec<String>,
+    /// Interfaces that have not.
+    pub(super) problems: Vec<Problem>,
+}
+
+/// The node's network.
+pub(super) struct Node<'a> {
+    datapath: &'a Datapath,
+    settings: Settings,
+    watcher: Watcher,
+    interfaces: Interfaces,
+    news: watch::Sender<News>,
+}
+
+impl<'a> Node<'a> {
+    /// Attaches to what is there.
+    ///
+    /// # Errors
+    /// The network cannot be listed.
+    pub(super) async fn start(
+        datapath: &'a Datapath,
+        settings: Settings,
+        pod_interfaces: Vec<Pattern>,
+        linked: BTreeSet<u32>,
+        news: watch::Sender<News>,
+    ) -> Result<Self, NetError> {
+        let mut node = Self {
+            datapath,
+            settings,
+            watcher: Watcher::open()?,
+            interfaces: Interfaces::new(pod_interfaces, linked),
+            news,
+        };
+        node.look(&BTreeSet::new(), &View::default()).await?;
+        Ok(node)
+    }
+
+    /// Follows the network, and what the source says about the Node, for ever.
+    pub(super) async fn follow(&mut self, mut source: watch::Receiver<View>) {
+        loop {
+            let gone = tokio::select! {
+                gone = timeout(LOOK, self.watcher.changed()) => gone.unwrap_or_else(|_| Ok(BTreeSet::new())),
+                _ = source.changed() => Ok(BTreeSet::new()),
+            };
+            let view = source.borrow_and_update().clone();
+            let looked = match gone {
+                Ok(gone) => self.look(&gone, &view).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = looked {
+                warn!("the network is not followed for a moment: {error}");
+                sleep(REOPEN).await;
+                self.reopen(&view).await;
+            }
+        }
+    }
+
+    /// Starts over with new sockets.
+    async fn reopen(&mut self, view: &View) {
+        let opened = match Watcher::open() {
+            Ok(watcher) => {
+                self.watcher = watcher;
+                self.interfaces.doubt();
+                self.look(&BTreeSet::new(), view).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = opened {
+            warn!("{error}");
+        }
+    }
+
+    async fn look(&mut self, gone: &BTreeSet<u32>, view: &View) -> Result<(), NetError> {
+        let network = self.watcher.list().await?;
+        self.interfaces.follow(&network, gone, self.datapath);
+        let chosen = NodeAddresses::choose(&view.node, &network.addresses, &routed_sources());
+        if let Err(error) = self.settings.set_node(chosen) {
+            warn!("node addresses stay as they were: {error}");
+        }
+        let news = News {
+            interfaces: self.interfaces.names(),
+            problems: self.interfaces.problems(),
+        };
+        self.news.send_if_modified(|known| {
+            let modified = *known != news;
+            *known = news;
+            modified
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! The status file, kept up to date.
+
+use std::path::PathBuf;
+use std::process;
+use std::time::Duration;
+
+use lb_common::SCHEMA;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::node::News;
+use super::sync::View;
+use crate::bpf::pin::PinDir;
+use crate::reconcile::Report;
+use crate::status::{Status, StatusFile};
+
+/// The file is written at most so often.
+const CALM: Duration = Duration::from_millis(50);
+
+/// What the file is made of.
+pub(super) struct Sources {
+    pub(super) pins: PinDir,
+    pub(super) name: String,
+    pub(super) manifests: PathBuf,
+    pub(super) node: watch::Receiver<News>,
+    pub(super) source: watch::Receiver<View>,
+    pub(super) reconcile: watch::Receiver<Report>,
+}
+
+/// Writes the file with every change, and logs `ready` after the first full synchronisation. Returns when nothing can
+/// change any more.
+pub(super) async fn follow(mut sources: Sources) {
+    let file = match StatusFile::of(sources.pins.root()) {
+        Ok(file) => file,
+        Err(error) => {
+            warn!("no status file: {error}");
+            return std::future::pending().await;
+        }
+    };
+    let mut written = None;
+    let mut ready = false;
+    loop {
+        let status = sources.status();
+        if written.as_ref() != Some(&status) {
+            if let Err(error) = file.write(&status) {
+                warn!("write the status file {}: {error}", file.path().display());
+            }
+            if status.synced && !ready {
+                ready = true;
+                info!("ready");
+            }
+            written = Some(status);
+        }
+        let changed = tokio::select! {
+            changed = sources.node.changed() => changed,
+            changed = sources.source.changed() => changed,
+            changed = sources.reconcile.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+        // The first synchronisation is waited for: it is told at once.
+        if ready {
+            sleep(CALM).await;
+        }
+    }
+}
+
+impl Sources {
+    fn status(&mut self) -> Status {
+        let Self {
+            pins: _,
+            name,
+            manifests,
+            node,
+            source,
+            reconcile,
+        } = self;
+        let node = node.borrow_and_update().clone();
+        let report = reconcile.borrow_and_update().clone();
+        let mut problems = source.borrow_and_update().problems.clone();
+        problems.extend(node.problems);
+        problems.extend(report.problems);
+        problems.sort();
+        Status {
+            pid: process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            schema: SCHEMA,
+            synced: report.synced,
+            node: name.clone(),
+            manifests: manifests.clone(),
+            interfaces: node.interfaces,
+            problems,
+        }
+    }
+}

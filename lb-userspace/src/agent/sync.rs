@@ -1,0 +1,72 @@
+//! From the source to the reconciler.
+
+use std::net::IpAddr;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::model::Index;
+use crate::reconcile::Change;
+use crate::source::manifests::Folder;
+use crate::status::Problem;
+
+/// What the source says beside Services.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct View {
+    /// The addresses that the Node object names, the primary one of a family first.
+    pub(super) node: Vec<IpAddr>,
+    /// What is wrong with manifests and objects.
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Follows `folder` for the node called `name`. Returns when one of the ends is gone.
+pub(super) async fn follow(
+    mut folder: Folder,
+    name: &str,
+    changes: mpsc::Sender<Change>,
+    view: watch::Sender<View>,
+) {
+    let mut index = Index::new(name);
+    let mut listed = false;
+    while let Some(update) = folder.next().await {
+        for key in &update.deletes {
+            index.delete(key);
+        }
+        for object in update.upserts {
+            index.apply(object);
+        }
+        let changed = index.take_changes();
+        let faults = update.problems.iter().map(|problem| Problem {
+            object: match problem.line {
+                Some(line) => format!("{}:{line}", problem.path.display()),
+                None => problem.path.display().to_string(),
+            },
+            text: problem.text.clone(),
+        });
+        let objects = index.problems().map(|(key, text)| Problem {
+            object: key.to_string(),
+            text: text.to_owned(),
+        });
+        let seen = View {
+            node: index
+                .node()
+                .map(|node| node.addresses.clone())
+                .unwrap_or_default(),
+            problems: faults.chain(objects).collect(),
+        };
+        view.send_if_modified(|known| {
+            let modified = *known != seen;
+            *known = seen;
+            modified
+        });
+        // The first update is the whole folder.
+        let change = if listed {
+            Change::Update(changed)
+        } else {
+            Change::Replace(changed)
+        };
+        listed = true;
+        if changes.send(change).await.is_err() {
+            return;
+        }
+    }
+}

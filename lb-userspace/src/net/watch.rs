@@ -1,0 +1,229 @@
+//! Interfaces and addresses of the network namespace, and word of every change.
+//!
+//! A change says only that there is one: what holds then is listed again. A burst of hundreds of interfaces thus costs a
+//! few lists, and notices that the kernel had no room for (`ENOBUFS`) cost one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+
+use futures::channel::mpsc::UnboundedReceiver;
+use futures::{StreamExt as _, TryStreamExt as _};
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::sys::SocketAddr;
+use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
+use tokio::task::JoinHandle;
+
+/// Why the network cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// No netlink socket can be opened.
+    #[error("open a netlink socket: {0}")]
+    Open(#[from] io::Error),
+    /// The kernel refused a list.
+    #[error("{call}: {source}")]
+    List {
+        /// What was asked for.
+        call: &'static str,
+        /// What the kernel answered.
+        source: rtnetlink::Error,
+    },
+    /// The socket that notices come by has failed.
+    #[error("the netlink socket for notices has failed")]
+    Ended,
+}
+
+/// An interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a bridge or the loopback, behind which there are no pods.
+    pub inner: bool,
+}
+
+/// The network as it is at one moment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Network {
+    /// Interfaces by index.
+    pub interfaces: BTreeMap<u32, Interface>,
+    /// Addresses of global scope that may be used as a source, in the kernel's order: not tentative, deprecated or
+    /// temporary ones.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Follows the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub struct Watcher {
+    lists: Handle,
+    notices: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Watcher {
+    /// Begins to follow. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// No socket can be opened.
+    pub fn open() -> Result<Self, NetError> {
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+        ];
+        // Before the first list, so that nothing happens unseen; a socket of its own, so that notices never crowd out
+        // the answers.
+        let (connection, _, notices) = new_multicast_connection(&groups)?;
+        let following = tokio::spawn(connection);
+        let (connection, lists, _) = new_connection()?;
+        Ok(Self {
+            lists,
+            notices,
+            tasks: [following, tokio::spawn(connection)],
+        })
+    }
+
+    /// The network as it is now.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub async fn list(&self) -> Result<Network, NetError> {
+        let failed = |call| move |source| NetError::List { call, source };
+        let links: Vec<LinkMessage> = self
+            .lists
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(failed("RTM_GETLINK"))?;
+        let addresses: Vec<AddressMessage> = self
+            .lists
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(failed("RTM_GETADDR"))?;
+        Ok(Network {
+            interfaces: links
+                .iter()
+                .filter_map(|link| Some((link.header.index, interface(link)?)))
+                .collect(),
+            addresses: addresses.iter().filter_map(address).collect(),
+        })
+    }
+
+    /// Waits until something has changed. Returns the indices of interfaces that vanished: one of them may be taken again
+    /// already.
+    ///
+    /// # Errors
+    /// [`NetError::Ended`]: what is known is stale, and only a new watcher will know more.
+    pub async fn changed(&mut self) -> Result<BTreeSet<u32>, NetError> {
+        let mut gone = BTreeSet::new();
+        let mut next = self.notices.next().await;
+        loop {
+            let (message, _) = next.ok_or(NetError::Ended)?;
+            if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) = message.payload {
+                gone.insert(link.header.index);
+            }
+            match self.notices.try_recv() {
+                Ok(message) => next = Some(message),
+                Err(_) => return Ok(gone),
+            }
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+fn interface(link: &LinkMessage) -> Option<Interface> {
+    let name = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    })?;
+    let bridge = link.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Bridge)),
+        _ => false,
+    });
+    let inner = bridge || link.header.flags.contains(LinkFlags::Loopback);
+    Some(Interface { name, inner })
+}
+
+fn address(message: &AddressMessage) -> Option<IpAddr> {
+    if message.header.scope != AddressScope::Universe {
+        return None;
+    }
+    let (mut own, mut prefix, mut flags) = (None, None, AddressFlags::empty());
+    for attribute in &message.attributes {
+        match attribute {
+            // Of a point-to-point interface, `Address` is the peer's.
+            AddressAttribute::Local(addr) => own = Some(*addr),
+            AddressAttribute::Address(addr) => prefix = Some(*addr),
+            AddressAttribute::Flags(found) => flags = *found,
+            _ => {}
+        }
+    }
+    let addr = own.or(prefix)?;
+    let mut unfit = AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Deprecated;
+    if addr.is_ipv6() {
+        // The same bit: temporary there, and merely a second address of its subnet for IPv4.
+        unfit |= AddressFlags::Secondary;
+    }
+    (!flags.intersects(unfit)).then_some(addr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(name: &str, flags: LinkFlags, kind: Option<InfoKind>) -> Option<Interface> {
+        let mut message = LinkMessage::default();
+        message.header.flags = flags;
+        message.attributes.push(LinkAttribute::IfName(name.into()));
+        if let Some(kind) = kind {
+            let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]);
+            message.attributes.push(info);
+        }
+        interface(&message)
+    }
+
+    #[test]
+    fn bridges_and_the_loopback_have_no_pods_behind_them() {
+        assert!(link("lo", LinkFlags::Loopback, None).unwrap().inner);
+        assert!(link("cni0", LinkFlags::Up, Some(InfoKind::Bridge)).unwrap().inner);
+        let veth = link("veth1", LinkFlags::Up, Some(InfoKind::Veth)).unwrap();
+        assert_eq!((veth.name.as_str(), veth.inner), ("veth1", false));
+        assert_eq!(interface(&LinkMessage::default()), None);
+    }
+
+    #[test]
+    fn only_lasting_global_addresses_count() {
+        let held = |addr: &str, scope, flags| {
+            let mut message = AddressMessage::default();
+            message.header.scope = scope;
+            message.attributes = vec![
+                AddressAttribute::Address(addr.parse().unwrap()),
+                AddressAttribute::Flags(flags),
+            ];
+            address(&message)
+        };
+        let (global, none) = (AddressScope::Universe, AddressFlags::Permanent);
+        assert!(held("10.0.0.1", global, none).is_some());
+        assert!(held("10.0.0.2", global, AddressFlags::Secondary).is_some());
+        assert!(held("2001:db8::1", global, none).is_some());
+        assert!(held("2001:db8::2", global, AddressFlags::Secondary).is_none());
+        assert!(held("2001:db8::3", global, AddressFlags::Tentative).is_none());
+        assert!(held("fe80::1", AddressScope::Link, none).is_none());
+        assert!(held("127.0.0.1", AddressScope::Host, none).is_none());
+    }
+}
