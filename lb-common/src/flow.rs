@@ -241,7 +241,54 @@ impl<A: Address> FlowValue<A> {
     }
 }
 
+/// Value of the maps `scratch4` and `scratch6`, 176 and 296 bytes; per-CPU array of one record: a packet under way. A
+/// program has 512 bytes of stack, and parts of it that the kernel verifies by themselves share nothing but memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scratch<A> {
+    /// The entry that was found, or that is being made.
+    pub value: FlowValue<A>,
+    /// The packet's key.
+    pub key: FlowKey<A>,
+    /// Key of a reverse entry.
+    pub reverse: FlowKey<A>,
+    /// Key of another flow's forward entry.
+    pub other: FlowKey<A>,
+    /// What the packet is to become.
+    pub to: Tuple<A>,
+    /// Offset of the transport header.
+    pub transport: u32,
+    /// Now, nanoseconds.
+    pub now: u64,
+    /// Bytes of the packet from its network header on.
+    pub bytes: u64,
+    /// Creation id of the pair that is being made.
+    pub id: u64,
+    /// Id of the Service port that was found.
+    pub service: u32,
+    /// Id of the backend that was chosen.
+    pub backend: u32,
+    /// Its generation.
+    pub generation: u32,
+    /// TCP flags.
+    pub flags: u8,
+    /// How the flow that was found is to be replaced; the datapath's own numbers.
+    pub renewal: u8,
+    /// 1 if the source is masqueraded: the pair then lives at one point and is redirected.
+    pub masquerade: u8,
+    /// 1 if the next attempt at a pair draws a source port.
+    pub draw: u8,
+    /// 1 if the pair goes to the LRU table.
+    pub lru: u8,
+    /// 1 if the rewritten packet leaves by the interface it came by.
+    pub redirect: u8,
+    /// Zero.
+    pub pad: [u8; 6],
+}
+
 shared! {
+    Scratch<Addr4>: size 176, align 8, fields [FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u8, u8, u8, u8, u8, u8, [u8; 6]];
+    Scratch<Addr6>: size 296, align 8, fields [FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u8, u8, u8, u8, u8, u8, [u8; 6]];
     Tuple<Addr4>: size 12, align 4, fields [Addr4, Addr4, Port, Port];
     Tuple<Addr6>: size 36, align 4, fields [Addr6, Addr6, Port, Port];
     FlowKey<Addr4>: size 16, align 4, fields [Tuple<Addr4>, u8, [u8; 3]];

@@ -21,7 +21,7 @@ mod state;
 
 pub use addr::{Addr4, Addr6, Address, Endpoint, Port, Proto};
 pub use config::{Config, Lifetimes, PortRange, config_flags};
-pub use flow::{FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Point, Tuple};
+pub use flow::{FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Point, Scratch, Tuple};
 pub use reason::{Effect, Reason};
 pub use schema::SCHEMA;
 pub use service::{

@@ -40,6 +40,13 @@ macro_rules! reasons {
             /// All reasons, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
+            /// The reason with this number, if there is one.
+            #[must_use]
+            #[inline(always)]
+            pub const fn from_number(number: u8) -> Option<Self> {
+                match number { $($number => Some(Self::$variant),)+ _ => None }
+            }
+
             /// Stable name: snake case, for the CLI and for metrics.
             #[must_use]
             pub const fn name(self) -> &'static str {

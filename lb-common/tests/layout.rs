@@ -65,6 +65,8 @@ fn maps_have_the_sizes_and_names_of_schema_1() {
         ("config", 4, 88),
         ("state", 4, 16),
         ("cpu", 4, 32),
+        ("scratch4", 4, 176),
+        ("scratch6", 4, 296),
         ("sweep", 4, 48),
         ("sock_udp4", 16, 24),
         ("sock_udp6", 28, 48),

@@ -3,10 +3,19 @@
 //! The programs implement these traits over maps and helper calls, the tests over shared memory. Nothing here decides
 //! anything.
 
+use core::ops::DerefMut;
+
 use lb_common::{
     Address, AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FlowWord, FrontendKey,
-    FrontendValue, Reason, Slot, Span,
+    FrontendValue, Reason, Scratch, Slot, Span,
 };
+
+use crate::family::Family;
+use crate::flow::{self, Attempt, Contention, Made};
+use crate::pkt::Pkt;
+use crate::reject;
+use crate::tc::{self, Cleared, Placed};
+use crate::verdict::Verdict;
 
 /// The two flow tables of a family. They are one name space: a key is in one of them at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,6 +98,8 @@ pub trait Env<A: Address> {
     type Flow: FlowRef<A>;
     /// A Service port in place.
     type Service: ServiceRef;
+    /// Memory for one packet.
+    type Scratch: DerefMut<Target = Scratch<A>>;
 
     /// `CLOCK_MONOTONIC_COARSE`, nanoseconds.
     fn now(&self) -> u64;
@@ -96,6 +107,63 @@ pub trait Env<A: Address> {
     fn cpu(&self) -> u16;
     /// Runs `f` on this CPU's record; `None` if there is none.
     fn with_cpu<R>(&self, f: impl FnOnce(&mut CpuRecord) -> R) -> Option<R>;
+    /// This CPU's memory for a packet; `None` if there is none. Taken once per packet.
+    fn scratch(&self) -> Option<Self::Scratch>;
+    /// [`crate::tc::place`]. A seam where the programs are cut, see [`crate::cut`].
+    #[inline(always)]
+    fn place(&self, scratch: &mut Scratch<A>) -> Result<Placed, Reason>
+    where
+        Self: Sized,
+    {
+        tc::place(self, scratch)
+    }
+
+    /// [`crate::tc::clear`]. A seam as well.
+    #[inline(always)]
+    fn clear(&self, scratch: &mut Scratch<A>) -> Result<Cleared, Reason>
+    where
+        Self: Sized,
+    {
+        tc::clear(self, scratch)
+    }
+
+    /// [`crate::flow::make`]. A seam as well.
+    #[inline(always)]
+    fn make(&self, scratch: &mut Scratch<A>) -> Result<Made, Reason>
+    where
+        Self: Sized,
+    {
+        flow::make(self, scratch)
+    }
+
+    /// [`crate::flow::attempt`]. A seam as well.
+    #[inline(always)]
+    fn attempt(&self, scratch: &mut Scratch<A>) -> Result<Attempt, Reason>
+    where
+        Self: Sized,
+    {
+        flow::attempt(self, scratch)
+    }
+
+    /// [`crate::flow::contend`]. A seam as well.
+    #[inline(always)]
+    fn contend(&self, scratch: &mut Scratch<A>) -> Result<Contention, Reason>
+    where
+        Self: Sized,
+    {
+        flow::contend(self, scratch)
+    }
+
+    /// [`crate::reject::answer`]. A seam as well.
+    #[inline(always)]
+    fn reject<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Result<Verdict, Reason>
+    where
+        A: Family,
+        Self: Sized,
+    {
+        reject::answer(pkt, self, reason, scratch)
+    }
+
     /// The settings.
     fn config(&self) -> Option<&Config>;
     /// Adds one to the counter of `reason`.

@@ -12,6 +12,7 @@
 //! | [`flow`] | the flow table: lookup, the pair protocol, lifetimes |
 //! | `parse`, `family`, `rewrite`, `csum`, `reject` | packets |
 //! | `select`, `ports` | choices |
+//! | [`cut`] | outcomes as numbers, where the programs are cut |
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -19,13 +20,14 @@
 extern crate std;
 
 mod csum;
+pub mod cut;
 pub mod env;
 pub mod family;
 pub mod flow;
 pub mod parse;
 pub mod pkt;
 mod ports;
-mod reject;
+pub mod reject;
 mod rewrite;
 mod select;
 pub mod sweep;

@@ -1,12 +1,12 @@
 //! Refusals: a TCP reset for a SYN, an ICMP error for everything else (B67), quoting what was sent (B68).
 
-use lb_common::{CpuRecord, Proto, Reason};
+use lb_common::{CpuRecord, Proto, Reason, Scratch};
 use network_types::ip::IpProto;
 
 use crate::csum;
 use crate::env::Env;
 use crate::family::Family;
-use crate::parse::{Flags, NETWORK, Packet, TCP_CHECKSUM};
+use crate::parse::{Flags, NETWORK, TCP_CHECKSUM};
 use crate::pkt::{Covered, Pkt};
 use crate::rewrite;
 use crate::verdict::Verdict;
@@ -21,34 +21,34 @@ const ICMP: u32 = 8;
 /// Longest quote that is summed up, in words: an IPv6 header with extension headers of twice its size.
 const QUOTE_WORDS: u32 = 40;
 
-/// Answers `packet` with a refusal, sent back the way it came.
+/// Answers the packet with a refusal for `reason`, sent back the way it came.
 #[inline(always)]
-pub(crate) fn answer<A: Family, P: Pkt, E: Env<A>>(
+pub fn answer<A: Family, P: Pkt, E: Env<A>>(
     pkt: &mut P,
     env: &E,
-    packet: &Packet<A>,
     reason: Reason,
-) -> Verdict {
-    if packet.flags.resets() {
+    scratch: &Scratch<A>,
+) -> Result<Verdict, Reason> {
+    let flags = Flags(scratch.flags);
+    if flags.resets() {
         // Nobody answers a reset.
         env.count(reason);
-        return Verdict::Drop;
+        return Ok(Verdict::Drop);
     }
     if !allowed(env) {
-        env.count(Reason::RejectLimited);
-        return Verdict::Drop;
+        return Err(Reason::RejectLimited);
     }
-    let built = if packet.proto == Proto::Tcp && packet.flags.opens() {
-        reset(pkt, packet)
+    let tcp = scratch.key.proto == Proto::Tcp as u8;
+    let built = if tcp && flags.opens() {
+        reset(pkt, scratch)
     } else {
-        unreachable(pkt, packet)
+        unreachable(pkt, scratch)
     };
     if built.is_none() || !rewrite::turn_round(pkt) {
-        env.count(Reason::RejectFailed);
-        return Verdict::Drop;
+        return Err(Reason::RejectFailed);
     }
     env.count(reason);
-    Verdict::Redirect
+    Ok(Verdict::Redirect)
 }
 
 #[inline(always)]
@@ -75,10 +75,10 @@ fn take(cpu: &mut CpuRecord, now: u64, rate: u32) -> bool {
 /// Options and payload stay: receivers ignore them in a reset, and without a change of length every checksum stays
 /// right by increments, also one that is left to the hardware. Swapped addresses and ports do not change a sum.
 #[inline(always)]
-fn reset<A: Family, P: Pkt>(pkt: &mut P, packet: &Packet<A>) -> Option<()> {
+fn reset<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Option<()> {
     /// Offset of the sequence number; number, acknowledgement, flags and window follow each other.
     const SEQUENCE: u32 = 4;
-    let at = packet.transport;
+    let at = scratch.transport;
     let old: [u8; 12] = pkt.load(at + SEQUENCE)?;
     let [q0, q1, q2, q3, a0, a1, a2, a3, offset, _, w0, w1] = old;
     let payload = A::end(pkt, NETWORK)?.checked_sub(at + u32::from(offset >> 4) * 4)?;
@@ -95,7 +95,7 @@ fn reset<A: Family, P: Pkt>(pkt: &mut P, packet: &Packet<A>) -> Option<()> {
         ),
         csum::word_difference([offset, old[9], w0, w1], [offset, flags, 0, 0]),
     );
-    let back = packet.key.tuple.reverse();
+    let back = scratch.key.tuple.reverse();
     let ([s0, s1], [d0, d1]) = (back.sport.0, back.dport.0);
     let done = pkt.adjust_checksum(
         at + TCP_CHECKSUM,
@@ -105,17 +105,17 @@ fn reset<A: Family, P: Pkt>(pkt: &mut P, packet: &Packet<A>) -> Option<()> {
         A::FAMILY == 6,
     ) && pkt.store(at + SEQUENCE, &new)
         && pkt.store(at, &[s0, s1, d0, d1])
-        && A::store_addresses(pkt, NETWORK, &packet.key.tuple, &back);
+        && A::store_addresses(pkt, NETWORK, &scratch.key.tuple, &back);
     done.then_some(())
 }
 
 /// Wraps the packet, cut short, into the "port unreachable" that answers it.
 #[inline(always)]
-fn unreachable<A: Family, P: Pkt>(pkt: &mut P, packet: &Packet<A>) -> Option<()> {
+fn unreachable<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Option<()> {
     let end = A::end(pkt, NETWORK)?;
-    let body = end.checked_sub(packet.transport)?;
+    let body = end.checked_sub(scratch.transport)?;
     let body = if body >= QUOTE { QUOTE } else { QUOTE_LEAST };
-    let quote = packet.transport.checked_sub(NETWORK)?.checked_add(body)?;
+    let quote = scratch.transport.checked_sub(NETWORK)?.checked_add(body)?;
     if quote > QUOTE_WORDS * 4 {
         return None;
     }
@@ -134,7 +134,7 @@ fn unreachable<A: Family, P: Pkt>(pkt: &mut P, packet: &Packet<A>) -> Option<()>
     let (kind, code) = A::PORT_UNREACHABLE;
     let icmp = csum::add(sum, u32::from_ne_bytes([kind, code, 0, 0]));
     let proto = if v6 { IpProto::Ipv6Icmp } else { IpProto::Icmp };
-    let back = packet.key.tuple.reverse();
+    let back = scratch.key.tuple.reverse();
     let pseudo = A::store_header(pkt, NETWORK, &back, proto as u8, ICMP + quote)?;
     let [c0, c1] = (!csum::fold(csum::add(icmp, pseudo))).to_ne_bytes();
     pkt.store(NETWORK + A::HEADER, &[kind, code, c0, c1, 0, 0, 0, 0])

@@ -2,23 +2,29 @@
 
 use core::mem::offset_of;
 
-use lb_common::{Proto, Reason, Tuple};
+use lb_common::{Proto, Tuple};
 use network_types::eth::EthHdr;
 
 use crate::csum;
 use crate::family::Family;
-use crate::parse::{NETWORK, Packet, TCP_CHECKSUM, UDP_CHECKSUM};
+use crate::parse::{NETWORK, TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::pkt::{Covered, Pkt};
 
-/// Rewrites `packet` to `to`. On an error the packet may be half rewritten and must be dropped.
+/// Gives a packet of `proto` with its transport header at `transport` the addresses and ports `to` instead of `from`.
+/// False if the kernel refused: the packet may then be half rewritten and must be dropped.
 #[inline(always)]
-pub(crate) fn apply<A: Family, P: Pkt>(pkt: &mut P, packet: &Packet<A>, to: &Tuple<A>) -> Result<(), Reason> {
-    let from = &packet.key.tuple;
-    let (checksum, keep_zero) = match packet.proto {
+pub(crate) fn apply<A: Family, P: Pkt>(
+    pkt: &mut P,
+    proto: Proto,
+    transport: u32,
+    from: &Tuple<A>,
+    to: &Tuple<A>,
+) -> bool {
+    let (checksum, keep_zero) = match proto {
         Proto::Tcp => (TCP_CHECKSUM, false),
         Proto::Udp => (UDP_CHECKSUM, true),
     };
-    let checksum = packet.transport + checksum;
+    let checksum = transport + checksum;
     let v6 = A::FAMILY == 6;
     let ([s0, s1], [d0, d1]) = (to.sport.0, to.dport.0);
     let ports = [s0, s1, d0, d1];
@@ -26,7 +32,7 @@ pub(crate) fn apply<A: Family, P: Pkt>(pkt: &mut P, packet: &Packet<A>, to: &Tup
     let old_ports = [s0, s1, d0, d1];
     // Addresses and ports separately: a checksum left to the hardware covers the ones but not yet the others.
     let addresses = csum::difference(&from.src, &from.dst, &to.src, &to.dst);
-    let done = pkt.adjust_checksum(checksum, addresses, Covered::Pseudo, keep_zero, v6)
+    pkt.adjust_checksum(checksum, addresses, Covered::Pseudo, keep_zero, v6)
         && (ports == old_ports
             || pkt.adjust_checksum(
                 checksum,
@@ -34,9 +40,8 @@ pub(crate) fn apply<A: Family, P: Pkt>(pkt: &mut P, packet: &Packet<A>, to: &Tup
                 Covered::Segment,
                 keep_zero,
                 v6,
-            ) && pkt.store(packet.transport, &ports))
-        && A::store_addresses(pkt, NETWORK, from, to);
-    if done { Ok(()) } else { Err(Reason::RewriteFailed) }
+            ) && pkt.store(transport, &ports))
+        && A::store_addresses(pkt, NETWORK, from, to)
 }
 
 /// Swaps the link-layer addresses: the packet goes back where it came from.

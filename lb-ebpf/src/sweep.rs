@@ -49,16 +49,7 @@ pub fn visit<A: Address, E: Env<A>>(
         service: value.service,
         backend: value.backend,
     };
-    if flow::remove(
-        env,
-        key,
-        &other,
-        &found,
-        Some(Idle {
-            now: report.began,
-            limit,
-        }),
-    ) {
+    if flow::remove(env, key, &other, &found, Idle::more_than(limit, report.began)) {
         report.expired += 1;
     } else {
         report.pairs += 1;

@@ -6,23 +6,18 @@
 //! ```
 
 use lb_common::{
-    Addr4, Addr6, Config, Effect, FlowKind, FlowState, FlowValue, FlowWord, Point, Proto, Reason,
+    Addr4, Addr6, Address, Effect, FlowKind, FlowState, FlowWord, Point, Proto, Reason, Scratch, Tuple,
 };
 
-use crate::env::{Env, FlowRef, FlowTable};
+use crate::cut::outcome;
+use crate::env::{Env, FlowRef};
 use crate::family::Family;
-use crate::flow::{self, Found, Hit, Idle, Opening, Pair, Phase};
-use crate::parse::{self, NETWORK, Packet, Unparsed};
+use crate::flow::{self, Found, Hit, Idle, Made, Phase};
+use crate::parse::{self, Flags, NETWORK, Unparsed};
 use crate::pkt::Pkt;
+use crate::rewrite;
 use crate::select::{self, Pick};
 use crate::verdict::Verdict;
-use crate::{reject, rewrite};
-
-/// How a packet leaves the stages: rewritten, for this reason, possibly back where it came from.
-struct Done {
-    reason: Reason,
-    redirect: bool,
-}
 
 /// A packet that a pod sends, at tcx ingress of the interface that faces the pod.
 #[inline(always)]
@@ -46,15 +41,35 @@ pub fn pod_egress<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E) -> V
 
 #[inline(always)]
 fn ingress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E) -> Verdict {
-    let packet = match parse::packet::<A, P>(pkt) {
-        Ok(packet) => packet,
+    let Some(mut scratch) = env.scratch() else {
+        return leave(env, Reason::NotService);
+    };
+    let scratch = &mut *scratch;
+    match parse::packet(pkt, scratch) {
+        Ok(()) => {}
         Err(Unparsed::Reason(reason)) => return leave(env, reason),
         Err(Unparsed::Fragment(dst)) if env.address(&dst).is_some() => return leave(env, Reason::Fragment),
         Err(Unparsed::Fragment(_)) => return leave(env, Reason::NotService),
-    };
-    match serve(pkt, env, &packet) {
-        Ok(done) => finish(pkt, env, done),
-        Err(reason) if reason.effect() == Effect::Reject => reject::answer(pkt, env, &packet, reason),
+    }
+    scratch.now = env.now();
+    scratch.renewal = Renewal::None as u8;
+    if let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) {
+        if scratch.value.point != Point::PodIngress as u8 {
+            return leave(env, Reason::OtherPoint);
+        }
+        let renewal = renewal(env, &hit, scratch);
+        if renewal == Renewal::None {
+            return follow(pkt, env, &hit, scratch);
+        }
+        scratch.renewal = renewal as u8;
+    }
+    scratch.bytes = length(pkt);
+    match open(env, scratch) {
+        Ok(reason) => translate(pkt, env, scratch, reason),
+        Err(reason) if reason.effect() == Effect::Reject => match env.reject(pkt, reason, scratch) {
+            Ok(verdict) => verdict,
+            Err(reason) => leave(env, reason),
+        },
         Err(reason) => leave(env, reason),
     }
 }
@@ -62,22 +77,23 @@ fn ingress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E) -> Verdict {
 /// Egress only undoes: it never selects.
 #[inline(always)]
 fn egress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E) -> Verdict {
-    let packet = match parse::packet::<A, P>(pkt) {
-        Ok(packet) => packet,
-        Err(Unparsed::Reason(reason)) => return leave(env, reason),
-        Err(Unparsed::Fragment(_)) => return leave(env, Reason::NotService),
-    };
-    let mut value = FlowValue::default();
-    let Some(hit) = flow::lookup(env, &packet.key, &mut value) else {
+    let Some(mut scratch) = env.scratch() else {
         return leave(env, Reason::NotService);
     };
-    if value.point != Point::PodEgress as u8 {
+    let scratch = &mut *scratch;
+    match parse::packet(pkt, scratch) {
+        Ok(()) => {}
+        Err(Unparsed::Reason(reason)) => return leave(env, reason),
+        Err(Unparsed::Fragment(_)) => return leave(env, Reason::NotService),
+    }
+    let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) else {
+        return leave(env, Reason::NotService);
+    };
+    if scratch.value.point != Point::PodEgress as u8 {
         return leave(env, Reason::OtherPoint);
     }
-    match follow(pkt, &packet, &hit, &value, env.now()) {
-        Ok(done) => finish(pkt, env, done),
-        Err(reason) => leave(env, reason),
-    }
+    scratch.now = env.now();
+    follow(pkt, env, &hit, scratch)
 }
 
 /// Counts a packet that was not rewritten.
@@ -90,83 +106,72 @@ fn leave<A: Family, E: Env<A>>(env: &E, reason: Reason) -> Verdict {
     }
 }
 
-/// Counts a packet that was rewritten, and turns it round if it goes back.
+/// Rewrites the packet from `scratch.key` to `scratch.to`, counts it, and turns it round if it goes back.
 #[inline(always)]
-fn finish<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, done: Done) -> Verdict {
-    if !done.redirect {
-        return leave(env, done.reason);
+fn translate<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &mut P,
+    env: &E,
+    scratch: &Scratch<A>,
+    reason: Reason,
+) -> Verdict {
+    let Scratch {
+        key,
+        to,
+        transport,
+        redirect,
+        ..
+    } = scratch;
+    let Some(proto) = Proto::from_number(key.proto) else {
+        return leave(env, Reason::OtherProtocol);
+    };
+    if !rewrite::apply(pkt, proto, *transport, &key.tuple, to) {
+        return leave(env, Reason::RewriteFailed);
+    }
+    if *redirect == 0 {
+        return leave(env, reason);
     }
     if !rewrite::turn_round(pkt) {
         return leave(env, Reason::RewriteFailed);
     }
-    env.count(done.reason);
+    env.count(reason);
     Verdict::Redirect
 }
 
-/// A packet of a pod: by its flow, or by a new one.
-#[inline(always)]
-fn serve<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, packet: &Packet<A>) -> Result<Done, Reason> {
-    let now = env.now();
-    let mut value = FlowValue::default();
-    let Some(hit) = flow::lookup(env, &packet.key, &mut value) else {
-        return open(pkt, env, packet, &mut value, now, Reason::FlowOpened);
-    };
-    if value.point != Point::PodIngress as u8 {
-        return Err(Reason::OtherPoint);
-    }
-    let config = env.config().ok_or(Reason::InconsistentTables)?;
-    let idle = match renewal(env, config, packet, &hit, &value, now) {
-        Renewal::None => return follow(pkt, packet, &hit, &value, now),
-        Renewal::IfServed if select::service(env, &packet.key).is_err() => {
-            return follow(pkt, packet, &hit, &value, now);
-        }
-        Renewal::Idle(limit) => Some(Idle { now, limit }),
-        Renewal::Over | Renewal::IfServed => None,
-    };
-    let reverse = value.other_key(packet.key.proto);
-    let word = FlowWord(value.word);
-    let found = Found {
-        table: hit.table,
-        flow: hit.flow,
-        word,
-        service: value.service,
-        backend: value.backend,
-    };
-    if !flow::remove(env, &packet.key, &reverse, &found, idle) {
-        return Err(Reason::FlowBusy);
-    }
-    open(pkt, env, packet, &mut value, now, Reason::FlowReopened)
-}
-
-/// Whether a packet that hit a flow starts a new one in its place.
+/// Whether and how a packet that hit a flow starts a new one in its place.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Renewal {
-    /// It does not.
-    None,
+    /// It does not, or there is no flow.
+    None = 0,
     /// It does: the flow was closed.
-    Over,
-    /// It does if both halves have idled for so long, nanoseconds.
-    Idle(u64),
+    Over = 1,
+    /// It does if both halves have idled for their lifetime.
+    Idle = 2,
     /// It does if the Service can serve at all: the flow's backend has stopped (B96, B98).
-    IfServed,
+    IfServed = 3,
 }
 
 #[inline(always)]
-fn renewal<A: Family, E: Env<A>>(
-    env: &E,
-    config: &Config,
-    packet: &Packet<A>,
-    hit: &Hit<E::Flow>,
-    value: &FlowValue<A>,
-    now: u64,
-) -> Renewal {
+fn renewal<A: Family, E: Env<A>>(env: &E, hit: &Hit<E::Flow>, scratch: &mut Scratch<A>) -> Renewal {
+    let Scratch {
+        value,
+        key,
+        reverse,
+        now,
+        flags,
+        ..
+    } = scratch;
     let word = FlowWord(value.word);
     if value.kind != FlowKind::Forward as u8 || word.state().has(FlowState::DEAD) {
         return Renewal::None;
     }
+    let (Some(config), Some(proto)) = (env.config(), Proto::from_number(key.proto)) else {
+        return Renewal::None;
+    };
     let lifetimes = &config.lifetimes;
     let idle = now.saturating_sub(value.seen);
-    match packet.proto {
-        Proto::Tcp if !packet.flags.opens() => return Renewal::None,
+    match proto {
+        Proto::Tcp if !Flags(*flags).opens() => return Renewal::None,
         Proto::Tcp => {}
         Proto::Udp => {
             let backend = env.backend(value.backend);
@@ -178,15 +183,15 @@ fn renewal<A: Family, E: Env<A>>(
             }
         }
     }
-    let reverse = value.other_key(packet.key.proto);
-    let reverse = flow::owner(env, hit.table, &reverse, word);
-    let (state, seen) = reverse.map_or((FlowState(0), 0), |(flow, word)| (word.state(), flow.peek().1));
-    let phase = Phase::of(packet.proto, word.state(), state);
+    *reverse = value.other_key(key.proto);
+    let answered = flow::owner(env, hit.table, reverse, word);
+    let (state, seen) = answered.map_or((FlowState(0), 0), |(flow, word)| (word.state(), flow.peek().1));
+    let phase = Phase::of(proto, word.state(), state);
     let limit = phase.lifetime(lifetimes);
     if phase.is_over() {
         Renewal::Over
     } else if idle > limit && now.saturating_sub(seen) > limit {
-        Renewal::Idle(limit)
+        Renewal::Idle
     } else {
         Renewal::None
     }
@@ -194,35 +199,47 @@ fn renewal<A: Family, E: Env<A>>(
 
 /// A packet of a known flow.
 #[inline(always)]
-fn follow<A: Family, P: Pkt, F: FlowRef<A>>(
+fn follow<A: Family, P: Pkt, E: Env<A>>(
     pkt: &mut P,
-    packet: &Packet<A>,
-    hit: &Hit<F>,
-    value: &FlowValue<A>,
-    now: u64,
-) -> Result<Done, Reason> {
+    env: &E,
+    hit: &Hit<E::Flow>,
+    scratch: &mut Scratch<A>,
+) -> Verdict {
+    let Scratch {
+        value,
+        key,
+        to,
+        flags,
+        now,
+        redirect,
+        ..
+    } = scratch;
+    let flags = Flags(*flags);
     let forward = value.kind == FlowKind::Forward as u8;
     let word = FlowWord(value.word);
+    *to = value.tuple;
+    *redirect = value.redirect;
     let mut reason = if forward {
         Reason::FlowForward
     } else {
         Reason::FlowReverse
     };
     if word.state().has(FlowState::DEAD) {
-        if forward && (packet.flags.opens() || packet.proto == Proto::Udp) {
-            return Err(Reason::FlowBusy);
+        if forward && (flags.opens() || key.proto == Proto::Udp as u8) {
+            return leave(env, Reason::FlowBusy);
         }
         reason = Reason::FlowDying;
     } else {
-        advance(hit.flow, word, packet.flags.state());
-        hit.flow
-            .touch(now, u64::from(pkt.length().saturating_sub(NETWORK)));
+        advance(hit.flow, word, flags.state());
+        hit.flow.touch(*now, length(pkt));
     }
-    rewrite::apply(pkt, packet, &value.tuple)?;
-    Ok(Done {
-        reason,
-        redirect: value.redirect != 0,
-    })
+    translate(pkt, env, scratch, reason)
+}
+
+/// Bytes of a packet from its network header on.
+#[inline(always)]
+fn length<P: Pkt>(pkt: &P) -> u64 {
+    u64::from(pkt.length().saturating_sub(NETWORK))
 }
 
 /// Adds to the state of one direction.
@@ -232,11 +249,12 @@ fn follow<A: Family, P: Pkt, F: FlowRef<A>>(
 #[inline(always)]
 fn advance<A: Family, F: FlowRef<A>>(flow: F, word: FlowWord, state: u8) {
     let next = |word: FlowWord| {
-        if state & FlowState::DATA != 0 {
-            word.with(state).without(FlowState::RST)
+        let word = if state & FlowState::DATA != 0 {
+            word.without(FlowState::RST)
         } else {
-            word.with(state)
-        }
+            word
+        };
+        word.with(state)
     };
     if next(word) == word || flow.exchange(word, next(word)) {
         return;
@@ -248,70 +266,130 @@ fn advance<A: Family, F: FlowRef<A>>(flow: F, word: FlowWord, state: u8) {
     }
 }
 
-/// A packet without a flow, or whose flow has just been removed.
+/// A packet without a flow, or with one that is to be replaced: finds out what it is to become.
 #[inline(always)]
-fn open<A: Family, P: Pkt, E: Env<A>>(
-    pkt: &mut P,
-    env: &E,
-    packet: &Packet<A>,
-    value: &mut FlowValue<A>,
-    now: u64,
-    opened: Reason,
-) -> Result<Done, Reason> {
-    let key = &packet.key;
-    let served = select::service(env, key)?;
-    let config = env.config().ok_or(Reason::InconsistentTables)?;
-    // What begins in the middle must be placed alike by every node and at every retry, and may be evicted.
-    let middle = packet.proto == Proto::Tcp && !packet.flags.opens();
-    let (pick, table) = if middle {
-        (Pick::Hash(key.hash()), FlowTable::Lru)
+fn open<A: Family, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Reason, Reason> {
+    match env.place(scratch)? {
+        Placed::Kept => return Ok(Reason::FlowForward),
+        Placed::Alone => return Ok(Reason::ResetPassedOn),
+        Placed::Pair => {}
+    }
+    let replaces = scratch.renewal != Renewal::None as u8;
+    let middle = scratch.lru != 0;
+    if env.make(scratch)? == Made::Joined {
+        return Ok(Reason::FlowForward);
+    }
+    env.opened(scratch.service, scratch.backend);
+    Ok(if middle {
+        Reason::FlowAdopted
+    } else if replaces {
+        Reason::FlowReopened
     } else {
-        (Pick::Next, FlowTable::Main)
+        Reason::FlowOpened
+    })
+}
+
+outcome! {
+    /// What a packet without a flow needs.
+    Placed {
+        /// A pair, from `scratch.key` to `scratch.to`.
+        Pair = 0,
+        /// Its rewrite alone: it ends a connection of which nothing is known.
+        Alone = 1,
+        /// Nothing new: its old flow is kept, since no endpoint serves (B98).
+        Kept = 2,
+    }
+}
+
+/// Selects an endpoint, and makes room where the packet's old flow is to be replaced.
+#[inline(always)]
+pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Placed, Reason> {
+    let flags = Flags(scratch.flags);
+    let served = match select::service(env, &scratch.key) {
+        Ok(served) => served,
+        Err(_) if scratch.renewal == Renewal::IfServed as u8 => {
+            scratch.to = scratch.value.tuple;
+            scratch.redirect = scratch.value.redirect;
+            return Ok(Placed::Kept);
+        }
+        Err(reason) => return Err(reason),
+    };
+    if scratch.renewal != Renewal::None as u8 {
+        env.clear(scratch)?;
+    }
+    // What begins in the middle must be placed alike by every node and at every retry, and may be evicted.
+    let middle = scratch.key.proto == Proto::Tcp as u8 && !flags.opens();
+    let pick = if middle {
+        Pick::Hash(scratch.key.hash())
+    } else {
+        Pick::Next
     };
     let slot = select::endpoint(env, &served, pick)?;
-    let masquerade = if slot.addr == key.tuple.src {
-        Some(config.node().ok_or(Reason::NoNodeAddress)?)
-    } else {
-        None
+    scratch.service = served.id;
+    scratch.backend = slot.backend;
+    scratch.generation = slot.generation;
+    scratch.lru = u8::from(middle);
+    scratch.masquerade = 0;
+    scratch.redirect = 0;
+    scratch.to = Tuple {
+        dst: slot.addr,
+        dport: slot.port,
+        ..scratch.key.tuple
     };
-    if packet.flags.resets() && masquerade.is_none() {
-        let to = lb_common::Tuple {
-            dst: slot.addr,
-            dport: slot.port,
-            ..key.tuple
-        };
-        rewrite::apply(pkt, packet, &to)?;
-        return Ok(Done {
-            reason: Reason::ResetPassedOn,
-            redirect: false,
-        });
+    if slot.addr == scratch.key.tuple.src {
+        let config = env.config().ok_or(Reason::InconsistentTables)?;
+        scratch.to.src = config.node().ok_or(Reason::NoNodeAddress)?;
+        scratch.masquerade = 1;
+    } else if flags.resets() {
+        return Ok(Placed::Alone);
     }
-    let bytes = u64::from(pkt.length().saturating_sub(NETWORK));
-    let state = packet.flags.state();
-    let opening = Opening {
+    Ok(Placed::Pair)
+}
+
+outcome! {
+    /// The packet's old flow.
+    Cleared {
+        /// It is gone.
+        Gone = 0,
+    }
+}
+
+/// Removes the flow that the packet hit.
+#[inline(always)]
+pub fn clear<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Cleared, Reason> {
+    let Scratch {
+        value,
         key,
-        proto: packet.proto,
-        service: served.id,
-        slot: &slot,
-        masquerade,
-        table,
+        reverse,
         now,
-        bytes,
-        state,
+        renewal,
+        ..
+    } = scratch;
+    let config = env.config().ok_or(Reason::InconsistentTables)?;
+    let proto = Proto::from_number(key.proto).ok_or(Reason::OtherProtocol)?;
+    // Once more: a reference to the entry does not pass through memory. Gone meanwhile is as good as removed.
+    let Some(hit) = flow::lookup(env, key, value) else {
+        return Ok(Cleared::Gone);
     };
-    let Pair {
-        to,
-        redirect,
-        opened: made,
-    } = flow::make(env, &opening, config, value)?;
-    if made {
-        env.opened(served.id, slot.backend);
+    *reverse = value.other_key(key.proto);
+    let word = FlowWord(value.word);
+    let answered = flow::owner(env, hit.table, reverse, word).map_or(FlowState(0), |(_, word)| word.state());
+    let limit = Phase::of(proto, word.state(), answered).lifetime(&config.lifetimes);
+    let idle = Idle {
+        now: *now,
+        limit,
+        required: *renewal == Renewal::Idle as u8,
+    };
+    let found = Found {
+        table: hit.table,
+        flow: hit.flow,
+        word,
+        service: value.service,
+        backend: value.backend,
+    };
+    if flow::remove(env, key, reverse, &found, idle) {
+        Ok(Cleared::Gone)
+    } else {
+        Err(Reason::FlowBusy)
     }
-    rewrite::apply(pkt, packet, &to)?;
-    let reason = match (made, middle) {
-        (false, _) => Reason::FlowForward,
-        (true, true) => Reason::FlowAdopted,
-        (true, false) => opened,
-    };
-    Ok(Done { reason, redirect })
 }

@@ -1,12 +1,15 @@
 //! What becomes of a packet.
 
-/// What the program that ran the datapath does with the packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// Go on as if the program had not been there; the packet may have been rewritten.
-    Pass,
-    /// Send the packet, rewritten, out of the interface by which it came.
-    Redirect,
-    /// Discard the packet.
-    Drop,
+use crate::cut::outcome;
+
+outcome! {
+    /// What the program that ran the datapath does with the packet.
+    Verdict {
+        /// Go on as if the program had not been there; the packet may have been rewritten.
+        Pass = 0,
+        /// Send the packet, rewritten, out of the interface by which it came.
+        Redirect = 1,
+        /// Discard the packet.
+        Drop = 2,
+    }
 }

@@ -7,7 +7,8 @@ use lb_common::{Address, FlowKey, FlowValue, FlowWord};
 
 use crate::env::{Env, FlowRef, FlowTable};
 
-pub(crate) use pair::{Found, Idle, Opening, Pair, make, owner, remove, remove_orphan};
+pub use pair::{Attempt, Contention, Made, attempt, contend, make};
+pub(crate) use pair::{Found, Idle, owner, remove, remove_orphan};
 pub use phase::Phase;
 
 /// An entry that was found, beside the copy of its value.

@@ -6,183 +6,231 @@
 //! - A reverse whose forward is missing or belongs to another pair is an orphan; it locks by its own word.
 
 use lb_common::{
-    Address, Config, FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Point, Proto, Reason, Slot, Tuple,
+    Address, Config, FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Point, Proto, Reason, Scratch,
 };
 
 use super::phase::{Phase, seconds};
 use super::{Hit, lookup};
+use crate::cut::outcome;
 use crate::env::{Env, FlowRef, FlowTable, Inserted, Traffic};
+use crate::parse::Flags;
 
 /// Rounds of the search for a free source port; the last one may go to the change of table.
 const TRIES: u32 = 33;
 
-/// What is to become a pair.
-pub(crate) struct Opening<'a, A> {
-    /// The packet's key.
-    pub(crate) key: &'a FlowKey<A>,
-    /// Its protocol.
-    pub(crate) proto: Proto,
-    /// The Service port.
-    pub(crate) service: u32,
-    /// The chosen endpoint.
-    pub(crate) slot: &'a Slot<A>,
-    /// The address to masquerade as, if that is needed: the pair then lives at one point and is redirected.
-    pub(crate) masquerade: Option<A>,
-    /// Where to make it; a full main table falls back to the LRU table.
-    pub(crate) table: FlowTable,
-    /// Now.
-    pub(crate) now: u64,
-    /// Bytes of the packet.
-    pub(crate) bytes: u64,
-    /// What the packet adds to the state of its direction.
-    pub(crate) state: u8,
-}
-
-/// What the packet that asked for a pair is to do.
-pub(crate) struct Pair<A> {
-    /// Its new addresses and ports.
-    pub(crate) to: Tuple<A>,
-    /// Whether it goes back out of the interface it came by.
-    pub(crate) redirect: bool,
-    /// Whether this packet made the pair.
-    pub(crate) opened: bool,
-}
-
-/// What was found where a reverse entry was to go.
-enum Contention {
-    /// The reverse entry of this very flow.
-    Own,
-    /// Nothing any more: try again with the same port.
-    Freed,
-    /// Another flow: try another port.
-    Taken,
-    /// The reverse entry of this very flow, being removed.
-    Busy,
-}
-
-/// Makes the pair, or finds the one that another CPU made meanwhile.
-#[inline(always)]
-pub(crate) fn make<A: Address, E: Env<A>>(
-    env: &E,
-    opening: &Opening<'_, A>,
-    config: &Config,
-    value: &mut FlowValue<A>,
-) -> Result<Pair<A>, Reason> {
-    let key = opening.key;
-    let id = fresh(env)?;
-    let mut to = Tuple {
-        src: key.tuple.src,
-        dst: opening.slot.addr,
-        sport: key.tuple.sport,
-        dport: opening.slot.port,
-    };
-    let mut points = (Point::PodIngress, Point::PodEgress);
-    if let Some(node) = opening.masquerade {
-        to.src = node;
-        points = (Point::PodIngress, Point::PodIngress);
+outcome! {
+    /// A pair that is there now.
+    Made {
+        /// This packet made it.
+        Opened = 0,
+        /// Another packet made it.
+        Joined = 1,
     }
-    let redirect = opening.masquerade.is_some();
-    let mut table = opening.table;
-    let mut draw = redirect;
+}
+
+outcome! {
+    /// How an attempt at a pair ended.
+    Attempt {
+        /// There is a pair, and this packet made it.
+        Opened = 0,
+        /// There is a pair, and another packet made it.
+        Joined = 1,
+        /// Not yet: try again.
+        Again = 2,
+        /// Something stands where the reverse entry was to go.
+        Contended = 3,
+    }
+}
+
+outcome! {
+    /// What was found where a reverse entry was to go.
+    Contention {
+        /// Another flow: try another port.
+        Taken = 0,
+        /// The reverse entry of this very flow.
+        Own = 1,
+        /// Nothing any more: try again with the same port.
+        Freed = 2,
+    }
+}
+
+/// Makes the pair of `scratch.key` and `scratch.to`, or finds the one that another CPU made meanwhile. The search for a
+/// free source port may change `scratch.to`, a lost race all of it.
+///
+/// Expects in `scratch` what the entries are filled with: now, bytes, flags, service, backend, generation, masquerade
+/// and the table to begin with.
+#[inline(always)]
+pub fn make<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Made, Reason> {
+    let count = env.with_cpu(|cpu| {
+        cpu.pairs = cpu.pairs.wrapping_add(1);
+        cpu.pairs
+    });
+    scratch.id = FlowWord::new(env.cpu(), count.ok_or(Reason::FlowError)?, 0).0;
+    scratch.redirect = scratch.masquerade;
+    scratch.draw = scratch.masquerade;
     for _ in 0..TRIES {
-        if draw {
-            let tried = env.port_cursor(opening.slot.backend);
-            let number = crate::ports::number(opening.slot.backend, tried);
-            to.sport = crate::ports::nth(&config.snat_ports, number).ok_or(Reason::SnatPortsExhausted)?;
-        }
-        let reverse = FlowKey::new(to.reverse(), key.proto);
-        fill(
-            value,
-            opening,
-            id,
-            FlowKind::Reverse,
-            points.1,
-            &key.tuple.reverse(),
-            &reverse,
-        );
-        match insert(env, table, &reverse, value) {
-            Inserted::Done => {}
-            Inserted::Exists => match contend(env, key, &reverse, opening, config, value) {
-                Contention::Own => {
-                    return Ok(Pair {
-                        to,
-                        redirect,
-                        opened: false,
-                    });
-                }
-                Contention::Busy => return Err(Reason::FlowBusy),
-                Contention::Freed => continue,
-                Contention::Taken => {
-                    draw = true;
-                    continue;
-                }
+        match env.attempt(scratch)? {
+            Attempt::Opened => return Ok(Made::Opened),
+            Attempt::Joined => return Ok(Made::Joined),
+            Attempt::Again => {}
+            Attempt::Contended => match env.contend(scratch)? {
+                Contention::Own => return Ok(Made::Joined),
+                Contention::Freed => {}
+                Contention::Taken => scratch.draw = 1,
             },
-            Inserted::Full if table == FlowTable::Main => {
-                table = FlowTable::Lru;
-                continue;
-            }
-            Inserted::Full => return Err(Reason::FlowTableFull),
-            Inserted::Failed => return Err(Reason::FlowError),
-        }
-        fill(value, opening, id, FlowKind::Forward, points.0, &to, key);
-        match insert(env, table, key, value) {
-            Inserted::Done => {
-                return Ok(Pair {
-                    to,
-                    redirect,
-                    opened: true,
-                });
-            }
-            outcome => {
-                if is(env, table, &reverse, id) {
-                    env.delete_flow(table, &reverse);
-                }
-                match outcome {
-                    Inserted::Exists => return winner(env, opening, value),
-                    Inserted::Full if table == FlowTable::Main => table = FlowTable::Lru,
-                    Inserted::Full => return Err(Reason::FlowTableFull),
-                    Inserted::Done | Inserted::Failed => return Err(Reason::FlowError),
-                }
-            }
         }
     }
     Err(Reason::SnatPortsExhausted)
 }
 
-/// A creation id that no other pair has.
+/// One attempt at a pair: reverse, then forward.
 #[inline(always)]
-fn fresh<A: Address, E: Env<A>>(env: &E) -> Result<FlowWord, Reason> {
-    let count = env.with_cpu(|cpu| {
-        cpu.pairs = cpu.pairs.wrapping_add(1);
-        cpu.pairs
-    });
-    Ok(FlowWord::new(env.cpu(), count.ok_or(Reason::FlowError)?, 0))
+pub fn attempt<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Attempt, Reason> {
+    if scratch.draw != 0 {
+        let number = crate::ports::number(scratch.backend, env.port_cursor(scratch.backend));
+        let port = env
+            .config()
+            .and_then(|config| crate::ports::nth(&config.snat_ports, number));
+        scratch.to.sport = port.ok_or(Reason::SnatPortsExhausted)?;
+    }
+    let table = if scratch.lru != 0 {
+        FlowTable::Lru
+    } else {
+        FlowTable::Main
+    };
+    scratch.reverse = FlowKey::new(scratch.to.reverse(), scratch.key.proto);
+    fill(scratch, FlowKind::Reverse);
+    match insert(env, table, &scratch.reverse, &scratch.value) {
+        Inserted::Done => {}
+        Inserted::Exists => return Ok(Attempt::Contended),
+        Inserted::Full => return spill(scratch),
+        Inserted::Failed => return Err(Reason::FlowError),
+    }
+    fill(scratch, FlowKind::Forward);
+    let inserted = insert(env, table, &scratch.key, &scratch.value);
+    if inserted == Inserted::Done {
+        return Ok(Attempt::Opened);
+    }
+    if owner(env, table, &scratch.reverse, FlowWord(scratch.id)).is_some() {
+        env.delete_flow(table, &scratch.reverse);
+    }
+    match inserted {
+        Inserted::Exists => join(env, scratch),
+        Inserted::Full => spill(scratch),
+        Inserted::Done | Inserted::Failed => Err(Reason::FlowError),
+    }
 }
 
+/// The table is full: on to the LRU table, the last one.
 #[inline(always)]
-fn fill<A: Address>(
-    value: &mut FlowValue<A>,
-    opening: &Opening<'_, A>,
-    id: FlowWord,
-    kind: FlowKind,
-    point: Point,
-    to: &Tuple<A>,
-    key: &FlowKey<A>,
-) {
-    let first = matches!(kind, FlowKind::Forward);
-    value.word = id.with(if first { opening.state } else { 0 }).0;
-    value.seen = opening.now;
-    value.packets = u64::from(first);
-    value.bytes = if first { opening.bytes } else { 0 };
-    value.tuple = *to;
-    value.service = opening.service;
-    value.backend = opening.slot.backend;
-    value.generation = opening.slot.generation;
+fn spill<A>(scratch: &mut Scratch<A>) -> Result<Attempt, Reason> {
+    if scratch.lru != 0 {
+        return Err(Reason::FlowTableFull);
+    }
+    scratch.lru = 1;
+    Ok(Attempt::Again)
+}
+
+/// Builds one half of the pair in `scratch.value`.
+#[inline(always)]
+fn fill<A: Address>(scratch: &mut Scratch<A>, kind: FlowKind) {
+    let Scratch {
+        value,
+        key,
+        reverse,
+        to,
+        ..
+    } = scratch;
+    let id = FlowWord(scratch.id);
+    let forward = matches!(kind, FlowKind::Forward);
+    // A hairpin comes back by the point at which it went out.
+    let point = if forward || scratch.masquerade != 0 {
+        Point::PodIngress
+    } else {
+        Point::PodEgress
+    };
+    value.word = id.with(if forward { Flags(scratch.flags).state() } else { 0 }).0;
+    value.seen = scratch.now;
+    value.packets = u64::from(forward);
+    value.bytes = if forward { scratch.bytes } else { 0 };
+    value.tuple = if forward { *to } else { key.tuple.reverse() };
+    value.service = scratch.service;
+    value.backend = scratch.backend;
+    value.generation = scratch.generation;
     value.point = point as u8;
     value.kind = kind as u8;
-    value.redirect = u8::from(opening.masquerade.is_some());
+    value.redirect = scratch.masquerade;
     value.pad = 0;
-    value.check = FlowValue::check_of(key, id.id());
+    value.check = FlowValue::check_of(if forward { key } else { reverse }, id.id());
+}
+
+/// Another CPU made the forward entry first: its tuple holds for this packet too.
+#[inline(always)]
+fn join<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Attempt, Reason> {
+    let Scratch { value, key, to, .. } = scratch;
+    let hit = lookup(env, key, value).ok_or(Reason::FlowBusy)?;
+    if FlowWord(value.word).state().has(FlowState::DEAD) {
+        return Err(Reason::FlowBusy);
+    }
+    hit.flow.touch(scratch.now, scratch.bytes);
+    *to = value.tuple;
+    scratch.redirect = value.redirect;
+    Ok(Attempt::Joined)
+}
+
+/// Looks at the entry that stands where the reverse entry `scratch.reverse` of the flow `scratch.key` was to go, and
+/// removes it if it is of no use.
+#[inline(always)]
+pub fn contend<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Contention, Reason> {
+    let Scratch {
+        value,
+        key,
+        reverse,
+        other,
+        now,
+        ..
+    } = scratch;
+    let config = env.config().ok_or(Reason::FlowError)?;
+    let proto = Proto::from_number(key.proto).ok_or(Reason::FlowError)?;
+    let Some(hit) = lookup(env, reverse, value) else {
+        return Ok(Contention::Freed);
+    };
+    let word = FlowWord(value.word);
+    if value.tuple == key.tuple.reverse() {
+        return if word.state().has(FlowState::DEAD) {
+            Err(Reason::FlowBusy)
+        } else {
+            Ok(Contention::Own)
+        };
+    }
+    if value.kind != FlowKind::Reverse as u8 {
+        return Ok(Contention::Taken);
+    }
+    *other = value.other_key(key.proto);
+    let freed = match owner(env, hit.table, other, word) {
+        Some((flow, state)) => {
+            let phase = Phase::of(proto, state.state(), word.state());
+            let limit = if phase.is_over() {
+                seconds(config.lifetimes.reuse_closed)
+            } else {
+                phase.lifetime(&config.lifetimes)
+            };
+            let found = Found {
+                table: hit.table,
+                flow,
+                word: state,
+                service: value.service,
+                backend: value.backend,
+            };
+            remove(env, other, reverse, &found, Idle::more_than(limit, *now))
+        }
+        None => remove_orphan(env, reverse, &hit, value, *now, config),
+    };
+    Ok(if freed {
+        Contention::Freed
+    } else {
+        Contention::Taken
+    })
 }
 
 /// Inserts into `table` and gives way if the other table, the same name space, has the key.
@@ -200,6 +248,10 @@ fn insert<A: Address, E: Env<A>>(
         env.use_lru();
     }
     let inserted = env.insert_flow(table, key, value);
+    if table == FlowTable::Lru {
+        // Again: the sweep may have found the table empty between.
+        env.use_lru();
+    }
     if inserted == Inserted::Done
         && (table == FlowTable::Lru || env.lru_used())
         && env.flow(table.other(), key).is_some()
@@ -210,102 +262,17 @@ fn insert<A: Address, E: Env<A>>(
     inserted
 }
 
-/// Another CPU made the forward entry first: its tuple holds for this packet too.
-#[inline(always)]
-fn winner<A: Address, E: Env<A>>(
-    env: &E,
-    opening: &Opening<'_, A>,
-    value: &mut FlowValue<A>,
-) -> Result<Pair<A>, Reason> {
-    let hit = lookup(env, opening.key, value).ok_or(Reason::FlowBusy)?;
-    if FlowWord(value.word).state().has(FlowState::DEAD) {
-        return Err(Reason::FlowBusy);
-    }
-    hit.flow.touch(opening.now, opening.bytes);
-    Ok(Pair {
-        to: value.tuple,
-        redirect: value.redirect != 0,
-        opened: false,
-    })
-}
-
-/// Looks at the entry that stands where the reverse entry of `key` was to go, and removes it if it is of no use.
-#[inline(always)]
-fn contend<A: Address, E: Env<A>>(
-    env: &E,
-    key: &FlowKey<A>,
-    reverse: &FlowKey<A>,
-    opening: &Opening<'_, A>,
-    config: &Config,
-    value: &mut FlowValue<A>,
-) -> Contention {
-    let Some(hit) = lookup(env, reverse, value) else {
-        return Contention::Freed;
-    };
-    let word = FlowWord(value.word);
-    if value.tuple == key.tuple.reverse() {
-        return if word.state().has(FlowState::DEAD) {
-            Contention::Busy
-        } else {
-            Contention::Own
-        };
-    }
-    if value.kind != FlowKind::Reverse as u8 {
-        return Contention::Taken;
-    }
-    let forward = value.other_key(key.proto);
-    let freed = match owner(env, hit.table, &forward, word) {
-        Some((flow, state)) => {
-            let phase = Phase::of(opening.proto, state.state(), word.state());
-            let limit = if phase.is_over() {
-                seconds(config.lifetimes.reuse_closed)
-            } else {
-                phase.lifetime(&config.lifetimes)
-            };
-            let found = Found {
-                table: hit.table,
-                flow,
-                word: state,
-                service: value.service,
-                backend: value.backend,
-            };
-            remove(
-                env,
-                &forward,
-                reverse,
-                &found,
-                Some(Idle {
-                    now: opening.now,
-                    limit,
-                }),
-            )
-        }
-        None => remove_orphan(env, reverse, &hit, value, opening.now, config),
-    };
-    if freed {
-        Contention::Freed
-    } else {
-        Contention::Taken
-    }
-}
-
-/// The forward entry that a reverse entry with `word` belongs to.
+/// The entry of `key`, if it is of the same pair as an entry with `word`.
 #[inline(always)]
 pub(crate) fn owner<A: Address, E: Env<A>>(
     env: &E,
     table: FlowTable,
-    forward: &FlowKey<A>,
+    key: &FlowKey<A>,
     word: FlowWord,
 ) -> Option<(E::Flow, FlowWord)> {
-    let flow = env.flow(table, forward)?;
+    let flow = env.flow(table, key)?;
     let (state, _) = flow.peek();
     (state.id() == word.id()).then_some((flow, state))
-}
-
-/// Whether the entry of `key` is of the pair `id`.
-#[inline(always)]
-fn is<A: Address, E: Env<A>>(env: &E, table: FlowTable, key: &FlowKey<A>, id: FlowWord) -> bool {
-    owner(env, table, key, id).is_some()
 }
 
 /// The forward entry of a pair that may have to go.
@@ -322,31 +289,46 @@ pub(crate) struct Found<F> {
     pub(crate) backend: u32,
 }
 
-/// The condition that both halves of a pair have idled for more than `limit` nanoseconds.
+/// The condition that both halves of a pair have idled for more than `limit` nanoseconds, or none.
+///
+/// Not an `Option`: the compiler may compute with the fields before it looks at the tag, and the verifier refuses
+/// arithmetic on whatever an unset register holds.
 #[derive(Clone, Copy)]
 pub(crate) struct Idle {
     /// Now.
     pub(crate) now: u64,
     /// Longest time that leaves the pair alive.
     pub(crate) limit: u64,
+    /// Whether there is a condition.
+    pub(crate) required: bool,
 }
 
 impl Idle {
+    /// The condition that the pair has idled for more than `limit`.
+    #[inline(always)]
+    pub(crate) const fn more_than(limit: u64, now: u64) -> Self {
+        Self {
+            now,
+            limit,
+            required: true,
+        }
+    }
+
     /// Whether a pair last seen at `seen` fulfils the condition.
     #[inline(always)]
-    pub(crate) const fn holds(&self, seen: u64) -> bool {
-        self.now.saturating_sub(seen) > self.limit
+    const fn holds(&self, seen: u64) -> bool {
+        !self.required || self.now.saturating_sub(seen) > self.limit
     }
 }
 
-/// Locks the pair and removes it; with `idle` only if it is idle. True if the pair is gone by this call.
+/// Locks the pair and removes it, if it is idle. True if the pair is gone by this call.
 #[inline(always)]
 pub(crate) fn remove<A: Address, E: Env<A>>(
     env: &E,
     forward: &FlowKey<A>,
     reverse: &FlowKey<A>,
     found: &Found<E::Flow>,
-    idle: Option<Idle>,
+    idle: Idle,
 ) -> bool {
     let Found {
         table,
@@ -356,26 +338,19 @@ pub(crate) fn remove<A: Address, E: Env<A>>(
         backend,
     } = *found;
     let dead = word.with(FlowState::DEAD);
-    if let Some(idle) = idle {
-        // Most pairs that the sweep asks about live: do not lock those.
-        if !idle.holds(flow.peek().1) {
-            return false;
-        }
-    }
-    if word.state().has(FlowState::DEAD) || !flow.exchange(word, dead) {
+    // Most pairs that the sweep asks about live: do not lock those.
+    if !idle.holds(flow.peek().1) || word.state().has(FlowState::DEAD) || !flow.exchange(word, dead) {
         return false;
     }
     let other = env
         .flow(table, reverse)
         .filter(|other| other.peek().0.id() == word.id());
-    if let Some(idle) = idle {
-        // Read again under the lock: a packet may have come between, and one-way traffic refreshes one half only.
-        let reverse_seen = other.map_or(0, |other| other.peek().1);
-        if !idle.holds(flow.peek().1) || !idle.holds(reverse_seen) {
-            // Nobody else changes a dead word, so this cannot fail.
-            flow.exchange(dead, word);
-            return false;
-        }
+    // Read again under the lock: a packet may have come between, and one-way traffic refreshes one half only.
+    let reverse_seen = other.map_or(0, |other| other.peek().1);
+    if !idle.holds(flow.peek().1) || !idle.holds(reverse_seen) {
+        // Nobody else changes a dead word, so this cannot fail.
+        flow.exchange(dead, word);
+        return false;
     }
     let inward = flow.traffic();
     let outward = other.map_or(Traffic::default(), FlowRef::traffic);
@@ -400,10 +375,7 @@ pub(crate) fn remove_orphan<A: Address, E: Env<A>>(
     now: u64,
     config: &Config,
 ) -> bool {
-    let idle = Idle {
-        now,
-        limit: seconds(config.lifetimes.orphan),
-    };
+    let idle = Idle::more_than(seconds(config.lifetimes.orphan), now);
     let word = FlowWord(value.word);
     if !idle.holds(value.seen) || !bury(hit.flow, word) {
         return false;

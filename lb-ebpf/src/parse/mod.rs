@@ -6,7 +6,7 @@ mod transport;
 
 use core::mem::offset_of;
 
-use lb_common::{FlowKey, Proto, Reason, Tuple};
+use lb_common::{FlowKey, Proto, Reason, Scratch, Tuple};
 use network_types::eth::{EthHdr, EtherType};
 
 use crate::family::Family;
@@ -35,20 +35,7 @@ pub struct Network<A> {
     pub fragment: bool,
 }
 
-/// A packet that may belong to a flow.
-#[derive(Clone, Copy, Debug)]
-pub struct Packet<A> {
-    /// The 5-tuple.
-    pub key: FlowKey<A>,
-    /// Its protocol again, as one that Services use.
-    pub proto: Proto,
-    /// Offset of the transport header.
-    pub transport: u32,
-    /// TCP flags; for other protocols none.
-    pub flags: Flags,
-}
-
-/// Why a packet is not a [`Packet`].
+/// Why a packet cannot belong to a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unparsed<A> {
     /// It leaves the datapath for this reason.
@@ -77,25 +64,25 @@ pub(crate) fn family<P: Pkt>(pkt: &P) -> Option<u8> {
     }
 }
 
-/// Parses network and transport header.
+/// Parses network and transport header: fills in `key`, `transport` and `flags` of `scratch`.
 #[inline(always)]
-pub(crate) fn packet<A: Family, P: Pkt>(pkt: &P) -> Result<Packet<A>, Unparsed<A>> {
+pub(crate) fn packet<A: Family, P: Pkt>(pkt: &P, scratch: &mut Scratch<A>) -> Result<(), Unparsed<A>> {
     let network = A::parse(pkt, NETWORK)?;
     let proto = Proto::from_number(network.proto).ok_or(Reason::OtherProtocol)?;
     if network.fragment {
         return Err(Unparsed::Fragment(network.dst));
     }
     let (sport, dport, flags) = transport::parse(pkt, network.transport, proto).ok_or(Reason::Malformed)?;
-    let tuple = Tuple {
-        src: network.src,
-        dst: network.dst,
-        sport,
-        dport,
-    };
-    Ok(Packet {
-        key: FlowKey::new(tuple, network.proto),
-        proto,
-        transport: network.transport,
-        flags,
-    })
+    scratch.key = FlowKey::new(
+        Tuple {
+            src: network.src,
+            dst: network.dst,
+            sport,
+            dport,
+        },
+        network.proto,
+    );
+    scratch.transport = network.transport;
+    scratch.flags = flags.0;
+    Ok(())
 }

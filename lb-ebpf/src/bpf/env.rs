@@ -1,0 +1,380 @@
+//! [`Env`] over maps and helper calls.
+
+use core::ops::{Deref, DerefMut};
+use core::ptr::{addr_of, addr_of_mut, copy_nonoverlapping, null_mut};
+use core::sync::atomic::{Ordering, compiler_fence};
+
+use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
+use lb_common::{
+    AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FlowWord, FrontendKey, FrontendValue,
+    Reason, Scratch, ServiceRecord, ServiceStats, Slot, Span,
+};
+use lb_ebpf::env::{Env, FlowRef, FlowTable, Inserted, ServiceRef, Traffic};
+
+use lb_ebpf::cut;
+use lb_ebpf::family::Family;
+use lb_ebpf::flow::{Attempt, Contention, Made};
+use lb_ebpf::pkt::Pkt;
+use lb_ebpf::tc::{Cleared, Placed};
+use lb_ebpf::verdict::Verdict;
+
+use super::atomic;
+use super::cuts::Cuts;
+use super::maps::{
+    BACKEND_STATS, BACKENDS_MAP, CONFIG, CPU, Maps, REASONS, SERVICE_STATS, SERVICES_MAP, STATE,
+};
+
+const EEXIST: i32 = -17;
+const E2BIG: i32 = -7;
+
+/// The kernel as the datapath sees it.
+pub(crate) struct Kernel {
+    /// The packet under way; null where there is none.
+    skb: *mut __sk_buff,
+}
+
+impl Kernel {
+    /// Around the packet `skb`.
+    #[inline(always)]
+    pub(crate) const fn of(skb: *mut __sk_buff) -> Self {
+        Self { skb }
+    }
+
+    /// Where there is no packet.
+    #[inline(always)]
+    pub(crate) const fn alone() -> Self {
+        Self { skb: null_mut() }
+    }
+}
+
+/// A flow table entry in place.
+pub(crate) struct Entry<A>(pub(super) *mut FlowValue<A>);
+
+impl<A> Clone for Entry<A> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A> Copy for Entry<A> {}
+
+impl<A: Maps> FlowRef<A> for Entry<A> {
+    #[inline(always)]
+    fn read(self, value: &mut FlowValue<A>) -> bool {
+        // SAFETY: `self.0` is a map value of this type; elements of a preallocated map stay mapped for its life. What
+        // another CPU writes meanwhile shows as a changed word or a wrong check, which is what the caller looks at.
+        unsafe {
+            let before = addr_of!((*self.0).word).read_volatile();
+            compiler_fence(Ordering::SeqCst);
+            copy_nonoverlapping(self.0.cast_const(), value, 1);
+            compiler_fence(Ordering::SeqCst);
+            let after = addr_of!((*self.0).word).read_volatile();
+            value.word = before;
+            FlowWord(before).id() == FlowWord(after).id()
+        }
+    }
+
+    #[inline(always)]
+    fn peek(self) -> (FlowWord, u64) {
+        // SAFETY: as in `read`; each is one aligned load.
+        unsafe {
+            (
+                FlowWord(addr_of!((*self.0).word).read_volatile()),
+                addr_of!((*self.0).seen).read_volatile(),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn exchange(self, old: FlowWord, new: FlowWord) -> bool {
+        // SAFETY: as in `read`; the word is aligned.
+        unsafe { atomic::exchange(addr_of_mut!((*self.0).word), old.0, new.0) }
+    }
+
+    #[inline(always)]
+    fn touch(self, now: u64, bytes: u64) {
+        // SAFETY: as in `read`; an element that was just recycled counts one packet of another flow.
+        unsafe {
+            addr_of_mut!((*self.0).seen).write_volatile(now);
+            atomic::add(addr_of_mut!((*self.0).packets), 1);
+            atomic::add(addr_of_mut!((*self.0).bytes), bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn traffic(self) -> Traffic {
+        // SAFETY: as in `read`.
+        unsafe {
+            Traffic {
+                packets: addr_of!((*self.0).packets).read_volatile(),
+                bytes: addr_of!((*self.0).bytes).read_volatile(),
+            }
+        }
+    }
+}
+
+/// A Service port in place.
+#[derive(Clone, Copy)]
+pub(crate) struct Service(*mut ServiceRecord);
+
+impl ServiceRef for Service {
+    #[inline(always)]
+    fn cluster(self) -> Span {
+        // SAFETY: a value of the array `services`; one aligned load.
+        Span(unsafe { addr_of!((*self.0).cluster).read_volatile() })
+    }
+
+    #[inline(always)]
+    fn local(self) -> Span {
+        // SAFETY: as above.
+        Span(unsafe { addr_of!((*self.0).local).read_volatile() })
+    }
+
+    #[inline(always)]
+    fn flags(self) -> u64 {
+        // SAFETY: as above.
+        unsafe { addr_of!((*self.0).flags).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn advance(self) -> u64 {
+        // SAFETY: as above; the word is aligned.
+        unsafe { atomic::fetch_add(addr_of_mut!((*self.0).cursor), 1) }
+    }
+}
+
+/// This CPU's memory for a packet.
+pub(crate) struct Memory<A>(*mut Scratch<A>);
+
+impl<A> Deref for Memory<A> {
+    type Target = Scratch<A>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Scratch<A> {
+        // SAFETY: a value of a per-CPU array; packets on one CPU do not interrupt each other.
+        unsafe { &*self.0 }
+    }
+}
+
+impl<A> DerefMut for Memory<A> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Scratch<A> {
+        // SAFETY: as above.
+        unsafe { &mut *self.0 }
+    }
+}
+
+#[inline(always)]
+fn inserted(result: Result<(), i32>) -> Inserted {
+    match result {
+        Ok(()) => Inserted::Done,
+        Err(EEXIST) => Inserted::Exists,
+        Err(E2BIG) => Inserted::Full,
+        Err(_) => Inserted::Failed,
+    }
+}
+
+#[inline(always)]
+fn count_traffic(stats: *mut ServiceStats, inward: Traffic, outward: Traffic) {
+    // SAFETY: the caller passes a value of one of the two arrays of counters.
+    unsafe {
+        atomic::add(addr_of_mut!((*stats).packets_in), inward.packets);
+        atomic::add(addr_of_mut!((*stats).bytes_in), inward.bytes);
+        atomic::add(addr_of_mut!((*stats).packets_out), outward.packets);
+        atomic::add(addr_of_mut!((*stats).bytes_out), outward.bytes);
+    }
+}
+
+impl<A: Maps + Family + Cuts> Env<A> for Kernel {
+    type Flow = Entry<A>;
+    type Service = Service;
+    type Scratch = Memory<A>;
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: a helper without arguments (Linux 5.11).
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn cpu(&self) -> u16 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_get_smp_processor_id() as u16 }
+    }
+
+    #[inline(always)]
+    fn with_cpu<R>(&self, f: impl FnOnce(&mut CpuRecord) -> R) -> Option<R> {
+        let record = CPU.get_ptr_mut(0)?;
+        // SAFETY: this CPU's record; packets on one CPU do not interrupt each other.
+        Some(f(unsafe { &mut *record }))
+    }
+
+    #[inline(always)]
+    fn scratch(&self) -> Option<Memory<A>> {
+        A::scratch().get_ptr_mut(0).map(Memory)
+    }
+
+    #[inline(always)]
+    fn place(&self, scratch: &mut Scratch<A>) -> Result<Placed, Reason> {
+        // SAFETY: a function of this object, called with the packet's own memory.
+        cut::result(unsafe { A::place(scratch) })
+    }
+
+    #[inline(always)]
+    fn clear(&self, scratch: &mut Scratch<A>) -> Result<Cleared, Reason> {
+        // SAFETY: a function of this object, called with the packet's own memory.
+        cut::result(unsafe { A::clear(scratch) })
+    }
+
+    #[inline(always)]
+    fn make(&self, scratch: &mut Scratch<A>) -> Result<Made, Reason> {
+        // SAFETY: a function of this object, called with the packet's own memory.
+        cut::result(unsafe { A::make(scratch) })
+    }
+
+    #[inline(always)]
+    fn attempt(&self, scratch: &mut Scratch<A>) -> Result<Attempt, Reason> {
+        // SAFETY: a function of this object, called with the packet's own memory.
+        cut::result(unsafe { A::attempt(scratch) })
+    }
+
+    #[inline(always)]
+    fn contend(&self, scratch: &mut Scratch<A>) -> Result<Contention, Reason> {
+        // SAFETY: a function of this object, called with the packet's own memory.
+        cut::result(unsafe { A::contend(scratch) })
+    }
+
+    #[inline(always)]
+    fn reject<P: Pkt>(
+        &self,
+        _pkt: &mut P,
+        reason: Reason,
+        scratch: &mut Scratch<A>,
+    ) -> Result<Verdict, Reason> {
+        // SAFETY: as above, with the packet's own context.
+        cut::result(unsafe { A::reject(self.skb, u32::from(reason as u8), scratch) })
+    }
+
+    #[inline(always)]
+    fn config(&self) -> Option<&Config> {
+        CONFIG.get(0)
+    }
+
+    #[inline(always)]
+    fn count(&self, reason: Reason) {
+        if let Some(counter) = REASONS.get_ptr_mut(u32::from(reason as u8)) {
+            // SAFETY: this CPU's counter.
+            unsafe { *counter += 1 };
+        }
+    }
+
+    #[inline(always)]
+    fn flow(&self, table: FlowTable, key: &FlowKey<A>) -> Option<Entry<A>> {
+        match table {
+            FlowTable::Main => A::flows().get_ptr_mut(key),
+            FlowTable::Lru => A::flows_lru().get_ptr_mut(key),
+        }
+        .map(Entry)
+    }
+
+    #[inline(always)]
+    fn insert_flow(&self, table: FlowTable, key: &FlowKey<A>, value: &FlowValue<A>) -> Inserted {
+        let flags = u64::from(BPF_NOEXIST);
+        inserted(match table {
+            FlowTable::Main => A::flows().insert(key, value, flags),
+            FlowTable::Lru => A::flows_lru().insert(key, value, flags),
+        })
+    }
+
+    #[inline(always)]
+    fn delete_flow(&self, table: FlowTable, key: &FlowKey<A>) {
+        // Whether it was still there does not matter: an LRU entry may have been evicted.
+        let _ = match table {
+            FlowTable::Main => A::flows().remove(key),
+            FlowTable::Lru => A::flows_lru().remove(key),
+        };
+    }
+
+    #[inline(always)]
+    fn lru_used(&self) -> bool {
+        // SAFETY: one aligned load of a value of the array.
+        STATE
+            .get_ptr(0)
+            .is_some_and(|state| unsafe { addr_of!((*state).lru_used[A::INDEX]).read_volatile() } != 0)
+    }
+
+    #[inline(always)]
+    fn use_lru(&self) {
+        if let Some(state) = STATE.get_ptr_mut(0) {
+            // SAFETY: one aligned store to a value of the array.
+            unsafe { addr_of_mut!((*state).lru_used[A::INDEX]).write_volatile(1) };
+        }
+    }
+
+    #[inline(always)]
+    fn address(&self, addr: &A) -> Option<AddressValue> {
+        // SAFETY: copied at once; the value never changes while the entry lives.
+        A::addresses().get_ptr(addr).map(|value| unsafe { *value })
+    }
+
+    #[inline(always)]
+    fn frontend(&self, key: &FrontendKey<A>) -> Option<FrontendValue> {
+        // SAFETY: as above.
+        A::frontends().get_ptr(key).map(|value| unsafe { *value })
+    }
+
+    #[inline(always)]
+    fn service(&self, id: u32) -> Option<Service> {
+        SERVICES_MAP.get_ptr_mut(id).map(Service)
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: u32) -> Option<Slot<A>> {
+        // SAFETY: a block is not reused before a grace period has passed, so the slot does not change.
+        A::slots().get_ptr(index).map(|slot| unsafe { *slot })
+    }
+
+    #[inline(always)]
+    fn backend(&self, id: u32) -> BackendWord {
+        // SAFETY: one aligned load of a value of the array.
+        BackendWord(
+            BACKENDS_MAP
+                .get_ptr(id)
+                .map_or(0, |record| unsafe { addr_of!((*record).word).read_volatile() }),
+        )
+    }
+
+    #[inline(always)]
+    fn opened(&self, service: u32, backend: u32) {
+        if let Some(stats) = SERVICE_STATS.get_ptr_mut(service) {
+            // SAFETY: an aligned word of a value of the array.
+            unsafe { atomic::add(addr_of_mut!((*stats).connections), 1) };
+        }
+        if let Some(stats) = BACKEND_STATS.get_ptr_mut(backend) {
+            // SAFETY: as above.
+            unsafe { atomic::add(addr_of_mut!((*stats).traffic.connections), 1) };
+        }
+    }
+
+    #[inline(always)]
+    fn ended(&self, service: u32, backend: u32, inward: Traffic, outward: Traffic) {
+        if let Some(stats) = SERVICE_STATS.get_ptr_mut(service) {
+            count_traffic(stats, inward, outward);
+        }
+        if let Some(stats) = BACKEND_STATS.get_ptr_mut(backend) {
+            // SAFETY: the first field of a value of the array.
+            count_traffic(unsafe { addr_of_mut!((*stats).traffic) }, inward, outward);
+        }
+    }
+
+    #[inline(always)]
+    fn port_cursor(&self, backend: u32) -> u64 {
+        match BACKEND_STATS.get_ptr_mut(backend) {
+            // SAFETY: an aligned word of a value of the array.
+            Some(stats) => unsafe { atomic::fetch_add(addr_of_mut!((*stats).port_cursor), 1) },
+            None => 0,
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The eBPF side: maps and helper calls behind the traits of the library. The only unsafe code of this crate.
+//!
+//! The borrow checker knows nothing of other CPUs: a reference into a map may change under the reader's eyes. Records
+//! that are written while programs run are therefore read by volatile loads of single words, through raw pointers.
+
+mod atomic;
+mod cuts;
+mod env;
+pub(crate) mod maps;
+pub(crate) mod skb;
+pub(crate) mod sweep;
+
+pub(crate) use env::Kernel;

@@ -1,0 +1,109 @@
+//! [`Pkt`] over a socket buffer.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT};
+use aya_ebpf::helpers::{
+    bpf_l4_csum_replace, bpf_redirect, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes,
+    bpf_skb_store_bytes,
+};
+use lb_common::config_flags;
+use lb_ebpf::pkt::{Covered, Pkt};
+use lb_ebpf::verdict::Verdict;
+
+use super::maps::CONFIG;
+
+/// The kernel's `BPF_F_IPV6` (Linux 6.16), which the bindings lack: a change of IPv6 addresses and of the checksum
+/// that covers them cancel out in a checksum over the whole packet (CHECKSUM_COMPLETE), and must not be applied to it.
+const BPF_F_IPV6: u64 = 1 << 7;
+/// `TCX_NEXT`: the next program on the hook decides. Anything else ends the chain, and a CNI's programs with it.
+const TCX_NEXT: i32 = -1;
+
+/// A socket buffer at a tc hook.
+pub(crate) struct Skb(*mut __sk_buff);
+
+impl Skb {
+    /// The packet `skb`.
+    #[inline(always)]
+    pub(crate) const fn new(skb: *mut __sk_buff) -> Self {
+        Self(skb)
+    }
+
+    /// Carries out `verdict`.
+    #[inline(always)]
+    pub(crate) fn conclude(self, verdict: Verdict) -> i32 {
+        match verdict {
+            Verdict::Pass => TCX_NEXT,
+            Verdict::Drop => TC_ACT_SHOT as i32,
+            // SAFETY: a read of the context, and a helper that takes numbers only.
+            Verdict::Redirect => unsafe { bpf_redirect((*self.0).ifindex, 0) as i32 },
+        }
+    }
+}
+
+impl Pkt for Skb {
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        // SAFETY: a read of the context.
+        unsafe { (*self.0).len }
+    }
+
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: the helper writes all N bytes or fails; it also reads parts of the packet that are not linear.
+        unsafe {
+            let failed = bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), N as u32);
+            if failed == 0 {
+                Some(bytes.assume_init())
+            } else {
+                None
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> bool {
+        // SAFETY: the helper reads N bytes; it unshares the packet where that is needed.
+        unsafe { bpf_skb_store_bytes(self.0.cast(), offset, bytes.as_ptr().cast(), N as u32, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn adjust_checksum(
+        &mut self,
+        offset: u32,
+        difference: u32,
+        covered: Covered,
+        keep_zero: bool,
+        v6: bool,
+    ) -> bool {
+        let mut flags = 0;
+        if covered == Covered::Pseudo {
+            flags |= u64::from(BPF_F_PSEUDO_HDR);
+            let known = CONFIG
+                .get(0)
+                .is_some_and(|config| config.flags & config_flags::CSUM_IPV6_FLAG != 0);
+            if v6 && known {
+                flags |= BPF_F_IPV6;
+            }
+        }
+        if keep_zero {
+            flags |= u64::from(BPF_F_MARK_MANGLED_0);
+        }
+        // SAFETY: a field size of zero in the flags makes the helper take a ready difference instead of two values.
+        unsafe { bpf_l4_csum_replace(self.0.cast(), offset, 0, u64::from(difference), flags) == 0 }
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, len: u32) -> bool {
+        // SAFETY: a helper that takes numbers only; no pointer into the packet is held across it.
+        self.length() <= len || unsafe { bpf_skb_change_tail(self.0.cast(), len, 0) } == 0
+    }
+
+    #[inline(always)]
+    fn insert_room(&mut self, bytes: u32, _network: u32, _v6: bool) -> bool {
+        // SAFETY: as above. The room goes between the link-layer and the network header.
+        unsafe { bpf_skb_adjust_room(self.0.cast(), bytes as i32, BPF_ADJ_ROOM_MAC, 0) == 0 }
+    }
+}
