@@ -2,6 +2,7 @@
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::boxed::Box;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::vec::Vec;
@@ -305,6 +306,7 @@ macro_rules! environment {
         impl<'w> Env<$addr> for Cpu<'w> {
             type Flow = Flow<'w, $addr>;
             type Service = &'w ServiceCell;
+            type Scratch = Box<lb_common::Scratch<$addr>>;
 
             fn now(&self) -> u64 {
                 self.world.clock.load(SeqCst)
@@ -316,6 +318,10 @@ macro_rules! environment {
 
             fn with_cpu<R>(&self, f: impl FnOnce(&mut CpuRecord) -> R) -> Option<R> {
                 at(&self.world.cpus, self.number.into()).map(|record| f(&mut lock(record)))
+            }
+
+            fn scratch(&self) -> Option<Self::Scratch> {
+                Some(Box::default())
             }
 
             fn config(&self) -> Option<&Config> {
