@@ -64,15 +64,16 @@ impl<A: Maps> FlowRef<A> for Entry<A> {
     #[inline(always)]
     fn read(self, value: &mut FlowValue<A>) -> bool {
         // SAFETY: `self.0` is a map value of this type; elements of a preallocated map stay mapped for its life. What
-        // another CPU writes meanwhile shows as a changed word or a wrong check, which is what the caller looks at.
+        // another CPU writes meanwhile shows at one of the two ends, which is what the caller looks at.
         unsafe {
-            let before = addr_of!((*self.0).word).read_volatile();
+            let (word, check) = (addr_of!((*self.0).word), addr_of!((*self.0).check));
+            let before = (word.read_volatile(), check.read_volatile());
             compiler_fence(Ordering::SeqCst);
             copy_nonoverlapping(self.0.cast_const(), value, 1);
             compiler_fence(Ordering::SeqCst);
-            let after = addr_of!((*self.0).word).read_volatile();
-            value.word = before;
-            FlowWord(before).id() == FlowWord(after).id()
+            let after = (word.read_volatile(), check.read_volatile());
+            (value.word, value.check) = before;
+            FlowWord(before.0).id() == FlowWord(after.0).id() && before.1 == after.1
         }
     }
 
