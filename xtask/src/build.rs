@@ -1,11 +1,13 @@
 //! `cargo xtask build`: the eBPF object, and the binary that carries it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::compiler::LLVM;
 use crate::setup::Tools;
 use crate::sh;
 
@@ -40,11 +42,25 @@ pub fn object(tools: &Tools) -> Result<PathBuf> {
         Command::new(&tools.compiler.cargo).arg("build"),
         &folder,
     ))?;
-    let object = folder.join(TARGET).join("release/sluice-ebpf");
-    if !object.is_file() {
-        bail!("cargo built no {}", object.display());
+    strip(
+        &folder.join(TARGET).join("release/sluice-ebpf"),
+        &folder.join("sluice.o"),
+    )
+}
+
+/// Leaves out the debug information, whose work is done once it has become BTF: four fifths of the object,
+/// and paths of the machine that built it. A file that would be the same is not touched: its users would be built again.
+fn strip(built: &Path, object: &Path) -> Result<PathBuf> {
+    let fresh = object.with_extension("new");
+    let mut strip = Command::new(format!("/usr/lib/llvm-{LLVM}/bin/llvm-strip"));
+    sh::run(strip.args(["--strip-debug", "-o"]).args([&fresh, built]))?;
+    let bytes = fs::read(&fresh).with_context(|| format!("read {}", fresh.display()))?;
+    if fs::read(object).is_ok_and(|old| old == bytes) {
+        fs::remove_file(&fresh).with_context(|| format!("remove {}", fresh.display()))?;
+    } else {
+        fs::rename(&fresh, object).with_context(|| format!("make {}", object.display()))?;
     }
-    Ok(object)
+    Ok(object.to_owned())
 }
 
 /// Clippy over the eBPF programs, with the compiler that builds them.
