@@ -15,5 +15,6 @@ mod random;
 mod readers;
 mod room;
 mod running;
+mod scale;
 mod scenarios;
 mod support;
