@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use lb_userspace::{agent, ctl};
+
 fn main() -> ExitCode {
-    lb_userspace::ctl::run()
+    ctl::run(agent::run)
 }

@@ -4,8 +4,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-const OBJECTS: [&str; 10] = [
-    "service", "backend", "flow", "stats", "map", "prog", "link", "status", "cleanup", "version",
+const OBJECTS: [&str; 11] = [
+    "service", "backend", "flow", "stats", "map", "prog", "link", "status", "cleanup", "version", "agent",
 ];
 /// Those that need a datapath for their answer.
 const READERS: [&str; 7] = ["service", "backend", "flow", "stats", "map", "prog", "link"];
@@ -90,6 +90,7 @@ fn help_names_every_object_and_its_flags() {
     }
     assert!(stdout(&sluice("service help")).contains("--namespace"));
     assert!(stdout(&sluice("stats help")).contains("--all"));
+    assert!(stdout(&sluice("agent help")).contains("--manifests"));
 }
 
 #[test]
@@ -111,6 +112,9 @@ fn wrong_usage_ends_with_2() {
         "map show a b",
         "cleanup now",
         "version --pin-dir",
+        "agent",
+        "agent --log-level info",
+        "agent --manifests /m --socket-lb none",
     ] {
         let output = sluice(line);
         assert_eq!(output.status.code(), Some(2), "{line}");

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::agent;
 use crate::bpf::pin::PinDir;
 
 use super::out::Format;
@@ -26,14 +25,14 @@ Examples:
 Exit status: 0 done, 1 failed, 2 wrong usage.";
 
 /// eBPF Service load balancer for Kubernetes: the agent, and a look at what it has programmed.
-#[derive(Parser, Debug)]
+#[derive(Parser)]
 #[command(name = "sluice", version, after_help = EXAMPLES, arg_required_else_help = true)]
 #[command(subcommand_value_name = "OBJECT", subcommand_help_heading = "Objects")]
-pub(super) struct Cli {
+pub(super) struct Cli<A: Args> {
     #[command(flatten)]
     pub(super) global: Global,
     #[command(subcommand)]
-    pub(super) object: Object,
+    pub(super) object: Object<A>,
 }
 
 /// Options of every object; they may stand before it or after it.
@@ -61,9 +60,9 @@ impl Global {
     }
 }
 
-/// What a command is about.
-#[derive(Subcommand, Debug)]
-pub(super) enum Object {
+/// What a command is about. The flags of the agent are its own business.
+#[derive(Subcommand)]
+pub(super) enum Object<A: Args> {
     /// Services: addresses, usable endpoints, counters
     #[command(visible_alias = "svc")]
     Service(service::Args),
@@ -85,8 +84,24 @@ pub(super) enum Object {
     Cleanup(cleanup::Args),
     /// Version of this binary and of what is pinned
     Version(version::Args),
-    /// Run the agent: program the datapath from a folder of manifests, until SIGTERM
-    Agent(Box<agent::args::Args>),
+    /// Run the agent: program the datapath as a folder of manifests says
+    Agent(Agent<A>),
+}
+
+const AGENT_EXAMPLES: &str = "\
+Examples:
+  sluice agent --manifests /etc/sluice/manifests
+  sluice agent --manifests . --log-level debug --socket-lb host
+
+It stays in the foreground, logs to standard error and ends on SIGTERM. The datapath stays: see `sluice cleanup`.";
+
+#[derive(Args)]
+#[command(after_help = AGENT_EXAMPLES, disable_help_subcommand = true, subcommand_negates_reqs = true)]
+pub(super) struct Agent<A: Args> {
+    #[command(flatten)]
+    pub(super) flags: Option<A>,
+    #[command(subcommand)]
+    pub(super) help: Option<OnlyHelp>,
 }
 
 /// Commands of objects whose elements have a name.
@@ -147,9 +162,42 @@ mod tests {
 
     use super::*;
 
+    #[derive(Args)]
+    struct Flags {
+        #[arg(long, required = true)]
+        manifests: String,
+        #[arg(long, default_value = "info")]
+        log_level: String,
+    }
+
+    #[test]
+    fn the_agent_has_its_own_flags_and_help() {
+        let flags = |line: &str| match Cli::<Flags>::try_parse_from(line.split(' ')).map(|cli| cli.object) {
+            Ok(Object::Agent(Agent { flags, help })) => Ok((
+                flags.map(|flags| flags.manifests + &flags.log_level),
+                help.is_some(),
+            )),
+            Ok(_) => panic!("{line}"),
+            Err(error) => Err(error.kind()),
+        };
+        assert_eq!(
+            flags("sluice agent --manifests m"),
+            Ok((Some("minfo".to_owned()), false))
+        );
+        assert_eq!(flags("sluice agent help"), Ok((None, true)));
+        assert_eq!(
+            flags("sluice agent"),
+            Err(clap::error::ErrorKind::MissingRequiredArgument)
+        );
+        assert_eq!(
+            flags("sluice agent --log-level info"),
+            Err(clap::error::ErrorKind::MissingRequiredArgument)
+        );
+    }
+
     #[test]
     fn the_grammar_is_consistent() {
-        Cli::command().debug_assert();
+        Cli::<Flags>::command().debug_assert();
     }
 
     #[test]
@@ -160,7 +208,7 @@ mod tests {
             "sluice service list -j --pin-dir=/x",
             "sluice svc --pin-dir /x --json",
         ] {
-            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            let cli = Cli::<Flags>::try_parse_from(line.split(' ')).unwrap();
             assert_eq!(cli.global.format(), Format::Json, "{line}");
             assert_eq!(cli.global.pin_dir, PathBuf::from("/x"), "{line}");
         }

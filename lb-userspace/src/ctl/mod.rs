@@ -39,10 +39,9 @@ use anyhow::{Context as _, bail};
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 
-use crate::agent;
 use crate::bpf::pin::PinDir;
 
-use args::{Cli, Object, format_of_refused};
+use args::{Agent, Cli, Object, format_of_refused};
 use out::{Format, Out};
 
 /// Exit status for a command line that makes no sense.
@@ -70,16 +69,17 @@ impl Context {
 
 /// Runs the command that this process was started with.
 ///
+/// `agent` is what `sluice agent` runs, `A` its flags.
+///
 /// Exit status: 0 done, 1 failed, 2 wrong usage. A reader that closes the pipe is no failure.
-#[must_use]
-pub fn run() -> ExitCode {
+pub fn run<A: clap::Args>(agent: impl FnOnce(A, &PinDir) -> anyhow::Result<()>) -> ExitCode {
     let args: Vec<OsString> = env::args_os().collect();
-    let cli = match Cli::try_parse_from(&args) {
+    let cli = match Cli::<A>::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(refusal) => return refuse(&refusal, format_of_refused(&args)),
     };
     let mut out = Out::stdout(cli.global.format());
-    let result = answer(cli, &mut out).and_then(|()| Ok(out.flush()?));
+    let result = answer(cli, agent, &mut out).and_then(|()| Ok(out.flush()?));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
@@ -90,7 +90,11 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn answer(cli: Cli, out: &mut Out<'_>) -> anyhow::Result<()> {
+fn answer<A: clap::Args>(
+    cli: Cli<A>,
+    agent: impl FnOnce(A, &PinDir) -> anyhow::Result<()>,
+    out: &mut Out<'_>,
+) -> anyhow::Result<()> {
     let context = Context {
         pins: PinDir::new(cli.global.pin_dir),
     };
@@ -103,16 +107,20 @@ fn answer(cli: Cli, out: &mut Out<'_>) -> anyhow::Result<()> {
         Object::Prog(args) => args.run(&context, out),
         Object::Link(args) => args.run(&context, out),
         Object::Status(args) => args.run(&context, out),
-        Object::Cleanup(cleanup::Args { help: Some(_) }) => help("cleanup", out),
+        Object::Cleanup(cleanup::Args { help: Some(_) }) => help::<A>("cleanup", out),
         Object::Cleanup(args) => args.run(&context, out),
         Object::Version(args) => args.run(out),
-        Object::Agent(args) => agent::run(*args, &context.pins),
+        Object::Agent(Agent {
+            flags: Some(flags),
+            help: None,
+        }) => agent(flags, &context.pins),
+        Object::Agent(_) => help::<A>("agent", out),
     }
 }
 
 /// Prints the help of an object that has no other commands.
-fn help(object: &str, out: &mut Out<'_>) -> anyhow::Result<()> {
-    let mut command = Cli::command();
+fn help<A: clap::Args>(object: &str, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let mut command = Cli::<A>::command();
     command.build();
     let object = command.find_subcommand_mut(object).context("no such object")?;
     Ok(out.help(&object.render_help().to_string())?)

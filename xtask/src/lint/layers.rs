@@ -29,8 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "status",
         ],
     ),
-    // The agent is one of the commands.
-    ("ctl", &["agent", "bpf", "status"]),
+    ("ctl", &["bpf", "status"]),
 ];
 
 /// Words that the files below a path must not name.
