@@ -87,6 +87,12 @@ impl Bytes {
         self
     }
 
+    /// Whether the hardware is to complete its checksum.
+    #[must_use]
+    pub const fn is_partial(&self) -> bool {
+        matches!(self.summed, Summed::Partial { .. })
+    }
+
     /// The packet.
     #[must_use]
     pub fn data(&self) -> &[u8] {

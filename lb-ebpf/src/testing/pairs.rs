@@ -36,7 +36,8 @@ impl Faults {
         self.orphans.is_empty() && self.broken.is_empty()
     }
 
-    fn look_at<A: Address>(
+    /// Adds those of the two tables of one family.
+    pub fn look_at<A: Address>(
         &mut self,
         main: &HashMap<FlowKey<A>, FlowValue<A>>,
         lru: &HashMap<FlowKey<A>, FlowValue<A>>,

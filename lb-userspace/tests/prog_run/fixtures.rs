@@ -1,0 +1,108 @@
+//! Every fixture that the kernel can play.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use lb_common::Reason;
+use lb_ebpf::testing::fixtures::{self, Exchange, Fixture, Step};
+use lb_ebpf::testing::tables::Tables;
+use lb_ebpf::testing::wire;
+use lb_ebpf::testing::world::{Counters, Sizes};
+use lb_ebpf::verdict::Verdict;
+
+use crate::kernel::Kernel;
+
+#[test]
+fn fixtures_hold() -> Result<()> {
+    // A checksum that is left to the hardware cannot be asked for: the host tests and the lab have those.
+    let playable = |fixture: &Fixture| !fixture.host_only && !fixture.is_partial();
+    let mut by_sizes: BTreeMap<(usize, usize), Vec<Fixture>> = BTreeMap::new();
+    for fixture in fixtures::all().into_iter().filter(playable) {
+        let sizes = (fixture.sizes.main, fixture.sizes.lru);
+        by_sizes.entry(sizes).or_default().push(fixture);
+    }
+    let (mut played, mut failures) = (0, Vec::new());
+    for ((main, lru), fixtures) in by_sizes {
+        let mut kernel = Kernel::load(Sizes { main, lru })?;
+        for fixture in fixtures {
+            played += 1;
+            if let Err(fault) = play(&mut kernel, &fixture) {
+                failures.push(format!("{}: {fault:#}", fixture.name));
+            }
+        }
+    }
+    assert!(played > 100, "only {played} fixtures");
+    assert!(
+        failures.is_empty(),
+        "{} of {played} failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+    Ok(())
+}
+
+fn play(kernel: &mut Kernel, fixture: &Fixture) -> Result<()> {
+    kernel.reset(&fixture.config)?;
+    kernel.program(&Tables::of(&fixture.services))?;
+    for (number, step) in fixture.steps.iter().enumerate() {
+        match step {
+            Step::Idle(seconds) => kernel.age(*seconds)?,
+            Step::Program(services) => kernel.program(&Tables::of(services))?,
+            Step::Packet(exchange) => {
+                exchange_packet(kernel, exchange).with_context(|| format!("step {number}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn exchange_packet(kernel: &Kernel, exchange: &Exchange) -> Result<()> {
+    let mut packet = exchange.input.data().to_vec();
+    let before = kernel.counters()?;
+    let Some(verdict) = kernel.run(exchange.point, &mut packet)? else {
+        return Ok(());
+    };
+    let after = kernel.counters()?;
+    let reasons = changed_reasons(&before, &after);
+    ensure!(
+        verdict == exchange.verdict && reasons == [(exchange.reason, 1)],
+        "expected {:?} {:?}, got {verdict:?} {reasons:?}",
+        exchange.verdict,
+        exchange.reason,
+    );
+    if verdict != Verdict::Drop {
+        let difference = wire::difference(&exchange.output, &packet);
+        ensure!(
+            difference.is_none(),
+            "{:?}: {}",
+            exchange.reason,
+            difference.unwrap_or_default()
+        );
+    }
+    for (index, (before, after)) in [
+        (&before.services, &after.services),
+        (&before.backends, &after.backends),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut expected: BTreeMap<u32, u64> = before
+            .iter()
+            .map(|(id, stats)| (*id, stats.connections))
+            .collect();
+        if let Some(ids) = exchange.opens {
+            *expected.entry(ids[index]).or_default() += 1;
+        }
+        let got: BTreeMap<u32, u64> = after.iter().map(|(id, stats)| (*id, stats.connections)).collect();
+        ensure!(expected == got, "connections: expected {expected:?}, got {got:?}");
+    }
+    Ok(())
+}
+
+fn changed_reasons(before: &Counters, after: &Counters) -> Vec<(Reason, u64)> {
+    let count = |counters: &Counters, reason| counters.reasons.get(reason).copied().unwrap_or(0);
+    let changes = Reason::ALL
+        .iter()
+        .map(|reason| (*reason, count(after, reason) - count(before, reason)));
+    changes.filter(|(_, change)| *change != 0).collect()
+}

@@ -1,0 +1,270 @@
+//! The object in the kernel: unpinned maps, loaded programs, nothing attached.
+
+use std::collections::BTreeMap;
+use std::hash::Hash;
+use std::io;
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use aya::programs::{
+    Program, ProgramError, RawTracePoint, RawTracePointRunOptions, SchedClassifier, TestRun, TestRunOptions,
+};
+use aya::{Ebpf, EbpfLoader, Pod};
+use lb_common::maps::{self, Sizing};
+use lb_common::{
+    Addr4, Addr6, BackendRecord, BackendStats, Config, CpuRecord, FlowKey, FlowValue, Point, Reason,
+    ServiceRecord, ServiceStats, StateRecord, SweepReport, config_flags,
+};
+use lb_ebpf::testing::tables::{ADDRESS, Tables, frontend};
+use lb_ebpf::testing::world::{Counters, Sizes};
+use lb_ebpf::verdict::Verdict;
+
+/// Service ports and backends that the maps have room for.
+const ROOM: u32 = 64;
+
+/// Bytes of an Ethernet and an IPv6 header.
+const HEADERS: usize = 54;
+
+/// The object, loaded.
+pub(crate) struct Kernel {
+    ebpf: Ebpf,
+}
+
+/// The object that `cargo xtask test prog` has built.
+pub(crate) fn object() -> Result<Vec<u8>> {
+    let path = std::env::var("SLUICE_EBPF_OBJECT").context("this test is run by `cargo xtask test prog`")?;
+    std::fs::read(&path).with_context(|| format!("read {path}"))
+}
+
+/// Entries of the map `name`.
+fn entries(name: &str, sizes: Sizes) -> Result<u32> {
+    Ok(match name {
+        maps::FLOWS4 | maps::FLOWS6 => u32::try_from(sizes.main)?,
+        maps::FLOWS_LRU4 | maps::FLOWS_LRU6 => u32::try_from(sizes.lru)?,
+        maps::SLOTS4 | maps::SLOTS6 => 2 * ROOM,
+        _ => ROOM,
+    })
+}
+
+impl Kernel {
+    /// Makes the maps and loads the programs.
+    pub(crate) fn load(sizes: Sizes) -> Result<Self> {
+        let mut loader = EbpfLoader::new();
+        loader.btf(None).allow_unsupported_maps();
+        for spec in maps::ALL.iter().filter(|spec| spec.sizing != Sizing::Fixed) {
+            loader.map_max_entries(spec.name, entries(spec.name, sizes)?);
+        }
+        let mut ebpf = loader.load(&object()?).context("make the maps")?;
+        for name in ["pod_ingress", "pod_egress", "sweep4", "sweep6"] {
+            let program = ebpf
+                .program_mut(name)
+                .with_context(|| format!("no program {name}"))?;
+            match program {
+                Program::SchedClassifier(program) => program.load(),
+                Program::RawTracePoint(program) => program.load(),
+                _ => bail!("{name} is of an unexpected type"),
+            }
+            .with_context(|| format!("load {name}"))?;
+        }
+        Ok(Self { ebpf })
+    }
+
+    fn map(&self, name: &str) -> Result<&Map> {
+        self.ebpf.map(name).with_context(|| format!("no map {name}"))
+    }
+
+    fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+        self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))
+    }
+
+    fn array<T: Pod>(&mut self, name: &str) -> Result<Array<&mut MapData, T>> {
+        Ok(Array::try_from(self.map_mut(name)?)?)
+    }
+
+    fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> Result<HashMap<&mut MapData, K, V>> {
+        Ok(HashMap::try_from(self.map_mut(name)?)?)
+    }
+
+    /// Replaces what a hash holds.
+    fn refill<K: Pod + Eq + Hash, V: Pod>(
+        &mut self,
+        name: &str,
+        contents: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<()> {
+        let mut map = self.hash::<K, V>(name)?;
+        let old: Vec<K> = map.keys().collect::<Result<_, _>>()?;
+        for key in old {
+            map.remove(&key)?;
+        }
+        for (key, value) in contents {
+            map.insert(key, value, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Writes `contents` from index 0 on.
+    fn write<T: Pod>(&mut self, name: &str, contents: &[T]) -> Result<()> {
+        let mut map = self.array::<T>(name)?;
+        for (index, record) in (0..).zip(contents) {
+            map.set(index, record, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Empties all maps that programs write, and sets the settings.
+    pub(crate) fn reset(&mut self, config: &Config) -> Result<()> {
+        let mut config = *config;
+        if lb_userspace::bpf::probe::csum_ipv6_flag()? {
+            config.flags |= config_flags::CSUM_IPV6_FLAG;
+        }
+        self.write(maps::CONFIG, &[config])?;
+        for name in [maps::FLOWS4, maps::FLOWS_LRU4] {
+            self.refill::<FlowKey<Addr4>, FlowValue<Addr4>>(name, [])?;
+        }
+        for name in [maps::FLOWS6, maps::FLOWS_LRU6] {
+            self.refill::<FlowKey<Addr6>, FlowValue<Addr6>>(name, [])?;
+        }
+        self.write(maps::STATE, &[StateRecord::default()])?;
+        let mut services = self.array::<ServiceRecord>(maps::SERVICES_MAP)?;
+        for id in 0..ROOM {
+            services.set(id, ServiceRecord::default(), 0)?;
+        }
+        self.write(maps::SERVICE_STATS, &[ServiceStats::default(); ROOM as usize])?;
+        self.write(maps::BACKEND_STATS, &[BackendStats::default(); ROOM as usize])?;
+        let mut cpu = PerCpuArray::<_, CpuRecord>::try_from(self.map_mut(maps::CPU)?)?;
+        let mut records = cpu.get(&0, 0)?.to_vec();
+        for record in &mut records {
+            // Pair numbers go on: an id must never come back.
+            (record.reject_tokens, record.reject_filled) = (0, 0);
+        }
+        Ok(cpu.set(0, records.try_into()?, 0)?)
+    }
+
+    /// Replaces what user space programs, in the order in which it publishes. Cursors stay.
+    pub(crate) fn program(&mut self, tables: &Tables) -> Result<()> {
+        self.write::<BackendRecord>(maps::BACKENDS_MAP, &tables.backends)?;
+        self.write(maps::SLOTS4, &tables.slots4)?;
+        self.write(maps::SLOTS6, &tables.slots6)?;
+        let mut services = self.array::<ServiceRecord>(maps::SERVICES_MAP)?;
+        for (id, record) in (0..).zip(&tables.services) {
+            let cursor = services.get(&id, 0)?.cursor;
+            services.set(id, ServiceRecord { cursor, ..*record }, 0)?;
+        }
+        self.refill(
+            maps::FRONTENDS4,
+            tables.frontends4.iter().map(|(key, id)| (*key, frontend(*id))),
+        )?;
+        self.refill(
+            maps::FRONTENDS6,
+            tables.frontends6.iter().map(|(key, id)| (*key, frontend(*id))),
+        )?;
+        self.refill(
+            maps::ADDRESSES4,
+            tables.addresses4.keys().map(|addr| (*addr, ADDRESS)),
+        )?;
+        self.refill(
+            maps::ADDRESSES6,
+            tables.addresses6.keys().map(|addr| (*addr, ADDRESS)),
+        )
+    }
+
+    /// Makes all flows so many seconds older.
+    pub(crate) fn age(&mut self, seconds: u64) -> Result<()> {
+        for name in [maps::FLOWS4, maps::FLOWS_LRU4] {
+            for (key, mut value) in self.flows::<Addr4>(name)? {
+                value.seen = value.seen.saturating_sub(seconds * 1_000_000_000);
+                self.hash(name)?.insert(key, value, 0)?;
+            }
+        }
+        for name in [maps::FLOWS6, maps::FLOWS_LRU6] {
+            for (key, mut value) in self.flows::<Addr6>(name)? {
+                value.seen = value.seen.saturating_sub(seconds * 1_000_000_000);
+                self.hash(name)?.insert(key, value, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All entries of one flow table.
+    pub(crate) fn flows<A>(&self, name: &str) -> Result<Vec<(FlowKey<A>, FlowValue<A>)>>
+    where
+        FlowKey<A>: Pod,
+        FlowValue<A>: Pod,
+    {
+        let map = HashMap::<_, FlowKey<A>, FlowValue<A>>::try_from(self.map(name)?)?;
+        Ok(map.iter().collect::<Result<_, _>>()?)
+    }
+
+    /// All counters.
+    pub(crate) fn counters(&self) -> Result<Counters> {
+        let reasons = PerCpuArray::<_, u64>::try_from(self.map(maps::REASONS)?)?;
+        let services = Array::<_, ServiceStats>::try_from(self.map(maps::SERVICE_STATS)?)?;
+        let backends = Array::<_, BackendStats>::try_from(self.map(maps::BACKEND_STATS)?)?;
+        let mut counters = Counters::default();
+        for reason in Reason::ALL {
+            let count = reasons.get(&(*reason as u32), 0)?.iter().sum();
+            if count != 0 {
+                counters.reasons.insert(*reason, count);
+            }
+        }
+        let note = |stats: &mut BTreeMap<u32, ServiceStats>, id, record| {
+            if record != ServiceStats::default() {
+                stats.insert(id, record);
+            }
+        };
+        for id in 0..ROOM {
+            note(&mut counters.services, id, services.get(&id, 0)?);
+            note(&mut counters.backends, id, backends.get(&id, 0)?.traffic);
+        }
+        Ok(counters)
+    }
+
+    /// Runs a classifier over `packet`, which then is what it made of it. `None` if the kernel takes no packet of this
+    /// length: it wants a whole network header.
+    pub(crate) fn run(&self, point: Point, packet: &mut Vec<u8>) -> Result<Option<Verdict>> {
+        let name = match point {
+            Point::PodIngress => "pod_ingress",
+            Point::PodEgress => "pod_egress",
+        };
+        let program: &SchedClassifier = self.ebpf.program(name).context("no such program")?.try_into()?;
+        let mut output = vec![0; packet.len() + 128];
+        let options = TestRunOptions {
+            data_in: Some(packet),
+            data_out: Some(&mut output),
+            ..TestRunOptions::new()
+        };
+        let result = match program.test_run(options) {
+            Err(ProgramError::SyscallError(error))
+                if error.io_error.kind() == io::ErrorKind::InvalidInput && packet.len() < HEADERS =>
+            {
+                return Ok(None);
+            }
+            result => result?,
+        };
+        output.truncate(usize::try_from(result.data_size_out)?);
+        *packet = output;
+        Ok(Some(match result.return_value.cast_signed() {
+            -1 => Verdict::Pass,
+            2 => Verdict::Drop,
+            7 => Verdict::Redirect,
+            other => bail!("{name} returned {other}"),
+        }))
+    }
+
+    /// Runs the sweep of a family, 4 or 6, on the CPU `cpu`; one at a time.
+    pub(crate) fn sweep(&self, family: u8, cpu: u32) -> Result<SweepReport> {
+        let name = if family == 4 { "sweep4" } else { "sweep6" };
+        let program: &RawTracePoint = self.ebpf.program(name).context("no such program")?.try_into()?;
+        let options = RawTracePointRunOptions {
+            cpu: Some(cpu),
+            ..RawTracePointRunOptions::new()
+        };
+        let result = program.test_run(options)?;
+        ensure!(
+            result.return_value == 0,
+            "{name} returned {}",
+            result.return_value
+        );
+        Ok(Array::<_, SweepReport>::try_from(self.map(maps::SWEEP)?)?.get(&0, 0)?)
+    }
+}
