@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod agent_root {
+    mod daemon;
     mod datapath;
     mod maps;
     mod support;

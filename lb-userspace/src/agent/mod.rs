@@ -55,9 +55,9 @@ pub fn run(args: Args, pins: &PinDir) -> anyhow::Result<()> {
     probe::kernel()?;
     let cgroup = probe::cgroup_root(args.cgroup_root.as_deref())?;
     let config = settings::of(&args)?;
-    let lock = pins.lock()?;
     // Read while the programs are being loaded.
     let folder = Folder::open(&args.manifests)?;
+    let lock = pins.lock()?;
 
     let sizes = Sizes {
         flows: args.max_flows,

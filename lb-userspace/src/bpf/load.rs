@@ -15,6 +15,9 @@ use super::pin::{PinDir, PinError, PinLock};
 use super::size::Sizes;
 use super::sys;
 
+/// Lines of the verifier's log that are shown.
+const LOG_LINES: usize = 30;
+
 /// Why the programs are not in the kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -22,15 +25,17 @@ pub enum LoadError {
     #[error("built without its eBPF programs: run cargo xtask build")]
     NoObject,
     /// The object cannot be read, or one of its maps cannot be made.
-    #[error("load the eBPF object: {0}")]
+    #[error("load the eBPF object")]
     Object(#[source] Box<EbpfError>),
     /// The kernel refused a program.
-    #[error("load the program {name}: {source}")]
+    #[error("BPF_PROG_LOAD of {name}: {source}{log}")]
     Program {
         /// Name of the program.
         name: String,
-        /// What the kernel answered, with the verifier's log.
-        source: Box<ProgramError>,
+        /// What the kernel answered.
+        source: io::Error,
+        /// The end of the verifier's log, where it says why; on lines of its own.
+        log: String,
     },
     /// The object holds a program of a kind that this loader does not know, or lacks one that it needs.
     #[error("the eBPF object has no usable {what} {name}: this is a broken build")]
@@ -140,10 +145,7 @@ fn broken(what: &'static str, name: &str) -> LoadError {
 fn load_programs(ebpf: &mut Ebpf) -> Result<BTreeMap<String, OwnedFd>, LoadError> {
     let mut progs = BTreeMap::new();
     for (name, program) in ebpf.programs_mut() {
-        let refused = |source| LoadError::Program {
-            name: name.to_owned(),
-            source: Box::new(source),
-        };
+        let refused = |error| refusal(name, error);
         match program {
             Program::SchedClassifier(program) => program.load(),
             Program::CgroupSockAddr(program) => program.load(),
@@ -159,6 +161,30 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<BTreeMap<String, OwnedFd>, LoadError
         progs.insert(name.to_owned(), fd);
     }
     Ok(progs)
+}
+
+fn refusal(name: &str, error: ProgramError) -> LoadError {
+    let (source, log) = match error {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => (io_error, last_lines(&verifier_log.to_string())),
+        other => (io::Error::other(other), String::new()),
+    };
+    LoadError::Program {
+        name: name.to_owned(),
+        source,
+        log,
+    }
+}
+
+/// The end of `text`, which can be megabytes, each line after a line feed.
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..]
+        .iter()
+        .flat_map(|line| ["\n", line])
+        .collect()
 }
 
 /// Pins `prog` in the place of an older one of that name, in one step.

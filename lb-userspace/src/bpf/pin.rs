@@ -29,7 +29,7 @@ const BPF_FS: &str = "/sys/fs/bpf";
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// The directory, or its nearest existing ancestor, is on another file system.
-    #[error("{path} is not on a BPF file system: run `mount -t bpf bpffs DIR` on it or a parent, or name another --pin-dir", path = .path.display())]
+    #[error("{path} is not on a BPF file system: run `mount -t bpf bpffs {path}`, or name a --pin-dir below /sys/fs/bpf", path = .path.display())]
     NotBpffs {
         /// What was looked at.
         path: PathBuf,

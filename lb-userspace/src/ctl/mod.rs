@@ -84,7 +84,7 @@ pub fn run<A: clap::Args>(agent: impl FnOnce(A, &PinDir) -> anyhow::Result<()>) 
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            report(&mut out, &format!("{error:#}"));
+            report(&mut out, &told(&error));
             ExitCode::FAILURE
         }
     }
@@ -160,6 +160,20 @@ fn message_of(refusal: &clap::Error) -> String {
 /// Says why there is no answer. Whoever does not listen to that either gets the exit status alone.
 fn report(out: &mut Out<'_>, message: &str) {
     let _ = out.error(message).and_then(|()| out.flush());
+}
+
+/// The error and its causes, without those that it has named already.
+fn told(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .fold(String::new(), |told, cause| {
+            match (told.is_empty(), told.contains(&cause)) {
+                (true, _) => cause,
+                (false, true) => told,
+                (false, false) => format!("{told}: {cause}"),
+            }
+        })
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

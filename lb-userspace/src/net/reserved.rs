@@ -64,9 +64,14 @@ pub fn reserve(pin_dir: &Path, ranges: &[PortRange]) -> Result<(), ReservedError
     }
     let namespace = Path::new(NAMESPACE);
     let file = record_file(pin_dir)?;
+    let here = fs::read_link(namespace).map_err(failed("readlink", namespace))?;
+    let mut ours = added.clone();
+    if let Some(former) = read_record(&file)?.filter(|former| former.namespace == here) {
+        ours.extend(parse(&former.added));
+    }
     let record = Record {
-        namespace: fs::read_link(namespace).map_err(failed("readlink", namespace))?,
-        added: format(&added),
+        namespace: here,
+        added: format(&ours),
     };
     // The record first: ports that are reserved and not recorded would stay so.
     let write = || -> io::Result<()> {
@@ -76,7 +81,7 @@ pub fn reserve(pin_dir: &Path, ranges: &[PortRange]) -> Result<(), ReservedError
     write().map_err(failed("write", &file))?;
     let all: BTreeSet<u16> = reserved.union(&added).copied().collect();
     fs::write(RESERVED, format(&all)).map_err(failed("write", Path::new(RESERVED)))?;
-    info!("reserved the ports {} ({RESERVED})", record.added);
+    info!("reserved the ports {} ({RESERVED})", format(&added));
     Ok(())
 }
 
@@ -109,6 +114,14 @@ pub fn release(pin_dir: &Path) -> Result<bool, ReservedError> {
 fn record_file(pin_dir: &Path) -> Result<PathBuf, ReservedError> {
     let status = StatusFile::of(pin_dir).map_err(failed("resolve", pin_dir))?;
     Ok(status.path().with_extension("ports"))
+}
+
+fn read_record(file: &Path) -> Result<Option<Record>, ReservedError> {
+    match fs::read(file) {
+        Ok(text) => serde_json::from_slice(&text).map_err(|error| failed("parse", file)(error.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", file)(error)),
+    }
 }
 
 fn read(path: &str) -> Result<String, ReservedError> {

@@ -17,7 +17,7 @@ use lb_userspace::bpf::size::Sizes;
 use lb_userspace::bpf::sweep::Sweeper;
 use serde_json::Value;
 
-use super::support::{Netns, TestCgroup, TestPins, run};
+use super::support::{Netns, TestCgroup, TestPins, patiently, run};
 
 /// Small tables: these tests run beside others.
 const SMALL: Sizes = Sizes {
@@ -27,7 +27,7 @@ const SMALL: Sizes = Sizes {
 };
 
 fn load(pins: &PinDir, sizes: &Sizes) -> Result<Datapath, LoadError> {
-    Datapath::load(pins, pins.lock()?, object::embedded()?, sizes)
+    Datapath::load(pins, patiently(|| pins.lock())?, object::embedded()?, sizes)
 }
 
 fn show(what: &str) -> Value {
@@ -238,7 +238,7 @@ fn cleanup_leaves_nothing() {
         Ok(_) => panic!("an agent holds the lock"),
     }
     drop(datapath);
-    assert!(cleanup(&pins.0).unwrap());
+    assert!(patiently(|| cleanup(&pins.0)).unwrap());
     assert!(!pins.0.root().exists());
     let left = show("link show");
     let left: Vec<u64> = left

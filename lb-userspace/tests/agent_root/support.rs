@@ -5,6 +5,8 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use lb_userspace::bpf::cleanup::cleanup;
 use lb_userspace::bpf::pin::PinDir;
@@ -21,6 +23,18 @@ pub(crate) fn unique(prefix: &str) -> String {
     )
 }
 
+/// Repeats `body` while it fails, for a second. A lock that this process has given up may be held for a moment by a child
+/// that another test forks.
+pub(crate) fn patiently<T, E>(mut body: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    for _ in 0..100 {
+        if let Ok(done) = body() {
+            return Ok(done);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    body()
+}
+
 /// A pin directory that is removed with everything in it.
 pub(crate) struct TestPins(pub(crate) PinDir);
 
@@ -32,7 +46,7 @@ impl TestPins {
 
 impl Drop for TestPins {
     fn drop(&mut self) {
-        let _ = cleanup(&self.0);
+        let _ = patiently(|| cleanup(&self.0));
     }
 }
 
@@ -63,7 +77,7 @@ impl Netns {
     /// Runs `body` on a thread inside of the namespace.
     pub(crate) fn within<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
         let file = fs::File::open(format!("/run/netns/{}", self.0)).unwrap();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let inside = scope.spawn(|| {
                 move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
                 body()

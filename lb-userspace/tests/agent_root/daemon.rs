@@ -1,0 +1,312 @@
+//! The agent as a process: started, killed, started again, followed by `status`, taken away.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::support::{Netns, TestCgroup, TestPins, patiently, run};
+
+const MANIFESTS: &str = "\
+apiVersion: v1
+kind: Node
+metadata: {name: node-a}
+status: {addresses: [{type: InternalIP, address: 10.77.0.2}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec: {clusterIP: 10.96.0.10, clusterIPs: [10.96.0.10], ports: [{port: 80, protocol: TCP}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: default, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 8080, protocol: TCP}]
+endpoints: [{addresses: [10.77.1.2], conditions: {ready: true}}]
+";
+
+/// A node: a namespace with two addresses, a cgroup, pins and manifests.
+struct Node {
+    pins: TestPins,
+    netns: Netns,
+    cgroup: TestCgroup,
+    manifests: tempfile::TempDir,
+}
+
+impl Node {
+    fn new() -> Self {
+        let node = Self {
+            pins: TestPins::new(),
+            netns: Netns::new(),
+            cgroup: TestCgroup::new(),
+            manifests: tempfile::tempdir().unwrap(),
+        };
+        node.netns.veth("up0");
+        for command in ["addr add 10.77.0.1/24 dev up0", "addr add 10.77.0.2/24 dev up0"] {
+            run(&format!("ip -n {} {command}", node.netns.0));
+        }
+        node.write(MANIFESTS);
+        node
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.manifests.path().join("all.yaml"), text).unwrap();
+    }
+
+    /// `sluice` with this node's pins, in its namespace.
+    fn sluice(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net=/run/netns/{}", self.netns.0))
+            .arg(env!("CARGO_BIN_EXE_sluice"))
+            .arg("--pin-dir")
+            .arg(self.pins.0.root())
+            .args(args);
+        command
+    }
+
+    fn agent(&self) -> Command {
+        let mut command = self.sluice(&["agent", "--hostname-override", "Node-A", "--max-flows", "1024"]);
+        command
+            .args(["--max-services", "64", "--max-backends", "64", "--manifests"])
+            .arg(self.manifests.path())
+            .arg("--cgroup-root")
+            .arg(&self.cgroup.0);
+        command
+    }
+
+    fn start(&self) -> Agent<'_> {
+        let log = self.manifests.path().join("log");
+        let file = fs::File::create(&log).unwrap();
+        let child = self.agent().stderr(file).spawn().unwrap();
+        let mut agent = Agent {
+            node: self,
+            child,
+            log,
+        };
+        agent.wait("synced", |status| status["synced"] == true);
+        agent
+    }
+
+    fn status(&self) -> Value {
+        let output = self.sluice(&["-j", "status"]).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+/// A running agent.
+struct Agent<'a> {
+    node: &'a Node,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Agent<'_> {
+    /// Waits until the status is as wanted, for at most as long as loading may take on a busy machine.
+    fn wait(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let status = self.node.status();
+            if wanted(&status) {
+                return;
+            }
+            let log = fs::read_to_string(&self.log).unwrap();
+            let alive = self.child.try_wait().unwrap().is_none();
+            assert!(alive && Instant::now() < end, "not {what}: {status}\n{log}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn stop(mut self) -> String {
+        run(&format!("kill -TERM {}", self.child.id()));
+        assert!(self.child.wait().unwrap().success());
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Ids of the pinned links and maps.
+fn ids(node: &Node) -> Vec<(String, u64)> {
+    let mut ids = Vec::new();
+    for (kind, noun) in [("links", "link"), ("maps", "map")] {
+        let dir = node.pins.0.base().join(kind);
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let info: Value =
+                serde_json::from_str(&run(&format!("bpftool -j {noun} show pinned {}", path.display())))
+                    .unwrap();
+            ids.push((path.display().to_string(), info["id"].as_u64().unwrap()));
+        }
+    }
+    ids.sort();
+    ids
+}
+
+#[test]
+fn an_agent_is_started_killed_and_started_again() {
+    let node = Node::new();
+    node.netns.veth("veth1");
+    let agent = node.start();
+    let status = node.status();
+    assert_eq!(status["node"], "node-a");
+    // Both ends of the pair are veths, one has such a name.
+    assert_eq!(status["interfaces"], serde_json::json!(["veth1"]));
+    assert_eq!(status["problems"], serde_json::json!([]));
+    let config = run(&format!(
+        "bpftool -j map dump pinned {}",
+        node.pins.0.map("config").display()
+    ));
+    let address = r#""0x0a","0x4d","0x00","0x02""#;
+    assert!(config.contains(address), "the Node's address: {config}");
+
+    let second = node.agent().output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let pid = format!("(pid {})", agent.child.id());
+    assert!(stderr(&second).contains(&pid), "{}", stderr(&second));
+
+    let before = ids(&node);
+    agent.kill();
+    assert_eq!(ids(&node), before);
+    let agent = node.start();
+    assert_eq!(ids(&node), before, "links and maps are the same");
+    let log = agent.stop();
+    assert!(
+        log.contains("ready") && log.contains("maps adopted, 0 made"),
+        "{log}"
+    );
+    assert_eq!(ids(&node), before);
+
+    assert!(
+        patiently(|| {
+            let output = node.sluice(&["cleanup"]).output().unwrap();
+            if output.status.success() {
+                Ok(())
+            } else {
+                Err(output)
+            }
+        })
+        .is_ok()
+    );
+    assert!(!node.pins.0.root().exists());
+}
+
+#[test]
+fn interfaces_are_followed_by_the_hundred() {
+    let node = Node::new();
+    let mut agent = node.start();
+    let count = |status: &Value| status["interfaces"].as_array().map_or(0, Vec::len);
+    let mut batch = String::new();
+    for i in 0..150 {
+        batch.push_str(&format!("link add veth{i} type veth peer name peer{i}\n"));
+    }
+    let file = node.manifests.path().join("batch");
+    fs::write(&file, batch).unwrap();
+    run(&format!("ip -n {} -batch {}", node.netns.0, file.display()));
+    agent.wait("150 attached", |status| count(status) == 150);
+    assert_eq!(node.pins.0.links().unwrap().len(), 9 + 300);
+
+    run(&format!("ip -n {} link set veth7 name other7", node.netns.0));
+    agent.wait("149 attached", |status| count(status) == 149);
+    run(&format!("ip -n {} link set other7 name veth7", node.netns.0));
+    agent.wait("150 attached", |status| count(status) == 150);
+
+    let mut batch = String::new();
+    for i in 0..150 {
+        batch.push_str(&format!("link del veth{i}\n"));
+    }
+    fs::write(&file, batch).unwrap();
+    run(&format!("ip -n {} -batch {}", node.netns.0, file.display()));
+    agent.wait("none attached", |status| count(status) == 0);
+    assert_eq!(node.pins.0.links().unwrap().len(), 9);
+    agent.stop();
+}
+
+#[test]
+fn what_came_and_went_while_no_agent_ran_is_put_right() {
+    let node = Node::new();
+    let gone = node.netns.veth("veth1");
+    node.start().kill();
+    run(&format!("ip -n {} link del veth1", node.netns.0));
+    let new = node.netns.veth("veth2");
+    let agent = node.start();
+    let mut expected: Vec<String> = ["pod_egress", "pod_ingress"]
+        .map(|name| format!("{name}-{new}"))
+        .into();
+    let mut links = node.pins.0.links().unwrap();
+    links.retain(|name| name.starts_with("pod_"));
+    links.sort();
+    expected.sort();
+    assert_eq!(links, expected, "and none for {gone}");
+    agent.stop();
+}
+
+#[test]
+fn overlapping_ports_are_reserved_and_given_back() {
+    let node = Node::new();
+    let sysctl = |name: &str, value: Option<&str>| {
+        node.netns.within(|| {
+            let path = format!("/proc/sys/net/ipv4/{name}");
+            if let Some(value) = value {
+                fs::write(&path, value).unwrap();
+            }
+            fs::read_to_string(&path).unwrap().trim().to_owned()
+        })
+    };
+    node.start().stop();
+    assert_eq!(
+        sysctl("ip_local_reserved_ports", None),
+        "",
+        "the default ranges do not overlap"
+    );
+    sysctl("ip_local_port_range", Some("29000 61999"));
+    sysctl("ip_local_reserved_ports", Some("29100,40000"));
+    node.start().stop();
+    assert_eq!(
+        sysctl("ip_local_reserved_ports", None),
+        "29000-29999,40000,61000-61999"
+    );
+    sysctl("ip_local_port_range", Some("28999 61999"));
+    node.start().stop();
+    assert_eq!(
+        sysctl("ip_local_reserved_ports", None),
+        "28999-29999,40000,61000-61999"
+    );
+    let done = node.sluice(&["cleanup"]).stdout(Stdio::null()).status().unwrap();
+    assert!(done.success());
+    assert_eq!(sysctl("ip_local_reserved_ports", None), "29100,40000");
+}
+
+#[test]
+fn what_an_agent_cannot_do_is_said_before_anything_is_made() {
+    let node = Node::new();
+    for (flags, expected) in [
+        (
+            &["--manifests", "/tmp", "--cgroup-root", "/proc"][..],
+            "/proc is not in a cgroup v2 tree",
+        ),
+        (&["--manifests", "/nonexistent"], "/nonexistent"),
+    ] {
+        let output = node.sluice(&["agent"]).args(flags).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+        assert!(!node.pins.0.root().exists());
+    }
+}
