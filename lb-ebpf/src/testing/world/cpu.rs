@@ -1,0 +1,222 @@
+//! One CPU of a world: the environment as a packet meets it.
+
+use core::cell::Cell;
+use core::sync::atomic::Ordering::SeqCst;
+use std::boxed::Box;
+
+use lb_common::{
+    Addr4, Addr6, AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FrontendKey,
+    FrontendValue, Reason, Scratch, ServiceStats, Slot, SweepReport,
+};
+
+use super::{Family, ServiceCell, World, at, lock, read};
+use crate::env::{Env, FlowTable, Inserted, Traffic};
+use crate::sweep;
+use crate::testing::table::{Flow, Words};
+use crate::testing::tables::{ADDRESS, frontend};
+
+/// Accesses to hash tables, by kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Accesses {
+    /// Lookups of a flow, in either table.
+    pub flow: u32,
+    /// Insertions of a flow entry.
+    pub insert: u32,
+    /// Removals of a flow entry.
+    pub delete: u32,
+    /// Lookups of an address.
+    pub address: u32,
+    /// Lookups of a frontend.
+    pub frontend: u32,
+}
+
+/// Looks at every entry of one table, as the sweep programs do.
+fn sweep_table<'w, A: Words>(cpu: &Cpu<'w>, family: &'w Family<A>, table: FlowTable) -> SweepReport
+where
+    Cpu<'w>: Env<A, Flow = Flow<'w, A>>,
+{
+    let mut report = SweepReport {
+        began: cpu.now(),
+        ..SweepReport::default()
+    };
+    let mut value = FlowValue::default();
+    family.table(table).for_each(|key, entry| {
+        sweep::visit(cpu, table, &key, entry, &mut value, &mut report);
+    });
+    report
+}
+
+/// One CPU of a world.
+#[derive(Debug)]
+pub struct Cpu<'w> {
+    world: &'w World,
+    number: u16,
+    accesses: Cell<Accesses>,
+}
+
+impl<'w> Cpu<'w> {
+    pub(super) fn new(world: &'w World, number: u16) -> Self {
+        Self {
+            world,
+            number,
+            accesses: Cell::default(),
+        }
+    }
+
+    /// The accesses to hash tables since the last call.
+    #[must_use]
+    pub fn take_accesses(&self) -> Accesses {
+        self.accesses.take()
+    }
+
+    /// One run of the IPv4 sweep over one table.
+    #[must_use]
+    pub fn sweep4(&self, table: FlowTable) -> SweepReport {
+        sweep_table(self, &self.world.v4, table)
+    }
+
+    /// One run of the IPv6 sweep over one table.
+    #[must_use]
+    pub fn sweep6(&self, table: FlowTable) -> SweepReport {
+        sweep_table(self, &self.world.v6, table)
+    }
+
+    fn accessed(&self, count: impl FnOnce(&mut Accesses)) {
+        let mut accesses = self.accesses.get();
+        count(&mut accesses);
+        self.accesses.set(accesses);
+    }
+}
+
+macro_rules! environment {
+    ($addr:ty, $family:ident) => {
+        impl<'w> Env<$addr> for Cpu<'w> {
+            type Flow = Flow<'w, $addr>;
+            type Service = &'w ServiceCell;
+            type Scratch = Box<Scratch<$addr>>;
+
+            fn now(&self) -> u64 {
+                self.world.clock.load(SeqCst)
+            }
+
+            fn cpu(&self) -> u16 {
+                self.number
+            }
+
+            fn with_cpu<R>(&self, f: impl FnOnce(&mut CpuRecord) -> R) -> Option<R> {
+                at(&self.world.cpus, self.number.into()).map(|record| f(&mut lock(record)))
+            }
+
+            fn scratch(&self) -> Option<Self::Scratch> {
+                let mut scratch = Box::<Scratch<$addr>>::default();
+                // What the packet before left behind.
+                bytemuck::bytes_of_mut(&mut *scratch).fill(0xa5);
+                Some(scratch)
+            }
+
+            fn config(&self) -> Option<&Config> {
+                Some(&self.world.config)
+            }
+
+            fn count(&self, reason: Reason) {
+                if let Some(cell) = at(&self.world.reasons, reason as u32) {
+                    cell.fetch_add(1, SeqCst);
+                }
+            }
+
+            fn flow(&self, table: FlowTable, key: &FlowKey<$addr>) -> Option<Self::Flow> {
+                self.accessed(|accesses| accesses.flow += 1);
+                self.world.$family.table(table).get(key)
+            }
+
+            fn insert_flow(
+                &self,
+                table: FlowTable,
+                key: &FlowKey<$addr>,
+                value: &FlowValue<$addr>,
+            ) -> Inserted {
+                self.accessed(|accesses| accesses.insert += 1);
+                self.world.$family.table(table).insert(key, value)
+            }
+
+            fn delete_flow(&self, table: FlowTable, key: &FlowKey<$addr>) {
+                self.accessed(|accesses| accesses.delete += 1);
+                self.world.$family.table(table).delete(key);
+            }
+
+            fn lru_used(&self) -> bool {
+                self.world.schedule.access();
+                self.world.$family.lru_used.load(SeqCst)
+            }
+
+            fn use_lru(&self) {
+                self.world.schedule.access();
+                self.world.$family.lru_used.store(true, SeqCst);
+            }
+
+            fn address(&self, addr: &$addr) -> Option<AddressValue> {
+                self.accessed(|accesses| accesses.address += 1);
+                read(&self.world.$family.addresses)
+                    .get(addr)
+                    .map(|kind| AddressValue {
+                        kind: *kind,
+                        ..ADDRESS
+                    })
+            }
+
+            fn frontend(&self, key: &FrontendKey<$addr>) -> Option<FrontendValue> {
+                self.accessed(|accesses| accesses.frontend += 1);
+                read(&self.world.$family.frontends)
+                    .get(key)
+                    .map(|service| frontend(*service))
+            }
+
+            fn service(&self, id: u32) -> Option<Self::Service> {
+                at(&self.world.services, id)
+            }
+
+            fn slot(&self, index: u32) -> Option<Slot<$addr>> {
+                at(&read(&self.world.$family.slots), index).copied()
+            }
+
+            fn backend(&self, id: u32) -> BackendWord {
+                at(&self.world.backends, id).map_or(BackendWord(0), |cell| BackendWord(cell.load(SeqCst)))
+            }
+
+            fn opened(&self, service: u32, backend: u32) {
+                if let Some(stats) = at(&self.world.service_stats, service) {
+                    lock(stats).connections += 1;
+                }
+                if let Some(stats) = at(&self.world.backend_stats, backend) {
+                    lock(stats).traffic.connections += 1;
+                }
+            }
+
+            fn ended(&self, service: u32, backend: u32, inward: Traffic, outward: Traffic) {
+                let fold = |stats: &mut ServiceStats| {
+                    stats.packets_in += inward.packets;
+                    stats.bytes_in += inward.bytes;
+                    stats.packets_out += outward.packets;
+                    stats.bytes_out += outward.bytes;
+                };
+                if let Some(stats) = at(&self.world.service_stats, service) {
+                    fold(&mut lock(stats));
+                }
+                if let Some(stats) = at(&self.world.backend_stats, backend) {
+                    fold(&mut lock(stats).traffic);
+                }
+            }
+
+            fn port_cursor(&self, backend: u32) -> u64 {
+                at(&self.world.backend_stats, backend).map_or(0, |stats| {
+                    let mut stats = lock(stats);
+                    stats.port_cursor += 1;
+                    stats.port_cursor - 1
+                })
+            }
+        }
+    };
+}
+
+environment!(Addr4, v4);
+environment!(Addr6, v6);
