@@ -4,12 +4,19 @@ use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::{self, Fixture};
 use lb_ebpf::testing::host;
 use lb_ebpf::testing::packet::Checksum;
+use lb_ebpf::testing::pairs::Faults;
 
 fn play(arrive: impl Fn(&Bytes) -> Bytes, which: impl Fn(&Fixture) -> bool) {
-    let failures: Vec<String> = (fixtures::all().iter())
-        .filter(|fixture| which(fixture))
-        .filter_map(|fixture| host::play(fixture, &arrive).err())
-        .collect();
+    let fault = |fixture: &Fixture| match host::play(fixture, &arrive) {
+        Err(fault) => Some(fault),
+        Ok(world) => {
+            let faults = Faults::of(&world);
+            (!faults.none()).then(|| format!("{} leaves {faults:#?}", fixture.name))
+        }
+    };
+    let fixtures = fixtures::all();
+    let failures: Vec<String> =
+        (fixtures.iter().filter(|fixture| which(fixture)).filter_map(fault)).collect();
     assert!(
         failures.is_empty(),
         "{} failed:\n{}",
