@@ -65,7 +65,8 @@ struct LinkUpdateAttr {
     old_prog_fd: u32,
 }
 
-/// `test` of `union bpf_attr`, up to the addresses.
+/// `test` of `union bpf_attr`, up to all that the kernel writes: results go to their places there, however short the
+/// size that it is given.
 #[repr(C)]
 #[derive(Default)]
 struct TestAttr {
@@ -75,6 +76,12 @@ struct TestAttr {
     size_out: u32,
     data_in: u64,
     data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
 }
 
 /// The start of `struct { prog_type, .. }` of `union bpf_attr`.
@@ -99,7 +106,8 @@ unsafe impl Info for bpf_link_info {}
 unsafe impl Info for bpf_prog_info {}
 
 /// # Safety
-/// `attr` is the part of `union bpf_attr` that `cmd` reads, and every address in it is valid for what `cmd` does to it.
+/// `attr` is the part of `union bpf_attr` that `cmd` reads and writes (it writes beyond the given size), and every
+/// address in it is valid for what `cmd` does to it.
 unsafe fn bpf<A>(cmd: bpf_cmd, attr: &mut A) -> io::Result<i32> {
     // SAFETY: the caller vouches for the contents; the kernel takes what lies beyond the given size as zeros.
     let ret = unsafe {
