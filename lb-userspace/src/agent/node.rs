@@ -24,6 +24,8 @@ const REOPEN: Duration = Duration::from_secs(1);
 /// What the status file says about the node.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct News {
+    /// Whether the node's addresses have been chosen.
+    pub(super) settled: bool,
     /// Names of the interfaces that have the programs.
     pub(super) interfaces: Vec<String>,
     /// Interfaces that have not.
@@ -100,11 +102,15 @@ impl<'a> Node<'a> {
     async fn look(&mut self, gone: &BTreeSet<u32>, view: &View) -> Result<(), NetError> {
         let network = self.watcher.list().await?;
         self.interfaces.follow(&network, gone, self.datapath);
-        let chosen = NodeAddresses::choose(&view.node, &network.addresses, &routed_sources());
-        if let Err(error) = self.settings.set_node(chosen) {
-            warn!("node addresses stay as they were: {error}");
+        // Until the source has spoken, the addresses of a former agent hold: no flow shall see a change and its return.
+        if view.listed {
+            let chosen = NodeAddresses::choose(&view.node, &network.addresses, &routed_sources());
+            if let Err(error) = self.settings.set_node(chosen) {
+                warn!("node addresses stay as they were: {error}");
+            }
         }
         let news = News {
+            settled: view.listed,
             interfaces: self.interfaces.names(),
             problems: self.interfaces.problems(),
         };

@@ -87,7 +87,7 @@ impl Sources {
             pid: process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             schema: SCHEMA,
-            synced: report.synced,
+            synced: report.synced && node.settled,
             node: name.clone(),
             manifests: manifests.clone(),
             interfaces: node.interfaces,

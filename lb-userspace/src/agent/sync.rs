@@ -12,6 +12,8 @@ use crate::status::Problem;
 /// What the source says beside Services.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct View {
+    /// Whether the first full list has come: only then does the rest say anything.
+    pub(super) listed: bool,
     /// The addresses that the Node object names, the primary one of a family first.
     pub(super) node: Vec<IpAddr>,
     /// What is wrong with manifests and objects.
@@ -47,6 +49,7 @@ pub(super) async fn follow(
             text: text.to_owned(),
         });
         let seen = View {
+            listed: true,
             node: index
                 .node()
                 .map(|node| node.addresses.clone())
