@@ -8,6 +8,7 @@
 //! | module | concern |
 //! |---|---|
 //! | [`tc`] | the stages of the packet path |
+//! | [`sock`] | the socket hooks |
 //! | [`sweep`] | removal of what has ended |
 //! | [`flow`] | the flow table: lookup, the pair protocol, lifetimes |
 //! | `parse`, `family`, `rewrite`, `csum`, `reject` | packets |
@@ -30,6 +31,7 @@ mod ports;
 pub mod reject;
 mod rewrite;
 mod select;
+pub mod sock;
 pub mod sweep;
 pub mod tc;
 #[cfg(feature = "testing")]

@@ -12,11 +12,12 @@ mod bpf;
 
 #[cfg(target_arch = "bpf")]
 mod programs {
-    use aya_ebpf::macros::{classifier, raw_tracepoint};
-    use aya_ebpf::programs::{RawTracePointContext, TcContext};
+    use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier, raw_tracepoint};
+    use aya_ebpf::programs::{RawTracePointContext, SockAddrContext, SockContext, TcContext};
     use lb_common::{Addr4, Addr6};
 
-    use crate::bpf::{Kernel, skb::Skb, sweep};
+    use crate::bpf::sock::Hook;
+    use crate::bpf::{Kernel, skb::Skb, sock, sweep};
 
     /// tcx ingress of an interface that faces a pod.
     #[classifier]
@@ -34,6 +35,60 @@ mod programs {
         let mut skb = Skb::new(ctx.skb.skb);
         let verdict = lb_ebpf::tc::pod_egress(&mut skb, &Kernel::of(ctx.skb.skb));
         skb.conclude(verdict)
+    }
+
+    /// `connect` of IPv4 sockets.
+    #[cgroup_sock_addr(connect4)]
+    fn connect4(ctx: SockAddrContext) -> i32 {
+        sock::call4(&ctx, Hook::Connect)
+    }
+
+    /// `sendmsg` of IPv4 sockets.
+    #[cgroup_sock_addr(sendmsg4)]
+    fn sendmsg4(ctx: SockAddrContext) -> i32 {
+        sock::call4(&ctx, Hook::Sendmsg)
+    }
+
+    /// `recvmsg` of IPv4 sockets.
+    #[cgroup_sock_addr(recvmsg4)]
+    fn recvmsg4(ctx: SockAddrContext) -> i32 {
+        sock::call4(&ctx, Hook::Recvmsg)
+    }
+
+    /// `getpeername` of IPv4 sockets.
+    #[cgroup_sock_addr(getpeername4)]
+    fn getpeername4(ctx: SockAddrContext) -> i32 {
+        sock::call4(&ctx, Hook::Getpeername)
+    }
+
+    /// `connect` of IPv6 sockets.
+    #[cgroup_sock_addr(connect6)]
+    fn connect6(ctx: SockAddrContext) -> i32 {
+        sock::call6(&ctx, Hook::Connect)
+    }
+
+    /// `sendmsg` of IPv6 sockets.
+    #[cgroup_sock_addr(sendmsg6)]
+    fn sendmsg6(ctx: SockAddrContext) -> i32 {
+        sock::call6(&ctx, Hook::Sendmsg)
+    }
+
+    /// `recvmsg` of IPv6 sockets.
+    #[cgroup_sock_addr(recvmsg6)]
+    fn recvmsg6(ctx: SockAddrContext) -> i32 {
+        sock::call6(&ctx, Hook::Recvmsg)
+    }
+
+    /// `getpeername` of IPv6 sockets.
+    #[cgroup_sock_addr(getpeername6)]
+    fn getpeername6(ctx: SockAddrContext) -> i32 {
+        sock::call6(&ctx, Hook::Getpeername)
+    }
+
+    /// The end of a socket.
+    #[cgroup_sock(sock_release)]
+    fn sock_release(ctx: SockContext) -> i32 {
+        sock::release(&ctx)
     }
 
     /// Sweep of the IPv4 flow tables; never attached.

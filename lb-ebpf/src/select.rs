@@ -1,6 +1,6 @@
 //! From an address and port to an endpoint.
 
-use lb_common::{Address, FlowKey, FrontendKey, Reason, Slot, Span, service_flags};
+use lb_common::{Address, FrontendKey, Port, Reason, Slot, Span, service_flags};
 
 use crate::env::{Env, ServiceRef};
 
@@ -22,14 +22,16 @@ pub(crate) struct Served<S> {
     span: Span,
 }
 
-/// The Service port behind the destination of `key`, if it can serve.
+/// The Service port behind `port` of `addr`, if it can serve.
 #[inline(always)]
 pub(crate) fn service<A: Address, E: Env<A>>(
     env: &E,
-    key: &FlowKey<A>,
+    addr: &A,
+    port: Port,
+    proto: u8,
 ) -> Result<Served<E::Service>, Reason> {
-    env.address(&key.tuple.dst).ok_or(Reason::NotService)?;
-    let frontend = FrontendKey::new(key.tuple.dst, key.tuple.dport, key.proto);
+    env.address(addr).ok_or(Reason::NotService)?;
+    let frontend = FrontendKey::new(*addr, port, proto);
     let id = env.frontend(&frontend).ok_or(Reason::PortNotServed)?.service;
     let service = env.service(id).ok_or(Reason::InconsistentTables)?;
     let span = if service.flags() & service_flags::INTERNAL_LOCAL != 0 {

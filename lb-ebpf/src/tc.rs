@@ -305,7 +305,8 @@ outcome! {
 #[inline(always)]
 pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Placed, Reason> {
     let flags = Flags(scratch.flags);
-    let served = match select::service(env, &scratch.key) {
+    let Tuple { dst, dport, .. } = scratch.key.tuple;
+    let served = match select::service(env, &dst, dport, scratch.key.proto) {
         Ok(served) => served,
         Err(_) if scratch.renewal == Renewal::IfServed as u8 => {
             scratch.to = scratch.value.tuple;

@@ -1,31 +1,32 @@
 //! Where the programs are cut. A function with a name of its own (a "global function", Linux 5.6) is verified once, for
 //! any arguments; what is inlined is verified again for every path that leads to it. What the parts share lies in the
-//! packet's [`Scratch`]; outcomes are numbers, see [`cut`].
+//! packet's [`Scratch`], or on the stack; outcomes are numbers, see [`cut`].
 
-use aya_ebpf::bindings::__sk_buff;
-use lb_common::{Addr4, Addr6, Address, Reason, Scratch};
-use lb_ebpf::{cut, flow, reject, tc};
+use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
+use lb_common::{Addr4, Addr6, Address, Endpoint, Reason, Scratch};
+use lb_ebpf::{cut, flow, reject, sock, tc};
 
 use super::env::Kernel;
 use super::skb::Skb;
+use super::sock::Calling;
 
 macro_rules! cuts {
-    ($($doc:literal $name:ident($($arg:ident: $ty:ty),*; $scratch:ident) = $v4:ident, $v6:ident, $body:expr;)+) => {
+    ($($doc:literal $name:ident($($arg:ident: $ty:ty),*; $memory:ident: $kind:ident) = $v4:ident, $v6:ident, $body:expr;)+) => {
         /// The functions of one family.
         pub(crate) trait Cuts: Address {
-            $(#[doc = $doc] unsafe fn $name($($arg: $ty,)* $scratch: *mut Scratch<Self>) -> u32;)+
+            $(#[doc = $doc] unsafe fn $name($($arg: $ty,)* $memory: *mut $kind<Self>) -> u32;)+
         }
 
-        cuts!(@family Addr4: $($name($($arg: $ty),*; $scratch) = $v4, $body;)+);
-        cuts!(@family Addr6: $($name($($arg: $ty),*; $scratch) = $v6, $body;)+);
+        cuts!(@family Addr4: $($name($($arg: $ty),*; $memory: $kind) = $v4, $body;)+);
+        cuts!(@family Addr6: $($name($($arg: $ty),*; $memory: $kind) = $v6, $body;)+);
     };
-    (@family $family:ty: $($name:ident($($arg:ident: $ty:ty),*; $scratch:ident) = $symbol:ident, $body:expr;)+) => {
+    (@family $family:ty: $($name:ident($($arg:ident: $ty:ty),*; $memory:ident: $kind:ident) = $symbol:ident, $body:expr;)+) => {
         $(
             #[unsafe(no_mangle)]
             #[inline(never)]
-            unsafe extern "C" fn $symbol($($arg: $ty,)* $scratch: *mut Scratch<$family>) -> u32 {
+            unsafe extern "C" fn $symbol($($arg: $ty,)* $memory: *mut $kind<$family>) -> u32 {
                 // SAFETY: the caller passes its exclusive memory; the verifier asks for the null check.
-                let Some($scratch) = (unsafe { $scratch.as_mut() }) else { return 0 };
+                let Some($memory) = (unsafe { $memory.as_mut() }) else { return 0 };
                 $body
             }
         )+
@@ -33,9 +34,9 @@ macro_rules! cuts {
         impl Cuts for $family {
             $(
                 #[inline(always)]
-                unsafe fn $name($($arg: $ty,)* $scratch: *mut Scratch<Self>) -> u32 {
+                unsafe fn $name($($arg: $ty,)* $memory: *mut $kind<Self>) -> u32 {
                     // SAFETY: the caller's promise.
-                    unsafe { $symbol($($arg,)* $scratch) }
+                    unsafe { $symbol($($arg,)* $memory) }
                 }
             )+
         }
@@ -44,19 +45,25 @@ macro_rules! cuts {
 
 cuts! {
     "[`tc::place`]."
-    place(; scratch) = place4, place6, cut::number(tc::place(&Kernel::alone(), scratch));
+    place(; scratch: Scratch) = place4, place6, cut::number(tc::place(&Kernel::alone(), scratch));
     "[`tc::clear`]."
-    clear(; scratch) = clear4, clear6, cut::number(tc::clear(&Kernel::alone(), scratch));
+    clear(; scratch: Scratch) = clear4, clear6, cut::number(tc::clear(&Kernel::alone(), scratch));
     "[`flow::make`]."
-    make(; scratch) = make4, make6, cut::number(flow::make(&Kernel::alone(), scratch));
+    make(; scratch: Scratch) = make4, make6, cut::number(flow::make(&Kernel::alone(), scratch));
     "[`flow::attempt`]."
-    attempt(; scratch) = attempt4, attempt6, cut::number(flow::attempt(&Kernel::alone(), scratch));
+    attempt(; scratch: Scratch) = attempt4, attempt6, cut::number(flow::attempt(&Kernel::alone(), scratch));
     "[`flow::contend`]."
-    contend(; scratch) = contend4, contend6, cut::number(flow::contend(&Kernel::alone(), scratch));
+    contend(; scratch: Scratch) = contend4, contend6, cut::number(flow::contend(&Kernel::alone(), scratch));
     "[`reject::answer`]."
-    reject(skb: *mut __sk_buff, reason: u32; scratch) = reject4, reject6,
+    reject(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = reject4, reject6,
         match Reason::from_number(reason as u8) {
             Some(reason) => cut::number(reject::answer(&mut Skb::new(skb), &Kernel::of(skb), reason, scratch)),
             None => u32::MAX,
         };
+    "[`sock::direct_tcp`]."
+    direct_tcp(context: *mut bpf_sock_addr; endpoint: Endpoint) = direct_tcp4, direct_tcp6,
+        cut::number(sock::direct_tcp(&Kernel::alone(), &Calling(context), endpoint));
+    "[`sock::direct_udp`]."
+    direct_udp(context: *mut bpf_sock_addr; endpoint: Endpoint) = direct_udp4, direct_udp6,
+        cut::number(sock::direct_udp(&Kernel::alone(), &Calling(context), endpoint));
 }

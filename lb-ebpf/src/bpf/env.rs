@@ -1,10 +1,11 @@
 //! [`Env`] over maps and helper calls.
 
+use core::ffi::c_void;
 use core::ops::{Deref, DerefMut};
 use core::ptr::{addr_of, addr_of_mut, copy_nonoverlapping, null_mut};
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
+use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use lb_common::{
     AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FlowWord, FrontendKey, FrontendValue,
@@ -30,21 +31,29 @@ const E2BIG: i32 = -7;
 
 /// The kernel as the datapath sees it.
 pub(crate) struct Kernel {
-    /// The packet under way; null where there is none.
-    skb: *mut __sk_buff,
+    /// The context of the program; null where nothing asks for it.
+    context: *mut c_void,
 }
 
 impl Kernel {
-    /// Around the packet `skb`.
+    /// In a program with this context.
     #[inline(always)]
-    pub(crate) const fn of(skb: *mut __sk_buff) -> Self {
-        Self { skb }
+    pub(crate) const fn of<C>(context: *mut C) -> Self {
+        Self {
+            context: context.cast(),
+        }
     }
 
-    /// Where there is no packet.
+    /// Where nothing asks for the context.
     #[inline(always)]
     pub(crate) const fn alone() -> Self {
-        Self { skb: null_mut() }
+        Self { context: null_mut() }
+    }
+
+    /// The context, as a program of its kind sees it.
+    #[inline(always)]
+    pub(crate) const fn context<C>(&self) -> *mut C {
+        self.context.cast()
     }
 }
 
@@ -255,7 +264,7 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
         scratch: &mut Scratch<A>,
     ) -> Result<Verdict, Reason> {
         // SAFETY: as above, with the packet's own context.
-        cut::result(unsafe { A::reject(self.skb, u32::from(reason as u8), scratch) })
+        cut::result(unsafe { A::reject(self.context(), u32::from(reason as u8), scratch) })
     }
 
     #[inline(always)]

@@ -8,6 +8,7 @@ mod cuts;
 mod env;
 pub(crate) mod maps;
 pub(crate) mod skb;
+pub(crate) mod sock;
 pub(crate) mod sweep;
 
 pub(crate) use env::Kernel;
