@@ -191,7 +191,8 @@ impl Demo<'_> {
             bail!("no replica runs")
         };
         let (start, [to, _]) = (Instant::now(), HTTP_ADDRESSES);
-        wait_for(SOON, || self.client.ask(Socket::Tcp, to).is_ok()).ok();
+        wait_for(SOON, || curl(self.client, &format!("http://{to}/")).is_ok())
+            .context("the new address is not used")?;
         let waited = start.elapsed().as_millis();
         for (name, client) in self.clients() {
             for to in HTTP_ADDRESSES {
