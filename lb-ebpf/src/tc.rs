@@ -143,7 +143,7 @@ fn translate<A: Family, P: Pkt, E: Env<A>>(
 enum Renewal {
     /// It does not, or there is no flow.
     None = 0,
-    /// It does: the flow was closed.
+    /// It does: the flow was closed, or lacks its reverse entry.
     Over = 1,
     /// It does if both halves have idled for their lifetime.
     Idle = 2,
@@ -159,9 +159,11 @@ fn renewal<A: Family, E: Env<A>>(env: &E, hit: &Hit<E::Flow>, scratch: &mut Scra
         reverse,
         now,
         flags,
+        id,
         ..
     } = scratch;
     let word = FlowWord(value.word);
+    *id = value.word;
     if value.kind != FlowKind::Forward as u8 || word.state().has(FlowState::DEAD) {
         return Renewal::None;
     }
@@ -188,7 +190,9 @@ fn renewal<A: Family, E: Env<A>>(env: &E, hit: &Hit<E::Flow>, scratch: &mut Scra
     let (state, seen) = answered.map_or((FlowState(0), 0), |(flow, word)| (word.state(), flow.peek().1));
     let phase = Phase::of(proto, word.state(), state);
     let limit = phase.lifetime(lifetimes);
-    if phase.is_over() {
+    // Without its reverse entry (evicted, or swept from under a CPU that was held up for long) no answer comes back.
+    let broken = proto == Proto::Tcp && answered.is_none();
+    if phase.is_over() || broken {
         Renewal::Over
     } else if idle > limit && now.saturating_sub(seen) > limit {
         Renewal::Idle
@@ -364,6 +368,7 @@ pub fn clear<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
         reverse,
         now,
         renewal,
+        id,
         ..
     } = scratch;
     let config = env.config().ok_or(Reason::InconsistentTables)?;
@@ -372,8 +377,12 @@ pub fn clear<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
     let Some(hit) = flow::lookup(env, key, value) else {
         return Ok(Cleared::Gone);
     };
-    *reverse = value.other_key(key.proto);
     let word = FlowWord(value.word);
+    if word.id() != FlowWord(*id).id() {
+        // Another CPU has begun a new flow here already.
+        return Err(Reason::FlowBusy);
+    }
+    *reverse = value.other_key(key.proto);
     let answered = flow::owner(env, hit.table, reverse, word).map_or(FlowState(0), |(_, word)| word.state());
     let limit = Phase::of(proto, word.state(), answered).lifetime(&config.lifetimes);
     let idle = Idle {
