@@ -151,12 +151,12 @@ const SYN: u8 = flags::SYN;
 const ACK: u8 = flags::ACK;
 const RST: u8 = flags::RST;
 
-/// All that were let through saw the same tuple, and somebody was.
-fn agree<'a>(seen: impl IntoIterator<Item = &'a Seen>) -> (SocketAddr, SocketAddr) {
+/// All that were let through saw the same tuple.
+fn agree<'a>(seen: impl IntoIterator<Item = &'a Seen>) -> Option<(SocketAddr, SocketAddr)> {
     let mut tuples = seen.into_iter().flatten();
-    let first = *tuples.next().expect("dropped on every CPU");
+    let first = *tuples.next()?;
     assert!(tuples.all(|tuple| *tuple == first));
-    first
+    Some(first)
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn two_cpus_open_one_flow() {
         at_once: &[&[Work::Send(SYN, 1, 0)], &[Work::Send(SYN, 1, 0)], &[Work::Sweep]],
     };
     explore(&STORY, |seen| {
-        agree([&seen[0][0], &seen[1][0]]);
+        agree([&seen[0][0], &seen[1][0]]).expect("dropped on every CPU");
     });
 }
 
@@ -184,8 +184,8 @@ fn two_flows_contend_for_one_reverse_entry() {
         ],
     };
     explore(&STORY, |seen| {
-        let first = agree([&seen[0][0], &seen[1][1]]);
-        let second = agree([&seen[0][1], &seen[1][0]]);
+        let first = agree([&seen[0][0], &seen[1][1]]).expect("dropped on every CPU");
+        let second = agree([&seen[0][1], &seen[1][0]]).expect("dropped on every CPU");
         assert_ne!(first, second, "two flows share a reverse entry");
     });
 }
@@ -198,7 +198,21 @@ fn an_expired_flow_is_taken_over_beside_the_sweep() {
         before: &[Work::Send(0, 1, 0), Work::Idle(40)],
         at_once: &[&[Work::Send(0, 1, 0)], &[Work::Send(0, 1, 0)], &[Work::Sweep]],
     };
+    // A datagram that met the old flow before it went may still go where that one led.
     explore(&STORY, |_| {});
+}
+
+#[test]
+fn two_cpus_reopen_one_closed_flow() {
+    const STORY: Story = Story {
+        scene: TCP,
+        sizes: ROOM,
+        before: &[Work::Send(SYN, 1, 0), Work::Send(RST, 1, 0)],
+        at_once: &[&[Work::Send(SYN, 1, 0)], &[Work::Send(SYN, 1, 0)], &[Work::Sweep]],
+    };
+    explore(&STORY, |seen| {
+        agree([&seen[0][0], &seen[1][0]]);
+    });
 }
 
 #[test]
@@ -268,7 +282,7 @@ fn elements_are_recycled_under_readers() {
         ],
     };
     explore(&STORY, |seen| {
-        agree(&seen[1]);
+        agree(&seen[1]).expect("dropped on every CPU");
     });
 }
 

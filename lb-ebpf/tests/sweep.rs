@@ -216,3 +216,23 @@ fn a_flow_whose_forward_entry_was_evicted_comes_back() {
     );
     assert!(Faults::of(&world).none());
 }
+
+#[test]
+fn a_syn_replaces_a_flow_that_lost_its_reverse_entry() {
+    let scene = scene(true, Proto::Tcp);
+    let world = world(&scene);
+    play(&world, &scene, &[(true, SYN)]);
+    let flows = world.flows6(FlowTable::Main);
+    let reverse: &FlowKey<_> = flows
+        .keys()
+        .find(|key| key.tuple.sport.number() == 8080)
+        .expect("the reverse entry");
+    world.on_cpu(0).delete_flow(FlowTable::Main, reverse);
+    play(&world, &scene, &[(true, SYN), (false, SYN_ACK)]);
+    let reasons = world.counters().reasons;
+    assert_eq!(
+        (reasons[&Reason::FlowReopened], reasons[&Reason::FlowReverse]),
+        (1, 1)
+    );
+    assert!(Faults::of(&world).none());
+}

@@ -16,6 +16,8 @@ use crate::env::FlowTable;
 pub struct Faults {
     /// Reverse entries without a forward entry: garbage that the sweep will remove.
     pub orphans: Vec<String>,
+    /// Forward entries without a reverse entry: only an eviction may leave them.
+    pub widows: Vec<String>,
     /// Everything else.
     pub broken: Vec<String>,
 }
@@ -33,7 +35,7 @@ impl Faults {
     /// Whether there are none at all.
     #[must_use]
     pub fn none(&self) -> bool {
-        self.orphans.is_empty() && self.broken.is_empty()
+        self.orphans.is_empty() && self.widows.is_empty() && self.broken.is_empty()
     }
 
     /// Adds those of the two tables of one family.
@@ -72,7 +74,7 @@ impl Faults {
             Some(other) if other.tuple.reverse() == key.tuple && other.kind != value.kind => {}
             Some(other) => self.broken.push(format!("crossed: {key:?} {value:?} {other:?}")),
             None if value.kind == FlowKind::Reverse as u8 => self.orphans.push(format!("{key:?} {value:?}")),
-            None => self.broken.push(format!("without reverse: {key:?} {value:?}")),
+            None => self.widows.push(format!("{key:?} {value:?}")),
         }
     }
 }
