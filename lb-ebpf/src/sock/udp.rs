@@ -54,12 +54,14 @@ pub fn direct_udp<A: Address, E: SockEnv<A>, S: Sock>(
         Err(reason) => return Err(reason),
     };
     let mut slot = next(env, &served)?;
+    // One key for all reverse entries: the stack is short.
+    let mut reverse = SockUdpKey::new(cookie, endpoint, SockUdpRole::ToService);
+    // A later Service address of this socket may have taken the old one over.
+    if known.is_some() && env.sock_udp(&reverse).is_some_and(|taken| taken.peer == to) {
+        env.delete_sock_udp(&reverse);
+    }
     for _ in 1..TRIES {
-        let reverse = SockUdpKey::new(
-            cookie,
-            &Endpoint::new(slot.addr, slot.port),
-            SockUdpRole::ToService,
-        );
+        (reverse.addr, reverse.port) = (slot.addr, slot.port);
         match env.sock_udp(&reverse) {
             Some(taken) if taken.peer != to => slot = next(env, &served)?,
             _ => break,
@@ -72,10 +74,7 @@ pub fn direct_udp<A: Address, E: SockEnv<A>, S: Sock>(
         generation: slot.generation,
     };
     match known {
-        Some(known) => {
-            value.next = known.next;
-            env.delete_sock_udp(&SockUdpKey::new(cookie, endpoint, SockUdpRole::ToService));
-        }
+        Some(known) => value.next = known.next,
         None => {
             let mut storage = sock.make_storage().ok_or(Reason::SockStateFull)?;
             value.next = storage.head();
@@ -83,7 +82,8 @@ pub fn direct_udp<A: Address, E: SockEnv<A>, S: Sock>(
         }
     }
     *endpoint = Endpoint::new(slot.addr, slot.port);
-    if !env.insert_sock_udp(&SockUdpKey::new(cookie, endpoint, SockUdpRole::ToService), &value) {
+    (reverse.addr, reverse.port) = (slot.addr, slot.port);
+    if !env.insert_sock_udp(&reverse, &value) {
         return Err(Reason::SockStateFull);
     }
     value.peer = *endpoint;
