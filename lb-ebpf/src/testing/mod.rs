@@ -8,6 +8,7 @@ pub mod host;
 pub mod packet;
 pub mod pairs;
 pub mod schedule;
+pub mod socket;
 pub mod table;
 pub mod tables;
 pub mod wire;

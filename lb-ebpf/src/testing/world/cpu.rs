@@ -6,11 +6,12 @@ use std::boxed::Box;
 
 use lb_common::{
     Addr4, Addr6, AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FrontendKey,
-    FrontendValue, Reason, Scratch, ServiceStats, Slot, SweepReport,
+    FrontendValue, Reason, Scratch, ServiceStats, Slot, SockUdpKey, SockUdpValue, SweepReport,
 };
 
 use super::{Family, ServiceCell, World, at, lock, read};
 use crate::env::{Env, FlowTable, Inserted, Traffic};
+use crate::sock::SockEnv;
 use crate::sweep;
 use crate::testing::table::{Flow, Words};
 use crate::testing::tables::{ADDRESS, frontend};
@@ -213,6 +214,26 @@ macro_rules! environment {
                     stats.port_cursor += 1;
                     stats.port_cursor - 1
                 })
+            }
+        }
+
+        impl SockEnv<$addr> for Cpu<'_> {
+            type SockUdp = Box<SockUdpValue<$addr>>;
+
+            fn sock_udp(&self, key: &SockUdpKey<$addr>) -> Option<Self::SockUdp> {
+                lock(&self.world.$family.sock_udp)
+                    .get(key)
+                    .copied()
+                    .map(Box::new)
+            }
+
+            fn insert_sock_udp(&self, key: &SockUdpKey<$addr>, value: &SockUdpValue<$addr>) -> bool {
+                lock(&self.world.$family.sock_udp).insert(*key, *value);
+                true
+            }
+
+            fn delete_sock_udp(&self, key: &SockUdpKey<$addr>) {
+                lock(&self.world.$family.sock_udp).remove(key);
             }
         }
     };

@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 use lb_common::{
     Addr4, Addr6, Address, BackendRecord, BackendStats, Config, CpuRecord, FlowKey, FlowValue, FrontendKey,
-    Reason, ServiceStats, Slot, Span,
+    Reason, ServiceStats, Slot, SockUdpKey, SockUdpValue, Span,
 };
 
 pub use cpu::{Accesses, Cpu};
@@ -31,6 +31,7 @@ struct Family<A: Address> {
     addresses: RwLock<BTreeMap<A, u8>>,
     frontends: RwLock<BTreeMap<FrontendKey<A>, u32>>,
     slots: RwLock<Vec<Slot<A>>>,
+    sock_udp: Mutex<HashMap<SockUdpKey<A>, SockUdpValue<A>>>,
 }
 
 impl<A: Words> Family<A> {
@@ -42,6 +43,7 @@ impl<A: Words> Family<A> {
             addresses: RwLock::default(),
             frontends: RwLock::default(),
             slots: RwLock::default(),
+            sock_udp: Mutex::default(),
         }
     }
 
@@ -206,6 +208,12 @@ impl World {
             services: (0..).zip(services).filter_map(numbered).collect(),
             backends: (0..).zip(backends).filter_map(numbered).collect(),
         }
+    }
+
+    /// How many translations of UDP sockets there are, of both families.
+    #[must_use]
+    pub fn sock_udp(&self) -> usize {
+        lock(&self.v4.sock_udp).len() + lock(&self.v6.sock_udp).len()
     }
 
     /// All IPv4 flow entries of one table.

@@ -1,0 +1,72 @@
+//! A socket as the hooks meet it.
+
+use core::cell::{RefCell, RefMut};
+
+use lb_common::SockStorage;
+
+use crate::sock::Sock;
+
+/// A socket: its identity, and what it remembers.
+#[derive(Debug)]
+pub struct Socket {
+    cookie: u64,
+    netns: u64,
+    storage: RefCell<Option<SockStorage>>,
+    room: bool,
+}
+
+impl Socket {
+    /// Socket number `cookie` of the network namespace with cookie `netns`.
+    #[must_use]
+    pub const fn new(cookie: u64, netns: u64) -> Self {
+        Self {
+            cookie,
+            netns,
+            storage: RefCell::new(None),
+            room: true,
+        }
+    }
+
+    /// The same, in a kernel that has no room for what it would remember.
+    #[must_use]
+    pub const fn without_room(mut self) -> Self {
+        self.room = false;
+        self
+    }
+
+    /// The socket in a call of one of the hooks.
+    #[must_use]
+    pub const fn calling(&self) -> Calling<'_> {
+        Calling(self)
+    }
+}
+
+/// A socket in a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Calling<'s>(&'s Socket);
+
+impl<'s> Sock for Calling<'s> {
+    type Storage = RefMut<'s, SockStorage>;
+
+    fn cookie(&self) -> u64 {
+        self.0.cookie
+    }
+
+    fn netns(&self) -> u64 {
+        self.0.netns
+    }
+
+    fn storage(&self) -> Option<Self::Storage> {
+        RefMut::filter_map(self.0.storage.borrow_mut(), Option::as_mut).ok()
+    }
+
+    fn make_storage(&self) -> Option<Self::Storage> {
+        if !self.0.room {
+            return None;
+        }
+        let storage = self.0.storage.borrow_mut();
+        Some(RefMut::map(storage, |storage| {
+            storage.get_or_insert_with(SockStorage::default)
+        }))
+    }
+}
