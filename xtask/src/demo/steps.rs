@@ -268,7 +268,17 @@ impl Demo<'_> {
 
 /// What curl gets, each line being the answer to one request over a connection of its own.
 fn curl(client: &Space, url: &str) -> Result<Vec<Answer>> {
-    let text = sh::read(client.command("curl").args(["-sSf", "-m", "10", url]))?;
+    let mut curl = client.command("curl");
+    let output = curl
+        .args(["-sSf", "-m", "10", url])
+        .output()
+        .context("start curl")?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
     text.lines()
         .map(|line| serde_json::from_str(line).with_context(|| format!("answer {line:?}")))
         .collect()

@@ -18,8 +18,10 @@ use super::{Lab, cgroup};
 use crate::sh;
 
 /// Settings of every namespace: nothing waits for duplicate address detection, no reverse path filter stands between
-/// a reply and its client.
-const SYSCTLS: [(&str, &str); 6] = [
+/// a reply and its client, and no ICMP error is withheld.
+const SYSCTLS: [(&str, &str); 8] = [
+    ("ipv4/icmp_ratelimit", "0"),
+    ("ipv6/icmp/ratelimit", "0"),
     ("ipv4/conf/all/rp_filter", "0"),
     ("ipv4/conf/default/rp_filter", "0"),
     ("ipv6/conf/all/accept_dad", "0"),

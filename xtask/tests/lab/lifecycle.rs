@@ -241,6 +241,18 @@ fn cleanup_leaves_nothing() {
     let net = String::from_utf8_lossy(&net.stdout).into_owned();
     assert!(!net.contains("veth"), "programs on interfaces: {net}");
     assert!(service.ask(&world.client, WAYS[0]).is_err());
+    let reserved = world
+        .node
+        .host()
+        .command("cat")
+        .arg("/proc/sys/net/ipv4/ip_local_reserved_ports")
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&reserved.stdout).trim(),
+        "",
+        "reserved ports"
+    );
     // Twice is no error.
     assert!(world.node.sluice(&["cleanup"]).output().unwrap().status.success());
 }
@@ -267,23 +279,20 @@ fn a_second_agent_is_refused() {
 
 #[test]
 fn a_full_table_leaves_one_service_out_and_the_rest_works() {
-    // Ids count from 1 and each Service needs four: two ports of two families.
-    let world = World::new("full", Mode::All, &["--max-services", "11"]);
+    // Each Service needs four of them: two ports of two families.
+    let world = World::new("full", Mode::All, &["--max-services", "16"]);
     let fitting = [
         world.service("fits-one", &[&world.a]),
         world.service("fits-two", &[&world.b]),
     ];
     let addresses = [[10, 96, 3, 1].into(), "fd00:10:96:3::1".parse().unwrap()];
-    let file = |port_count: u16| {
-        let ports: Vec<_> = (0..port_count)
-            .map(|port| Port::new(Transport::Tcp, 80 + port, TARGET))
-            .collect();
-        world
-            .node
-            .write("wide.json", &manifest::service("wide", &addresses, &ports))
-            .unwrap();
-    };
-    file(8);
+    let ports: Vec<_> = (0..12)
+        .map(|port| Port::new(Transport::Tcp, 80 + port, TARGET))
+        .collect();
+    world
+        .node
+        .write("wide.json", &manifest::service("wide", &addresses, &ports))
+        .unwrap();
     let reported = || {
         world
             .node

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use xtask::lab::helper::wire::Load;
+use xtask::lab::manifest::{Endpoint, Port, slice};
 use xtask::lab::wait_for;
 
 use crate::support::{SOON, WAYS, worlds};
@@ -16,28 +17,45 @@ fn b17_a_broken_file_is_named_and_disturbs_nothing() {
         world.service("b17-broken", &[&world.a]),
         world.service("b17-other", &[&world.b]),
     );
-    let text =
-        "apiVersion: v1\nkind: Service\nmetadata:\n  name: b17-broken\nspec:\n  ports:\n    - port: eighty\n";
-    world.node.write_text(&broken.file(), text).unwrap();
-    wait_for(SOON, || world.log().contains("b17-broken.json:7")).unwrap_or_else(|error| {
+    let [ipv4, ipv6] = broken.addresses;
+    let text = |port: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: b17-yaml}}\nspec:\n  clusterIPs: [{ipv4}, '{ipv6}']\n  \
+             ipFamilies: [IPv4, IPv6]\n  ports:\n    - port: {port}\n---\n{}\n",
+            slice(
+                "b17-yaml",
+                "b17-yaml",
+                &[Port {
+                    name: String::new(),
+                    ..broken.ports[0].clone()
+                }],
+                &[Endpoint::ready(world.a.ipv4().into())]
+            ),
+        )
+    };
+    broken.delete();
+    world.node.write_text("b17.yaml", &text("80")).unwrap();
+    wait_for(SOON, || broken.ask(&world.client, WAYS[0]).is_ok()).unwrap();
+    world.node.write_text("b17.yaml", &text("eighty")).unwrap();
+    wait_for(SOON, || world.log().contains("b17.yaml:8")).unwrap_or_else(|error| {
         panic!(
             "{error}: no line of the log names file and line:\n{}",
             world.log()
         );
     });
-    for way in WAYS {
-        assert_eq!(
-            broken.ask(&world.client, way).unwrap().pod,
-            "a",
-            "the last good version stays"
-        );
-        assert_eq!(other.ask(&world.client, way).unwrap().pod, "b");
-    }
+    let problems = || world.node.sluice_json(&["status"]).unwrap()["problems"].to_string();
+    wait_for(SOON, || problems().contains("b17.yaml:8")).unwrap();
+    assert_eq!(
+        broken.ask(&world.client, WAYS[0]).unwrap().pod,
+        "a",
+        "the last good version stays"
+    );
     // What is written beside it is programmed as ever.
     other.set(&[&world.c]);
     assert_eq!(other.ask(&world.client, WAYS[0]).unwrap().pod, "c");
-    broken.set(&[&world.b]);
-    assert_eq!(broken.ask(&world.client, WAYS[0]).unwrap().pod, "b", "mended");
+    world.node.write_text("b17.yaml", &text("80")).unwrap();
+    wait_for(SOON, || !problems().contains("b17.yaml")).unwrap();
+    world.node.remove("b17.yaml").unwrap();
 }
 
 #[test]

@@ -98,8 +98,11 @@ fn b13_a_recreated_service_works_and_its_old_address_does_not() {
         service.set(&[&world.b]);
         world.everywhere(|case, client, way| {
             case.answered_by("b", service.ask(client, way));
-            let gone = client.ask(way.socket, (old[way.family], 80).into());
-            assert!(gone.is_err(), "{case}: the old address still answers");
+            // A datagram to nobody gives no error to wait for, only a time-out.
+            if way.socket == Socket::Tcp {
+                let gone = client.ask(way.socket, (old[way.family], 80).into());
+                assert!(gone.is_err(), "{case}: the old address still answers");
+            }
         });
     }
 }
