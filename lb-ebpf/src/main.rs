@@ -1,10 +1,8 @@
 //! Sluice's eBPF programs. An entry point converts; the library decides.
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(core_intrinsics))]
 #![cfg_attr(
     target_arch = "bpf",
-    no_std,
-    no_main,
-    feature(core_intrinsics),
-    expect(internal_features)
+    expect(internal_features, reason = "the target has no other atomic operations")
 )]
 
 #[cfg(target_arch = "bpf")]

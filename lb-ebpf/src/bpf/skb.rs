@@ -35,7 +35,7 @@ impl Skb {
     pub(crate) fn conclude(self, verdict: Verdict) -> i32 {
         match verdict {
             Verdict::Pass => TCX_NEXT,
-            Verdict::Drop => TC_ACT_SHOT as i32,
+            Verdict::Drop => TC_ACT_SHOT,
             // SAFETY: a read of the context, and a helper that takes numbers only.
             Verdict::Redirect => unsafe { bpf_redirect((*self.0).ifindex, 0) as i32 },
         }

@@ -111,11 +111,15 @@ macro_rules! sock {
     };
 }
 
-sock!(Closing, |context: *mut bpf_sock| context);
-// SAFETY: a read of the context.
-sock!(Calling, |context: *mut bpf_sock_addr| unsafe {
-    (*context).__bindgen_anon_1.sk
-});
+/// The socket of a hook that knows an address.
+#[inline(always)]
+const fn called(context: *mut bpf_sock_addr) -> *mut bpf_sock {
+    // SAFETY: a read of the context.
+    unsafe { (*context).__bindgen_anon_1.sk }
+}
+
+sock!(Closing, core::convert::identity);
+sock!(Calling, called);
 
 impl<A: Maps + Family + Cuts> SockEnv<A> for Kernel {
     type SockUdp = Translation<A>;
@@ -271,7 +275,7 @@ fn dispatch<A: InContext>(context: &SockAddrContext, hook: Hook, addr: A, write:
 #[inline(always)]
 pub(crate) fn call4(context: &SockAddrContext, hook: Hook) -> i32 {
     dispatch(context, hook, Addr4::read(context.sock_addr), |addr| {
-        addr.write(context.sock_addr)
+        addr.write(context.sock_addr);
     })
 }
 
@@ -281,7 +285,7 @@ pub(crate) fn call6(context: &SockAddrContext, hook: Hook) -> i32 {
     let addr = Addr6::read(context.sock_addr);
     match Addr4::from_mapped(&addr) {
         Some(addr) => dispatch(context, hook, addr, |addr| {
-            addr.to_mapped().write(context.sock_addr)
+            addr.to_mapped().write(context.sock_addr);
         }),
         None => dispatch(context, hook, addr, |addr| addr.write(context.sock_addr)),
     }
