@@ -6,10 +6,9 @@ mod steps;
 mod tour;
 
 use std::env;
-use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 
 use self::cluster::Cluster;
@@ -46,9 +45,6 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     let start = Instant::now();
     // The file itself, not its path: a build while the demo runs may replace it.
     let lab = Lab::start(format!("/proc/{}/exe", std::process::id()))?;
-    if args.keep {
-        lab.keep()?;
-    }
     let node = Node::new(&lab, "node")?;
     let client = node.pod("client")?;
     let mut cluster = Cluster::new(&node)?;
@@ -70,19 +66,11 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     tour::print(&node)?;
     let held = report.finish();
     if args.keep {
-        tour::explore(
-            &lab,
-            &node,
-            &client,
-            &env::current_exe().context("the path of this program")?,
-        );
+        lab.keep()?;
+        tour::explore(&lab, &node, &client);
     }
-    drop(demo);
-    drop(client);
-    drop(node);
     if !held {
         bail!("the demo did not show what it is to show");
     }
-    drop(Arc::into_inner(lab));
     Ok(())
 }

@@ -24,7 +24,7 @@ impl Report {
         };
         self.steps += 1;
         line(&format!(
-            "{verdict:<6} {:>5.1} s  {expectation:<66} {outcome}",
+            "{verdict:<6} {:>5.1} s  {expectation:<71} {outcome}",
             start.elapsed().as_secs_f32()
         ));
     }

@@ -1,7 +1,5 @@
 //! What the command line shows of the node, and how to look further.
 
-use std::path::Path;
-
 use anyhow::Result;
 
 use super::report::line;
@@ -22,36 +20,33 @@ pub(super) fn print(node: &Node) -> Result<()> {
 }
 
 /// Prints the commands to explore a node that is kept.
-pub(super) fn explore(lab: &Lab, node: &Node, client: &Pod, helper: &Path) {
-    let sluice = format!(
-        "nsenter --net=/run/netns/{} {} --pin-dir {}",
-        node.host().netns(),
-        binary().display(),
-        node.pin_dir().display(),
-    );
+pub(super) fn explore(lab: &Lab, node: &Node, client: &Pod) {
+    let sluice = format!("{} --pin-dir {}", binary().display(), node.pin_dir().display());
     line(&format!(
         "\nThe node is left running. Look around:\n  \
          {sluice} service show\n  \
-         {sluice} status\n  \
-         {}/        the manifests that the agent watches\n  \
-         {}/        logs of the agent and of the pods\n  \
-         {}    from the client pod\n  \
-         {}    from the host\n\
-         Take it away:\n  cargo xtask demo --down",
+         {sluice} status\n\
+         Ask the Service, from the client pod and from the host:\n  \
+         {}\n  \
+         {}\n\
+         Change what the agent watches, read its log:\n  \
+         {}/\n  \
+         {}/\n\
+         Take it away:\n  \
+         cargo xtask demo --down",
+        curl(client),
+        curl(node.host()),
         node.manifests().display(),
         lab.dir().join(node.name()).display(),
-        curl(client, helper),
-        curl(node.host(), helper),
     ));
 }
 
-/// A command line that runs curl in `space`. Sockets of the host are translated by its control group, so it has to be
+/// A command line that runs curl in `space`. A socket is the host's or a pod's by its control group, so that has to be
 /// entered together with the namespace.
-fn curl(space: &Space, helper: &Path) -> String {
+fn curl(space: &Space) -> String {
     format!(
-        "{} lab-helper enter --netns {} --cgroup {} -- curl http://10.96.0.80/",
-        helper.display(),
-        space.netns(),
+        "sh -c 'echo $$ > {}/cgroup.procs; exec nsenter --net=/run/netns/{} curl http://10.96.0.80/'",
         space.cgroup().display(),
+        space.netns(),
     )
 }

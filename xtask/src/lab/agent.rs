@@ -3,19 +3,20 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Node, wait_for};
+use super::{Lab, Node, wait_for};
 
-/// A running `sluice agent`. Killed on drop; what it has pinned stays.
+/// A running `sluice agent`. Killed on drop unless the run is kept; what it has pinned stays.
 #[derive(Debug)]
 pub struct Agent {
     child: Child,
     log: PathBuf,
-    kept: bool,
+    lab: Arc<Lab>,
 }
 
 impl Agent {
@@ -59,8 +60,8 @@ impl Agent {
             .stderr(file)
             .spawn()
             .context("start the agent")?;
-        let kept = node.host().lab().is_kept();
-        Ok(Self { child, log, kept })
+        let lab = Arc::clone(node.host().lab());
+        Ok(Self { child, log, lab })
     }
 
     fn is_ready(&self, node: &Node) -> bool {
@@ -119,7 +120,7 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        if !self.kept {
+        if !self.lab.is_kept() {
             // It may have ended already.
             let _ = self.child.kill();
             let _ = self.child.wait();

@@ -111,7 +111,7 @@ impl Lab {
         self.dir().join("keep").exists()
     }
 
-    /// Leaves everything in place when this run ends, until [`Lab::remove_kept`].
+    /// Leaves what is there now in place when this run ends, until [`Lab::remove_kept`].
     ///
     /// # Errors
     /// When the mark cannot be written.
