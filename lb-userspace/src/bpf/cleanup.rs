@@ -36,9 +36,12 @@ pub enum CleanupError {
 /// # Errors
 /// [`PinError::Held`] while an agent runs. What was removed before an error stays removed; running it again goes on.
 pub fn cleanup(pins: &PinDir) -> Result<bool, CleanupError> {
-    let mut found = reserved::release(pins.root())?;
-    if let Some(_lock) = pins.try_lock()? {
-        found = true;
+    let lock = pins.try_lock()?;
+    // Under the lock: a running agent's ports and status file are its own.
+    let reserved = reserved::release(pins.root())?;
+    let status = remove_status(pins)?;
+    let found = lock.is_some();
+    if found {
         for link in pins.links()? {
             attach::remove(&pins.link(&link))?;
         }
@@ -54,15 +57,19 @@ pub fn cleanup(pins: &PinDir) -> Result<bool, CleanupError> {
     }
     // Pins of another schema may still be there.
     let _ = fs::remove_dir(pins.root());
-    let status = StatusFile::of(pins.root()).and_then(|file| {
+    Ok(found | reserved | status)
+}
+
+/// Removes the status file; whether there was one.
+fn remove_status(pins: &PinDir) -> Result<bool, CleanupError> {
+    let removed = StatusFile::of(pins.root()).and_then(|file| {
         let was = file.path().exists();
         file.remove().map(|()| was)
     });
-    let status = status.map_err(|source| CleanupError::Status {
+    removed.map_err(|source| CleanupError::Status {
         path: pins.root().display().to_string(),
         source,
-    })?;
-    Ok(found | status)
+    })
 }
 
 fn remove_dir(dir: &Path) -> Result<(), PinError> {

@@ -284,11 +284,15 @@ fn overlapping_ports_are_reserved_and_given_back() {
         "29000-29999,40000,61000-61999"
     );
     sysctl("ip_local_port_range", Some("28999 61999"));
-    node.start().stop();
+    let agent = node.start();
+    let refused = node.sluice(&["cleanup"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
     assert_eq!(
         sysctl("ip_local_reserved_ports", None),
-        "28999-29999,40000,61000-61999"
+        "28999-29999,40000,61000-61999",
+        "a running agent's stay reserved"
     );
+    agent.stop();
     let done = node.sluice(&["cleanup"]).stdout(Stdio::null()).status().unwrap();
     assert!(done.success());
     assert_eq!(sysctl("ip_local_reserved_ports", None), "29100,40000");
