@@ -55,7 +55,8 @@ impl StatusFile {
     /// # Errors
     /// `pin_dir` is relative and the current directory cannot be named.
     pub fn of(pin_dir: &Path) -> io::Result<Self> {
-        let absolute = std::path::absolute(pin_dir)?;
+        // Collected from its components: a directory typed with a slash at its end is the same one.
+        let absolute: PathBuf = std::path::absolute(pin_dir)?.components().collect();
         let name = absolute.to_string_lossy().replace('/', "-");
         Ok(Self::at(Path::new(RUN_DIR).join(format!("{name}.json"))))
     }
@@ -117,6 +118,13 @@ mod tests {
     fn each_pin_directory_has_its_own_file() {
         let file = StatusFile::of(Path::new("/sys/fs/bpf/sluice")).unwrap();
         assert_eq!(file.path(), Path::new("/run/sluice/-sys-fs-bpf-sluice.json"));
+        for same in ["/sys/fs/bpf/sluice/", "/sys//fs/bpf/./sluice"] {
+            assert_eq!(
+                StatusFile::of(Path::new(same)).unwrap().path(),
+                file.path(),
+                "{same}"
+            );
+        }
     }
 
     #[test]
