@@ -28,7 +28,7 @@ pub(super) async fn follow(
     view: watch::Sender<View>,
 ) {
     let mut index = Index::new(name);
-    let mut listed = false;
+    let (mut listed, mut whole) = (false, false);
     while let Some(update) = folder.next().await {
         for key in &update.deletes {
             index.delete(key);
@@ -61,15 +61,18 @@ pub(super) async fn follow(
             *known = seen;
             modified
         });
-        // The first update is the whole folder.
-        let change = if listed {
-            Change::Update(changed)
-        } else {
-            Change::Replace(changed)
+        // The first update is the whole folder, as far as it can be read.
+        let change = match (listed, update.complete) {
+            (true, _) => Change::Update(changed),
+            (false, true) => Change::Replace(changed),
+            (false, false) => Change::Partial(changed),
         };
-        listed = true;
-        if changes.send(change).await.is_err() {
-            return;
+        let end = (listed && update.complete && !whole).then_some(Change::Whole);
+        (listed, whole) = (true, whole || update.complete);
+        for change in [Some(change), end].into_iter().flatten() {
+            if changes.send(change).await.is_err() {
+                return;
+            }
         }
     }
 }

@@ -88,6 +88,14 @@ impl Shadow {
         self.keys.keys()
     }
 
+    /// Keys of the Service ports that have backends.
+    pub fn keys_with_backends(&self) -> impl Iterator<Item = &ServicePortKey> {
+        let services = self.services.values();
+        services
+            .filter(|service| !service.backends.is_empty())
+            .filter_map(|service| service.key.as_ref())
+    }
+
     /// The service id of `key`.
     #[must_use]
     pub fn service_id(&self, key: &ServicePortKey) -> Option<u32> {

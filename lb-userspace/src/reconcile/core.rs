@@ -31,6 +31,8 @@ pub struct Reconciler<T> {
     shadow: Shadow,
     desired: BTreeMap<ServicePortKey, ServicePort>,
     dirty: BTreeSet<ServicePortKey>,
+    /// Service ports of a former agent that stay until the list is whole.
+    kept: BTreeSet<ServicePortKey>,
     troubles: Troubles,
     /// Whether the full list has come.
     listed: bool,
@@ -57,6 +59,7 @@ impl<T: Tables> Reconciler<T> {
             node: node.into(),
             desired: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            kept: BTreeSet::new(),
             troubles: Troubles::default(),
             listed: false,
             doubtful: false,
@@ -91,12 +94,18 @@ impl<T: Tables> Reconciler<T> {
         let changes = match change {
             Change::Update(changes) => changes,
             Change::Replace(changes) => {
-                self.listed = true;
-                self.audit = true;
-                let gone = std::mem::take(&mut self.desired);
-                self.dirty.extend(gone.into_keys());
-                self.dirty.extend(self.shadow.keys().cloned());
+                self.kept.clear();
+                self.start_over();
                 changes
+            }
+            Change::Partial(changes) => {
+                self.kept = self.shadow.keys_with_backends().cloned().collect();
+                self.start_over();
+                changes
+            }
+            Change::Whole => {
+                self.dirty.append(&mut self.kept);
+                return;
             }
         };
         for (key, desired) in changes {
@@ -106,6 +115,14 @@ impl<T: Tables> Reconciler<T> {
             };
             self.dirty.insert(key);
         }
+    }
+
+    fn start_over(&mut self) {
+        self.listed = true;
+        self.audit = true;
+        let gone = std::mem::take(&mut self.desired);
+        self.dirty.extend(gone.into_keys());
+        self.dirty.extend(self.shadow.keys().cloned());
     }
 
     /// Has the next step compare the tables with their mirror, and repair what differs.
@@ -132,6 +149,8 @@ impl<T: Tables> Reconciler<T> {
             return Outcome::default();
         }
         let before = (self.report.operations, self.report.repairs);
+        self.kept
+            .retain(|key| self.desired.get(key).is_none_or(|it| it.serving.is_empty()));
         let mut changed = std::mem::take(&mut self.dirty);
         changed.extend(self.troubles.due(now).cloned());
         let mut audit = std::mem::take(&mut self.audit);
@@ -148,6 +167,7 @@ impl<T: Tables> Reconciler<T> {
         if audit {
             keys.extend(self.desired.keys().chain(self.shadow.keys()).cloned());
         }
+        keys.retain(|key| !self.kept.contains(key));
         let (kept, gone): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| self.desired.contains_key(key));
         // A frontend that moves goes over in one write: its new Service port comes before the old one would remove it.
         let claims = self.claims(&kept);
@@ -184,6 +204,10 @@ impl<T: Tables> Reconciler<T> {
                 text: text.clone(),
             });
         }
+        problems.extend(self.kept.iter().map(|key| Problem {
+            object: key.to_string(),
+            text: "it stays as a former agent left it until all manifests can be read".into(),
+        }));
         Report {
             service_ports: self.desired.len(),
             problems,

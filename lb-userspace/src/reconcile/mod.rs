@@ -5,7 +5,7 @@
 //! change is programmed at once, a burst at most once in 10 ms; it waits for grace periods beside the update path, and
 //! compares the tables with their mirror every minute.
 //!
-//! Nothing is written before the first [`Change::Replace`], the full list (B6).
+//! Nothing is written before the first full list, [`Change::Replace`] or [`Change::Partial`] (B6).
 
 mod core;
 mod run;
@@ -22,6 +22,11 @@ use crate::status::Problem;
 pub enum Change {
     /// Everything there is. What is not named is not desired.
     Replace(Vec<(ServicePortKey, Option<ServicePort>)>),
+    /// Everything that could be read, and there is more: what the tables have been serving since before loses neither
+    /// itself nor its last endpoint until [`Change::Whole`] (B7).
+    Partial(Vec<(ServicePortKey, Option<ServicePort>)>),
+    /// Nothing is missing any more: what is not desired goes.
+    Whole,
     /// What has changed.
     Update(Vec<(ServicePortKey, Option<ServicePort>)>),
 }

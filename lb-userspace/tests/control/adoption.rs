@@ -6,7 +6,7 @@ use lb_common::{
     AddressValue, BackendRecord, BackendWord, FrontendKey, FrontendValue, Port, ServiceMeta, Span,
 };
 use lb_userspace::plan::encode_meta;
-use lb_userspace::reconcile::Reconciler;
+use lb_userspace::reconcile::{Change, Reconciler};
 use lb_userspace::tables::{Fake, Tables as _};
 
 use crate::scenarios::{local_and_terminating, scale_1_3_0_1, services_swap_addresses};
@@ -60,6 +60,47 @@ fn b6_the_first_full_list_removes_what_is_not_in_it() {
     next.desire(update(&rest, &Desired::new()));
     settle(&mut next, &mut Instant::now());
     assert!(next.shadow().is_untouched());
+}
+
+#[test]
+fn b7_what_may_be_in_an_unreadable_manifest_stays_until_all_can_be_read() {
+    let names @ [gone, emptied, smaller] = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"];
+    let two = ["10.1.0.1:8080", "10.1.0.2:8080"];
+    let mut old = Desired::from(names.map(|name| (key(name, name), service(name, &two))));
+    old.insert(key("idle", "10.0.0.4:80"), service("10.0.0.4:80", &[]));
+    let tables = started(Fake::new(ROOMY), &old).into_tables();
+    let mut new = Desired::new();
+    new.insert(key(emptied, emptied), service(emptied, &[]));
+    new.insert(key(smaller, smaller), service(smaller, &["10.1.0.1:8080"]));
+    let Change::Replace(list) = replace(&new) else {
+        panic!()
+    };
+    let mut next = Reconciler::adopt(tables, "node-1").unwrap();
+    let mut now = Instant::now();
+    next.desire(Change::Partial(list));
+    settle(&mut next, &mut now);
+    next.verify();
+    assert_eq!(settle(&mut next, &mut now).repairs, 0);
+    let mut kept = new.clone();
+    for name in [gone, emptied] {
+        kept.insert(key(name, name), old[&key(name, name)].clone());
+    }
+    assert_eq!(check(&next.tables().read().unwrap()), views_of(&kept));
+    let problems: Vec<_> = next
+        .report()
+        .problems
+        .into_iter()
+        .map(|problem| problem.object)
+        .collect();
+    assert_eq!(
+        problems,
+        [key(gone, gone).to_string(), key(emptied, emptied).to_string()]
+    );
+
+    next.desire(Change::Whole);
+    settle(&mut next, &mut now);
+    assert_eq!(check(&next.tables().read().unwrap()), views_of(&new));
+    assert_eq!(next.report().problems, []);
 }
 
 /// Programs a busy state, damages the tables, and sees the next comparison repair them.

@@ -46,6 +46,23 @@ fn b17_a_bad_document_disturbs_nothing_else_and_its_last_good_version_stays() {
 }
 
 #[test]
+fn b7_a_folder_is_complete_when_each_file_could_be_read_once() {
+    let half = format!("{}---\n{BROKEN}", service("a", "10.0.0.1"));
+    let mut watched = Watched::with(&[("a.yaml", half.clone()), ("b.yaml", service("b", "10.0.0.2"))]);
+    watched.expect(&["a=10.0.0.1", "b=10.0.0.2"]);
+    assert!(!watched.complete);
+    watched.write("a.yaml", &half.replace("10.0.0.1", "10.0.0.11"));
+    watched.expect(&["a=10.0.0.11", "b=10.0.0.2"]);
+    assert!(!watched.complete, "the other document has still not been read");
+    watched.write("a.yaml", &service("a", "10.0.0.1"));
+    watched.expect_problems(&[]);
+    assert!(watched.complete);
+    watched.write("a.yaml", BROKEN);
+    watched.expect_problems(&["what this file held before stays"]);
+    assert!(watched.complete, "its last good version stays");
+}
+
+#[test]
 fn b17_a_bad_item_of_a_list_is_named_with_its_line() {
     let list = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Service\n  metadata: {name: a}\n  spec: {clusterIP: 10.0.0.1}\n- apiVersion: v1\n  kind: Service\n  metadata: {name: b}\n  spec: {ports: 7}\n";
     let mut watched = Watched::with(&[("l.yaml", list.to_owned())]);

@@ -19,6 +19,7 @@ pub(crate) struct Watched {
     pub(crate) runtime: Runtime,
     pub(crate) objects: BTreeMap<ObjectKey, Object>,
     pub(crate) problems: Vec<Problem>,
+    pub(crate) complete: bool,
 }
 
 impl Watched {
@@ -36,6 +37,7 @@ impl Watched {
             runtime,
             objects: BTreeMap::new(),
             problems: Vec::new(),
+            complete: false,
         };
         assert!(
             watched.next(Duration::from_secs(10)),
@@ -66,6 +68,7 @@ impl Watched {
             assert!(self.objects.remove(&key).is_some(), "{key} was not there");
         }
         self.problems = update.problems;
+        self.complete = update.complete;
         true
     }
 

@@ -15,6 +15,8 @@ use crate::model::{Object, ObjectKey};
 struct Content {
     objects: BTreeMap<ObjectKey, (u64, Arc<Object>)>,
     faults: Vec<(Option<u64>, String)>,
+    /// Something in it could never be read: it may hold more objects than these.
+    unknown: bool,
 }
 
 /// All files.
@@ -48,8 +50,11 @@ impl Files {
             }
         }
         let path: Arc<Path> = path.into();
+        let mut content = Content {
+            unknown: !faults.is_empty() && self.is_unknown(&path),
+            ..Content::default()
+        };
         let mut former = self.take(&path).objects;
-        let mut content = Content::default();
         for (line, object) in objects {
             let key = object.key();
             if let Some((first, _)) = content.objects.get(&key) {
@@ -95,8 +100,10 @@ impl Files {
     /// Notes that the file or folder at `path` cannot be read; what it held stays.
     pub(super) fn unreadable(&mut self, path: &Path, reason: String) {
         let path: Arc<Path> = path.into();
+        let unknown = self.is_unknown(&path);
         let mut content = self.take(&path);
         content.faults = vec![(None, reason)];
+        content.unknown = unknown;
         self.put(path, content);
     }
 
@@ -146,6 +153,7 @@ impl Files {
             tracing::warn!("{problem}");
         }
         self.reported = problems;
+        update.complete = !self.faulty.iter().any(|path| self.is_unknown(path));
         update.problems = self.reported.iter().cloned().collect();
         changed.then_some(update)
     }
@@ -181,6 +189,11 @@ impl Files {
             }));
         }
         problems
+    }
+
+    /// Whether the file at `path` has never been read in full.
+    fn is_unknown(&self, path: &Path) -> bool {
+        self.by_path.get(path).is_none_or(|content| content.unknown)
     }
 
     fn take(&mut self, path: &Path) -> Content {

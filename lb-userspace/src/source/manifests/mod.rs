@@ -76,6 +76,8 @@ pub struct Update {
     pub deletes: Vec<ObjectKey>,
     /// Everything that is wrong now. What is new among it has been logged.
     pub problems: Vec<Problem>,
+    /// Whether each file could be read, or stands with what it held when it last could be.
+    pub complete: bool,
 }
 
 /// A folder that is being followed.

@@ -68,7 +68,11 @@ impl Tree {
         updates: &UnboundedSender<Update>,
     ) {
         self.visit(&self.root.clone());
-        let mut update = Some(self.files.update().unwrap_or_default());
+        let nothing = || Update {
+            complete: true,
+            ..Update::default()
+        };
+        let mut update = Some(self.files.update().unwrap_or_else(nothing));
         let mut ticked = Instant::now();
         loop {
             if update.take().is_some_and(|update| updates.send(update).is_err()) || updates.is_closed() {
