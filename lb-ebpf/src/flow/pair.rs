@@ -92,6 +92,8 @@ pub fn attempt<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Resu
             .config()
             .and_then(|config| crate::ports::nth(&config.snat_ports, number));
         scratch.to.sport = port.ok_or(Reason::SnatPortsExhausted)?;
+        // The next attempt keeps it, unless it proves to be taken: an ended pair may be removed to free it.
+        scratch.draw = 0;
     }
     let table = if scratch.lru != 0 {
         FlowTable::Lru
