@@ -265,6 +265,23 @@ fn a_connected_datagram_socket_asks_for_the_service() {
 }
 
 #[test]
+fn a_socket_that_connects_to_the_backend_itself_is_told_so() {
+    for proto in [Proto::Tcp, Proto::Udp] {
+        for scene in scenes(proto) {
+            let world = world(&scene, &[scene.service(1)]);
+            let (cpu, socket, backend) = (world.on_cpu(0), Socket::new(1, HOST), scene.endpoint(1));
+            for _ in 0..2 {
+                assert_eq!(connect(&cpu, &socket, proto, scene.web()), Came::To(backend));
+                assert_eq!(connect(&cpu, &socket, proto, scene.vip(10, 81)), Came::Refused);
+                assert_eq!(peer(&cpu, &socket, backend), Came::To(scene.web()), "as before");
+                assert_eq!(connect(&cpu, &socket, proto, backend), Came::Left);
+                assert_eq!(peer(&cpu, &socket, backend), Came::Left);
+            }
+        }
+    }
+}
+
+#[test]
 fn b96_a_datagram_socket_chooses_again_when_its_backend_stops_serving() {
     for scene in scenes(Proto::Udp) {
         let world = world(&scene, &[scene.service(2)]);

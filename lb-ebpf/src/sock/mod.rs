@@ -51,7 +51,19 @@ pub fn connect<A: Address, E: SockEnv<A>, S: Sock>(
             .map(|Directed::Backend| Reason::SockConnected),
         (Some(true), Proto::Udp) => udp::connect(env, sock, endpoint),
     };
-    conclude(env, outcome.unwrap_or_else(|reason| reason))
+    let reason = outcome.unwrap_or_else(|reason| reason);
+    if reason.effect() == Effect::Pass {
+        forget(sock);
+    }
+    conclude(env, reason)
+}
+
+/// A socket that connects to an address as it is no longer goes by a Service's: it may be that Service's backend.
+#[inline(always)]
+fn forget<S: Sock>(sock: &S) {
+    if let Some(mut storage) = sock.storage() {
+        storage.peer.port = Port([0; 2]);
+    }
 }
 
 /// `sendto` or `sendmsg` of an unconnected UDP socket to `endpoint`.
