@@ -313,9 +313,7 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
     let served = match select::service(env, &dst, dport, scratch.key.proto) {
         Ok(served) => served,
         Err(_) if scratch.renewal == Renewal::IfServed as u8 => {
-            scratch.to = scratch.value.tuple;
-            scratch.redirect = scratch.value.redirect;
-            return Ok(Placed::Kept);
+            return flow::join(env, scratch).map(|_| Placed::Kept);
         }
         Err(reason) => return Err(reason),
     };

@@ -174,6 +174,46 @@ fn either_direction_keeps_a_pair_alive() {
 }
 
 #[test]
+fn b98_traffic_keeps_a_flow_alive_while_no_endpoint_serves() {
+    for v6 in [false, true] {
+        let scene = scene(v6, Proto::Udp);
+        let world = world(&scene);
+        let mut traffic = play(&world, &scene, &[(true, 0)]);
+        let mut none = scene.service(0);
+        none.retired = vec![scene.endpoint(1)];
+        world.program(&Tables::of(&[none]));
+        for _ in 0..4 {
+            world.advance(20 * SECOND);
+            let more = play(&world, &scene, &[(true, 0)]);
+            traffic.packets_in += more.packets_in;
+            traffic.bytes_in += more.bytes_in;
+            assert_eq!((sweep(&world), entries(&world)), ((0, 0), 2));
+        }
+        world.advance(31 * SECOND);
+        assert_eq!(sweep(&world), (1, 0));
+        assert_eq!(world.counters().services[&1], traffic);
+    }
+}
+
+#[test]
+fn an_orphan_does_not_keep_its_own_flow_from_coming_back() {
+    let scene = scene(false, Proto::Tcp);
+    let world = world(&scene);
+    play(&world, &scene, &[(true, SYN)]);
+    let flows = world.flows4(FlowTable::Main);
+    let forward: &FlowKey<_> = flows
+        .keys()
+        .find(|key| key.tuple.dport.number() == 80)
+        .expect("the forward entry");
+    world.on_cpu(0).delete_flow(FlowTable::Main, forward);
+    world.advance(6 * SECOND);
+    play(&world, &scene, &[(true, SYN), (false, SYN_ACK), (true, ACK)]);
+    let reasons = world.counters().reasons;
+    assert_eq!((reasons[&Reason::FlowOpened], entries(&world)), (2, 2));
+    assert!(Faults::of(&world).none());
+}
+
+#[test]
 fn a_reverse_entry_without_forward_entry_goes_after_five_seconds() {
     let scene = scene(false, Proto::Tcp);
     let world = world(&scene);

@@ -8,7 +8,7 @@ use lb_common::{Address, FlowKey, FlowValue, FlowWord};
 use crate::env::{Env, FlowRef, FlowTable};
 
 pub use pair::{Attempt, Contention, Made, attempt, contend, make};
-pub(crate) use pair::{Found, Idle, owner, remove, remove_orphan};
+pub(crate) use pair::{Found, Idle, join, owner, remove, remove_orphan};
 pub use phase::Phase;
 
 /// An entry that was found, beside the copy of its value.

@@ -166,9 +166,9 @@ fn fill<A: Address>(scratch: &mut Scratch<A>, kind: FlowKind) {
     value.check = FlowValue::check_of(if forward { key } else { reverse }, id.id());
 }
 
-/// Another CPU made the forward entry first: its tuple holds for this packet too.
+/// The forward entry that is there, made by another CPU or long ago, holds for this packet too.
 #[inline(always)]
-fn join<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Attempt, Reason> {
+pub(crate) fn join<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Attempt, Reason> {
     let Scratch { value, key, to, .. } = scratch;
     let hit = lookup(env, key, value).ok_or(Reason::FlowBusy)?;
     if FlowWord(value.word).state().has(FlowState::DEAD) {
@@ -198,18 +198,13 @@ pub fn contend<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Resu
         return Ok(Contention::Freed);
     };
     let word = FlowWord(value.word);
-    if value.tuple == key.tuple.reverse() {
-        return if word.state().has(FlowState::DEAD) {
-            Err(Reason::FlowBusy)
-        } else {
-            Ok(Contention::Own)
-        };
-    }
     if value.kind != FlowKind::Reverse as u8 {
         return Ok(Contention::Taken);
     }
+    let own = value.tuple == key.tuple.reverse();
     *other = value.other_key(key.proto);
     let freed = match owner(env, hit.table, other, word) {
+        Some(_) if own => false,
         Some((flow, state)) => {
             let phase = Phase::of(proto, state.state(), word.state());
             let limit = if phase.is_over() {
@@ -228,11 +223,15 @@ pub fn contend<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Resu
         }
         None => remove_orphan(env, reverse, &hit, value, *now, config),
     };
-    Ok(if freed {
-        Contention::Freed
+    if freed {
+        Ok(Contention::Freed)
+    } else if !own {
+        Ok(Contention::Taken)
+    } else if word.state().has(FlowState::DEAD) {
+        Err(Reason::FlowBusy)
     } else {
-        Contention::Taken
-    })
+        Ok(Contention::Own)
+    }
 }
 
 /// Inserts into `table` and gives way if the other table, the same name space, has the key.
