@@ -45,7 +45,7 @@ pub enum Inserted {
     Done,
     /// An entry of this key was there already (`EEXIST`).
     Exists,
-    /// No room (`E2BIG`).
+    /// No room (`E2BIG`; of an LRU table `ENOMEM`).
     Full,
     /// Anything else; says nothing about the key.
     Failed,

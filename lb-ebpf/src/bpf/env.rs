@@ -28,6 +28,8 @@ use super::maps::{
 
 const EEXIST: i32 = -17;
 const E2BIG: i32 = -7;
+/// What an LRU table says that finds nothing to evict.
+const ENOMEM: i32 = -12;
 
 /// The kernel as the datapath sees it.
 pub(crate) struct Kernel {
@@ -181,7 +183,7 @@ fn inserted(result: Result<(), i32>) -> Inserted {
     match result {
         Ok(()) => Inserted::Done,
         Err(EEXIST) => Inserted::Exists,
-        Err(E2BIG) => Inserted::Full,
+        Err(E2BIG | ENOMEM) => Inserted::Full,
         Err(_) => Inserted::Failed,
     }
 }
