@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Imports point from right to left only, along `model`, `plan`, `tables`, `reconcile`, `agent`; the others stand
-//! beside them. Nothing imports `ctl`, and only `ctl`, whose command it is, imports `agent`.
+//! beside them. Nothing imports `agent` or `ctl`: the binary joins the two.
 //!
 //! | module | holds |
 //! |---|---|
