@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::claims::Claims;
 use super::derive;
+use super::flat::Flat;
 use super::node::NodeView;
 use super::object::Object;
 use super::pod::PodView;
@@ -205,7 +206,7 @@ impl Index {
         for (place, claim) in &wanted {
             self.claims.enter(*place, claim.clone());
         }
-        entry.claims = wanted;
+        entry.claims = wanted.into();
     }
 
     /// Brings the ports of the Service `name` up to date, and says what changed.
@@ -224,7 +225,7 @@ impl Index {
         set_texts(&mut self.conflicts, &object, conflicts);
         if let Some(entry) = content.entries.get_mut(name) {
             compare(&entry.published, &ports, changes);
-            entry.published = ports;
+            entry.published = ports.into();
         }
         content.tidy(name);
         if content.is_empty() {
@@ -243,12 +244,12 @@ enum Rank {
 
 /// Appends what leads from the ports `former` of a Service to `new`.
 fn compare(
-    former: &BTreeMap<ServicePortKey, ServicePort>,
+    former: &Flat<ServicePortKey, ServicePort>,
     new: &BTreeMap<ServicePortKey, ServicePort>,
     changes: &mut Vec<(Rank, Change)>,
 ) {
-    let gone = former.keys().filter(|key| !new.contains_key(key));
-    changes.extend(gone.map(|key| (Rank::Gone, (key.clone(), None))));
+    let gone = former.iter().filter(|(key, _)| !new.contains_key(key));
+    changes.extend(gone.map(|(key, _)| (Rank::Gone, (key.clone(), None))));
     for (key, port) in new {
         let rank = match former.get(key) {
             Some(former) if former == port => continue,

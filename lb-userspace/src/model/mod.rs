@@ -15,6 +15,7 @@
 mod claims;
 mod derive;
 mod desired;
+mod flat;
 mod index;
 mod key;
 mod node;

@@ -43,13 +43,11 @@ pub(super) fn select<'a>(
     if local.is_empty() {
         local = addresses(&endpoints, |it| it.local && falls_back(it));
     }
-    let serving = endpoints
-        .iter()
-        .filter(|(_, copies)| copies.serving || copies.best.ready);
+    let serving = addresses_of(&endpoints, |copies| copies.serving || copies.best.ready);
     Selection {
         cluster,
         local,
-        serving: serving.map(|(addr, _)| *addr).collect(),
+        serving,
     }
 }
 
@@ -97,11 +95,15 @@ fn union<'a>(slices: impl Iterator<Item = &'a Slice>, family: Family, name: &str
 }
 
 fn addresses(union: &Union<'_>, keep: impl Fn(&Endpoint) -> bool) -> Vec<SocketAddr> {
-    union
-        .iter()
-        .filter(|(_, copies)| keep(copies.best))
-        .map(|(addr, _)| *addr)
-        .collect()
+    addresses_of(union, |copies| keep(copies.best))
+}
+
+/// As long as its content: these lists are what the memory of a large cluster goes into.
+fn addresses_of(union: &Union<'_>, keep: impl Fn(&Copies<'_>) -> bool) -> Vec<SocketAddr> {
+    let kept = union.iter().filter(|(_, copies)| keep(copies));
+    let mut addresses: Vec<_> = kept.map(|(addr, _)| *addr).collect();
+    addresses.shrink_to_fit();
+    addresses
 }
 
 /// Used where nothing is ready.

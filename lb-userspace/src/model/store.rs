@@ -5,6 +5,7 @@ use std::mem;
 use std::sync::Arc;
 
 use super::claims::{Claim, Place};
+use super::flat::Flat;
 use super::pod::PodView;
 use super::service::ServiceView;
 use super::slice::Slice;
@@ -20,9 +21,9 @@ pub(super) struct Entry {
     /// What its Endpoints object is mirrored as.
     pub(super) mirrored: Vec<Slice>,
     /// The frontends that it wants.
-    pub(super) claims: BTreeMap<Place, Claim>,
+    pub(super) claims: Flat<Place, Claim>,
     /// What `take_changes` has handed out.
-    pub(super) published: BTreeMap<ServicePortKey, ServicePort>,
+    pub(super) published: Flat<ServicePortKey, ServicePort>,
 }
 
 impl Entry {
