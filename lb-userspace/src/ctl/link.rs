@@ -6,6 +6,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use lb_common::Config;
+use lb_common::maps::CONFIG;
+use rustix::net::netdevice::index_to_name;
+use rustix::net::{AddressFamily, SocketType, socket};
 use serde::Serialize;
 
 use super::Context;
@@ -13,6 +17,9 @@ use super::args::Verb;
 use super::out::{Out, Row};
 use super::text;
 use crate::bpf::inspect::{self, Link, Target};
+use crate::bpf::map::Array;
+use crate::bpf::pin::PinDir;
+use crate::bpf::probe;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -109,18 +116,21 @@ impl Row for LinkRow {
     }
 }
 
-/// Interfaces of this network namespace by index.
-fn interfaces() -> HashMap<u32, String> {
-    let interfaces = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    interfaces
-        .filter_map(|interface| {
-            let index = fs::read_to_string(interface.path().join("ifindex"))
-                .ok()?
-                .trim()
-                .parse()
-                .ok()?;
-            Some((index, interface.file_name().into_string().ok()?))
-        })
+/// Names of the interfaces `wanted`, if the datapath serves this network namespace: elsewhere other interfaces have the
+/// same numbers. Not from `/sys/class/net`, which shows the namespace that mounted it.
+fn interfaces(pins: &PinDir, wanted: impl Iterator<Item = u32>) -> HashMap<u32, String> {
+    let served = Array::<Config>::open(pins, CONFIG)
+        .ok()
+        .and_then(|config| config.get(0))
+        .map(|config| config.netns_cookie);
+    if served.is_none() || served != probe::netns_cookie().ok() {
+        return HashMap::new();
+    }
+    let Ok(socket) = socket(AddressFamily::INET, SocketType::DGRAM, None) else {
+        return HashMap::new();
+    };
+    wanted
+        .filter_map(|index| Some((index, index_to_name(&socket, index).ok()?)))
         .collect()
 }
 
@@ -167,12 +177,16 @@ impl Args {
             Target::Cgroup(id) => Some(id),
             Target::Interface(_) | Target::Other => None,
         });
+        let indices = links.iter().filter_map(|link| match link.target {
+            Target::Interface(index) => Some(index),
+            Target::Cgroup(_) | Target::Other => None,
+        });
         let names = Names {
             progs: inspect::progs(pins)?
                 .into_iter()
                 .map(|prog| (prog.id, prog.name))
                 .collect(),
-            interfaces: interfaces(),
+            interfaces: interfaces(pins, indices),
             cgroups: cgroups(
                 &fs::read_to_string("/proc/self/mounts").unwrap_or_default(),
                 wanted.collect(),
