@@ -1,8 +1,10 @@
 //! From the source to the reconciler.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use tokio::sync::{mpsc, watch};
+use tracing::warn;
 
 use crate::model::Index;
 use crate::reconcile::Change;
@@ -29,6 +31,8 @@ pub(super) async fn follow(
 ) {
     let mut index = Index::new(name);
     let (mut listed, mut whole) = (false, false);
+    // The source logs what it cannot read; this is what it could.
+    let mut told = BTreeSet::new();
     while let Some(update) = folder.next().await {
         for key in &update.deletes {
             index.delete(key);
@@ -44,10 +48,17 @@ pub(super) async fn follow(
             },
             text: problem.text.clone(),
         });
-        let objects = index.problems().map(|(key, text)| Problem {
-            object: key.to_string(),
-            text: text.to_owned(),
-        });
+        let objects: BTreeSet<Problem> = index
+            .problems()
+            .map(|(key, text)| Problem {
+                object: key.to_string(),
+                text: text.to_owned(),
+            })
+            .collect();
+        for Problem { object, text } in objects.difference(&told) {
+            warn!("{object}: {text}");
+        }
+        told.clone_from(&objects);
         let seen = View {
             listed: true,
             node: index
