@@ -39,5 +39,5 @@ pub trait Pkt {
     fn truncate(&mut self, len: u32) -> bool;
     /// Inserts `bytes` (28 or 48) of undefined content between the link-layer and the network header.
     #[must_use]
-    fn insert_room(&mut self, bytes: u32, network: u32, v6: bool) -> bool;
+    fn insert_room(&mut self, bytes: u32) -> bool;
 }

@@ -128,7 +128,7 @@ fn unreachable<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Option<(
         sum = csum::add(sum, u32::from_ne_bytes(pkt.load(NETWORK + word * 4)?));
     }
     let v6 = A::FAMILY == 6;
-    if !pkt.truncate(NETWORK + quote) || !pkt.insert_room(A::HEADER + ICMP, NETWORK, v6) {
+    if !pkt.truncate(NETWORK + quote) || !pkt.insert_room(A::HEADER + ICMP) {
         return None;
     }
     let (kind, code) = A::PORT_UNREACHABLE;

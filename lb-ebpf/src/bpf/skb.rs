@@ -102,7 +102,7 @@ impl Pkt for Skb {
     }
 
     #[inline(always)]
-    fn insert_room(&mut self, bytes: u32, _network: u32, _v6: bool) -> bool {
+    fn insert_room(&mut self, bytes: u32) -> bool {
         // SAFETY: as above. The room goes between the link-layer and the network header.
         unsafe { bpf_skb_adjust_room(self.0.cast(), bytes as i32, BPF_ADJ_ROOM_MAC, 0) == 0 }
     }

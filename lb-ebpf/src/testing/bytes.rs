@@ -4,6 +4,7 @@ use std::vec::Vec;
 
 use super::packet::{Checksum, Packet};
 use super::wire::{ETHERNET, checksum_field, sum};
+use crate::parse::NETWORK;
 use crate::pkt::{Covered, Pkt};
 
 /// What the buffer says about the checksum of its transport header (`skb->ip_summed`).
@@ -206,8 +207,8 @@ impl Pkt for Bytes {
         true
     }
 
-    fn insert_room(&mut self, bytes: u32, network: u32, _v6: bool) -> bool {
-        let (Some(at), Ok(bytes)) = (self.range(network, 0), usize::try_from(bytes)) else {
+    fn insert_room(&mut self, bytes: u32) -> bool {
+        let (Some(at), Ok(bytes)) = (self.range(NETWORK, 0), usize::try_from(bytes)) else {
             return false;
         };
         if self.fixed_size {
