@@ -39,7 +39,7 @@ pub struct SweepReport {
     pub orphans: u64,
     /// When the run began, nanoseconds.
     pub began: u64,
-    /// Entries that the run left in the LRU table, if it swept that one.
+    /// Entries that the run met in the LRU table, those that it removed among them; 0: the table was empty or not in use.
     pub lru_left: u64,
 }
 
