@@ -10,7 +10,7 @@ use lb_common::{
 };
 
 use crate::cut::outcome;
-use crate::env::{Env, FlowRef};
+use crate::env::{Env, FlowRef, FlowTable};
 use crate::family::Family;
 use crate::flow::{self, Found, Hit, Idle, Made, Phase};
 use crate::parse::{self, Flags, NETWORK, Unparsed};
@@ -172,15 +172,20 @@ fn renewal<A: Family, E: Env<A>>(env: &E, hit: &Hit<E::Flow>, scratch: &mut Scra
     };
     let lifetimes = &config.lifetimes;
     let idle = now.saturating_sub(value.seen);
+    // Out of the LRU table each half is evicted by itself.
+    let whole = hit.table == FlowTable::Main;
+    let opens = Flags(*flags).opens();
     match proto {
-        Proto::Tcp if !Flags(*flags).opens() => return Renewal::None,
+        Proto::Tcp if whole && !opens => return Renewal::None,
         Proto::Tcp => {}
         Proto::Udp => {
             let backend = env.backend(value.backend);
             if backend.generation() != value.generation || !backend.serving() {
                 return Renewal::IfServed;
             }
-            if idle <= Phase::Unreplied.lifetime(lifetimes) && idle <= Phase::Replied.lifetime(lifetimes) {
+            let fresh =
+                idle <= Phase::Unreplied.lifetime(lifetimes) && idle <= Phase::Replied.lifetime(lifetimes);
+            if whole && fresh {
                 return Renewal::None;
             }
         }
@@ -191,8 +196,12 @@ fn renewal<A: Family, E: Env<A>>(env: &E, hit: &Hit<E::Flow>, scratch: &mut Scra
     let phase = Phase::of(proto, word.state(), state);
     let limit = phase.lifetime(lifetimes);
     // Without its reverse entry (evicted, or swept from under a CPU that was held up for long) no answer comes back.
-    let broken = proto == Proto::Tcp && answered.is_none();
-    if phase.is_over() || broken {
+    let broken = answered.is_none() && (proto == Proto::Tcp || !whole);
+    if broken {
+        Renewal::Over
+    } else if proto == Proto::Tcp && !opens {
+        Renewal::None
+    } else if phase.is_over() {
         Renewal::Over
     } else if idle > limit && now.saturating_sub(seen) > limit {
         Renewal::Idle

@@ -258,6 +258,33 @@ fn a_flow_whose_forward_entry_was_evicted_comes_back() {
 }
 
 #[test]
+fn a_flow_whose_reverse_entry_was_evicted_comes_back() {
+    for (proto, packets) in [
+        (Proto::Tcp, &[(true, ACK), (false, ACK)] as Packets),
+        (Proto::Udp, &[(true, 0), (false, 0)]),
+    ] {
+        let scene = scene(false, proto);
+        // The flow table is too small for a pair.
+        let sizes = Sizes { main: 1, lru: 8 };
+        let world = World::new(scene.config(), sizes, &Schedule::default());
+        world.program(&Tables::of(&[scene.service(1)]));
+        play(&world, &scene, packets);
+        let flows = world.flows4(FlowTable::Lru);
+        let reverse: &FlowKey<_> = flows
+            .keys()
+            .find(|key| key.tuple.sport.number() == 8080)
+            .expect("the reverse entry");
+        world.on_cpu(0).delete_flow(FlowTable::Lru, reverse);
+        play(&world, &scene, packets);
+        assert_eq!(
+            (world.counters().reasons[&Reason::FlowReverse], entries(&world)),
+            (2, 2)
+        );
+        assert!(Faults::of(&world).none());
+    }
+}
+
+#[test]
 fn a_syn_replaces_a_flow_that_lost_its_reverse_entry() {
     let scene = scene(true, Proto::Tcp);
     let world = world(&scene);
