@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ impl Agent {
             .arg("--cgroup-root")
             .arg(node.cgroup())
             .args(flags)
+            // A kept lab must not hold on to the output of the command that made it.
+            .stdout(Stdio::null())
             .stderr(file)
             .spawn()
             .context("start the agent")?;

@@ -7,6 +7,7 @@
     reason = "fixtures outside of test functions fail the test that uses them"
 )]
 
+mod bulk;
 mod endpoints;
 mod harness;
 mod lifecycle;
