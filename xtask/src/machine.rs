@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-/// The oldest kernel that Sluice runs on.
-const OLDEST: (u32, u32) = (6, 1);
+/// The oldest kernel that the agent starts on: pods are served through tcx, which came with it.
+const OLDEST: (u32, u32) = (6, 6);
 
 /// Whether this process may install packages, make namespaces and load programs.
 #[must_use]
@@ -25,7 +25,7 @@ pub fn check(verb: &str) -> Result<()> {
     }
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
-    if version(&release).is_none_or(|found| found < OLDEST) {
+    if is_too_old(&release) {
         lacks.push(format!(
             "a kernel from {}.{} on (this is {release})",
             OLDEST.0, OLDEST.1
@@ -47,6 +47,10 @@ pub fn check(verb: &str) -> Result<()> {
     Ok(())
 }
 
+fn is_too_old(release: &str) -> bool {
+    version(release).is_none_or(|found| found < OLDEST)
+}
+
 /// Major and minor number of a release such as `6.1.0-44-amd64`.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
@@ -63,5 +67,8 @@ mod tests {
         assert_eq!(version("6.18.5"), Some((6, 18)));
         assert_eq!(version("5.15-generic"), Some((5, 15)));
         assert_eq!(version("unknown"), None);
+        for (release, expected) in [("6.5.13", true), ("6.6.0-1-amd64", false), ("unknown", true)] {
+            assert_eq!(is_too_old(release), expected, "{release}");
+        }
     }
 }
