@@ -255,6 +255,24 @@ fn what_came_and_went_while_no_agent_ran_is_put_right() {
     links.sort();
     expected.sort();
     assert_eq!(links, expected, "and none for {gone}");
+    let rows = |output: Output| -> Value { serde_json::from_slice(&output.stdout).unwrap() };
+    let name = |rows: Value| {
+        let mut rows = rows.as_array().unwrap().clone();
+        rows.retain(|row| row["ifindex"] == new);
+        rows[0]["interface"].clone()
+    };
+    let here = node.sluice(&["-j", "link"]).output().unwrap();
+    assert_eq!(name(rows(here)), "veth2");
+    let elsewhere = Command::new(env!("CARGO_BIN_EXE_sluice"))
+        .args(["-j", "link", "--pin-dir"])
+        .arg(node.pins.0.root())
+        .output()
+        .unwrap();
+    assert_eq!(
+        name(rows(elsewhere)),
+        Value::Null,
+        "another namespace's interface"
+    );
     agent.stop();
 }
 
