@@ -28,36 +28,42 @@ pub enum CleanupError {
     Reserved(#[from] ReservedError),
 }
 
-/// Detaches and unpins everything of `pins`, gives back reserved ports and removes the status file. Returns whether
-/// there was anything.
+/// Detaches and unpins everything below the root of `pins`, whatever version made it, gives back reserved ports and
+/// removes the status file. Returns whether there was anything.
 ///
 /// Links go first: from then on no packet meets a program that is being taken apart.
 ///
 /// # Errors
 /// [`PinError::Held`] while an agent runs. What was removed before an error stays removed; running it again goes on.
 pub fn cleanup(pins: &PinDir) -> Result<bool, CleanupError> {
-    let lock = pins.try_lock()?;
-    // Under the lock: a running agent's ports and status file are its own.
+    let dirs = pins.of_all_schemas()?;
+    let locks = dirs.iter().map(PinDir::try_lock);
+    let _locks: Vec<_> = locks.collect::<Result<_, _>>()?;
+    // Under the locks: a running agent's ports and status file are its own.
     let reserved = reserved::release(pins.root())?;
     let status = remove_status(pins)?;
-    let found = lock.is_some();
-    if found {
-        for link in pins.links()? {
-            attach::remove(&pins.link(&link))?;
-        }
-        for kind in PinDir::KINDS.into_iter().rev() {
-            let dir = pins.base().join(kind);
-            for name in names(&dir)? {
-                let pin = dir.join(name);
-                fs::remove_file(&pin).map_err(PinError::of("unlink", &pin))?;
-            }
-            remove_dir(&dir)?;
-        }
-        remove_dir(pins.base())?;
+    for dir in &dirs {
+        take_down(dir)?;
     }
-    // Pins of another schema may still be there.
+    // Pins of somebody else may be there.
     let _ = fs::remove_dir(pins.root());
-    Ok(found | reserved | status)
+    Ok(!dirs.is_empty() | reserved | status)
+}
+
+/// Detaches and unpins everything of one schema.
+fn take_down(pins: &PinDir) -> Result<(), CleanupError> {
+    for link in pins.links()? {
+        attach::remove(&pins.link(&link))?;
+    }
+    for kind in PinDir::KINDS.into_iter().rev() {
+        let dir = pins.base().join(kind);
+        for name in names(&dir)? {
+            let pin = dir.join(name);
+            fs::remove_file(&pin).map_err(PinError::of("unlink", &pin))?;
+        }
+        remove_dir(&dir)?;
+    }
+    Ok(remove_dir(pins.base())?)
 }
 
 /// Removes the status file; whether there was one.

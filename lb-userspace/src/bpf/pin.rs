@@ -125,6 +125,23 @@ impl PinDir {
         self.base.join("links").join(name)
     }
 
+    /// The pin directories of all schemas that are below the same root.
+    ///
+    /// # Errors
+    /// The root cannot be read.
+    pub(crate) fn of_all_schemas(&self) -> Result<Vec<Self>, PinError> {
+        let is_schema = |name: &OsString| {
+            let number = name.to_str().and_then(|name| name.strip_prefix('v'));
+            number.is_some_and(|number| number.parse::<u32>().is_ok())
+        };
+        let names = names(&self.root)?.into_iter().filter(is_schema);
+        let dir = |name| Self {
+            root: self.root.clone(),
+            base: self.root.join(name),
+        };
+        Ok(names.map(dir).collect())
+    }
+
     /// Names of the pinned links, in no order. Empty if there is no such directory.
     ///
     /// # Errors

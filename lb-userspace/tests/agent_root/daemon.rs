@@ -277,6 +277,21 @@ fn what_came_and_went_while_no_agent_ran_is_put_right() {
 }
 
 #[test]
+fn cleanup_takes_away_what_another_version_left() {
+    let node = Node::new();
+    node.netns.veth("veth1");
+    node.start().stop();
+    let root = node.pins.0.root();
+    let attached = || run(&format!("bpftool cgroup show {}", node.cgroup.0.display()));
+    assert!(attached().contains("connect4"));
+    fs::rename(node.pins.0.base(), root.join("v0")).unwrap();
+    let done = node.sluice(&["cleanup"]).output().unwrap();
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert!(!root.exists());
+    assert_eq!(attached(), "");
+}
+
+#[test]
 fn overlapping_ports_are_reserved_and_given_back() {
     let node = Node::new();
     let sysctl = |name: &str, value: Option<&str>| {
