@@ -173,7 +173,8 @@ pub trait Env<A: Address> {
     fn flow(&self, table: FlowTable, key: &FlowKey<A>) -> Option<Self::Flow>;
     /// Inserts an entry, never replacing one (`BPF_NOEXIST`).
     fn insert_flow(&self, table: FlowTable, key: &FlowKey<A>, value: &FlowValue<A>) -> Inserted;
-    /// Removes the entry of `key`, whoever made it: only the holder of the pair's lock may call this.
+    /// Removes the entry of `key`, whoever made it: only the holder of the pair's lock may call this, or who has just
+    /// inserted it and must give way.
     fn delete_flow(&self, table: FlowTable, key: &FlowKey<A>);
     /// Whether the LRU table may hold entries.
     fn lru_used(&self) -> bool;

@@ -217,7 +217,7 @@ fn an_orphan_does_not_keep_its_own_flow_from_coming_back() {
 fn a_reverse_entry_without_forward_entry_goes_after_five_seconds() {
     let scene = scene(false, Proto::Tcp);
     let world = world(&scene);
-    play(&world, &scene, &[(true, SYN)]);
+    let traffic = play(&world, &scene, &[(true, SYN), (false, SYN_ACK)]);
     let flows = world.flows4(FlowTable::Main);
     let forward: &FlowKey<_> = flows
         .keys()
@@ -228,6 +228,12 @@ fn a_reverse_entry_without_forward_entry_goes_after_five_seconds() {
     assert_eq!((sweep(&world), entries(&world)), ((0, 0), 1));
     world.advance(1);
     assert_eq!((sweep(&world), entries(&world)), ((0, 1), 0));
+    let counted = world.counters().services[&1];
+    assert_eq!(
+        (counted.packets_out, counted.bytes_out),
+        (traffic.packets_out, traffic.bytes_out),
+        "what it carried counts"
+    );
 }
 
 #[test]

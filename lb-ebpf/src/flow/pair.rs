@@ -354,11 +354,13 @@ pub(crate) fn remove<A: Address, E: Env<A>>(
         return false;
     }
     let inward = flow.traffic();
-    let outward = other.map_or(Traffic::default(), FlowRef::traffic);
     env.delete_flow(table, forward);
+    let mut outward = Traffic::default();
     if let Some(other) = other {
         let (word, _) = other.peek();
+        // What cannot be marked now is an orphan, and counted as such.
         if word.id() == dead.id() && bury(other, word) {
+            outward = other.traffic();
             env.delete_flow(table, reverse);
         }
     }
@@ -387,7 +389,9 @@ pub(crate) fn remove_orphan<A: Address, E: Env<A>>(
         hit.flow.exchange(word.with(FlowState::DEAD), word);
         return false;
     }
+    let outward = hit.flow.traffic();
     env.delete_flow(hit.table, reverse);
+    env.ended(value.service, value.backend, Traffic::default(), outward);
     true
 }
 
