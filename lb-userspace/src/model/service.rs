@@ -85,6 +85,35 @@ impl ServiceView {
     }
 }
 
+impl Service {
+    /// What an API server would refuse the object for. A folder has none to do that: a slip of the pen there must not
+    /// take a Service away.
+    pub(crate) fn refused(&self) -> Option<String> {
+        let ServiceSpec {
+            cluster_ip,
+            cluster_ips,
+            ports,
+            r#type,
+            ..
+        } = &self.spec;
+        let mut given = cluster_ips
+            .iter()
+            .chain([cluster_ip])
+            .filter(|ip| !ip.trim().is_empty());
+        if r#type == "ExternalName" || given.clone().any(|ip| ip == "None") {
+            return None;
+        }
+        if let Some(ip) = given.find(|ip| parse::unicast(ip).is_none()) {
+            return Some(format!(
+                "spec.clusterIP: `{ip}` is not an address that a Service can have"
+            ));
+        }
+        ports
+            .is_empty()
+            .then(|| "spec.ports: a Service needs at least one port".to_owned())
+    }
+}
+
 /// The ClusterIPs: those whose family `ipFamilies` confirms (B14), or all where it is empty.
 fn addresses(spec: &ServiceSpec, problems: &mut Vec<String>) -> Vec<IpAddr> {
     let given = match spec.cluster_ips.as_slice() {

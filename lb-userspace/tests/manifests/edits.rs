@@ -11,9 +11,9 @@ use super::support::*;
 #[test]
 fn yaml_json_lists_and_sub_folders_are_read() {
     let json = r#"{"kind": "ServiceList", "apiVersion": "v1", "items": [
-        {"metadata": {"name": "c"}, "spec": {"clusterIP": "10.0.0.3"}}]}
-        {"kind": "Service", "apiVersion": "v1", "metadata": {"name": "d"}, "spec": {"clusterIP": "10.0.0.4"}}"#;
-    let list = "apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: Service\n  metadata: {name: e}\n  spec: {clusterIP: 10.0.0.5}\n- apiVersion: v1\n  kind: Node\n  metadata: {name: n1, namespace: ignored}\nkind: List\n";
+        {"metadata": {"name": "c"}, "spec": {"clusterIP": "10.0.0.3", "ports": [{"port": 80}]}}]}
+        {"kind": "Service", "apiVersion": "v1", "metadata": {"name": "d"}, "spec": {"clusterIP": "10.0.0.4", "ports": [{"port": 80}]}}"#;
+    let list = "apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: Service\n  metadata: {name: e}\n  spec: {clusterIP: 10.0.0.5, ports: [{port: 80}]}\n- apiVersion: v1\n  kind: Node\n  metadata: {name: n1, namespace: ignored}\nkind: List\n";
     let mut watched = Watched::with(&[
         (
             "a.yaml",

@@ -63,8 +63,24 @@ fn b7_a_folder_is_complete_when_each_file_could_be_read_once() {
 }
 
 #[test]
+fn b17_what_an_api_server_would_refuse_keeps_its_last_good_version() {
+    let mut watched = Watched::with(&[
+        ("a.yaml", service("a", "10.0.0.1")),
+        ("b.yaml", service("b", "10.0.0.2")),
+    ]);
+    watched.expect(&["a=10.0.0.1", "b=10.0.0.2"]);
+    watched.write("a.yaml", &service("a", "10.0.0.1").replace("ports", "prots"));
+    watched.write("b.yaml", &service("b", "10.0.0.2x"));
+    watched.expect(&["a=10.0.0.1", "b=10.0.0.2"]);
+    watched.expect_problems(&[
+        "Service default/a: spec.ports: a Service needs at least one port",
+        "Service default/b: spec.clusterIP: `10.0.0.2x` is not an address",
+    ]);
+}
+
+#[test]
 fn b17_a_bad_item_of_a_list_is_named_with_its_line() {
-    let list = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Service\n  metadata: {name: a}\n  spec: {clusterIP: 10.0.0.1}\n- apiVersion: v1\n  kind: Service\n  metadata: {name: b}\n  spec: {ports: 7}\n";
+    let list = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Service\n  metadata: {name: a}\n  spec: {clusterIP: 10.0.0.1, ports: [{port: 80}]}\n- apiVersion: v1\n  kind: Service\n  metadata: {name: b}\n  spec: {ports: 7}\n";
     let mut watched = Watched::with(&[("l.yaml", list.to_owned())]);
     watched.expect(&["a=10.0.0.1"]);
     watched.expect_problems(&["l.yaml:8: Service default/b: spec.ports: invalid type"]);

@@ -184,6 +184,7 @@ fn object(value: Value, version: &str, kind: &str, origin: &Origin<'_>) -> Outco
         Kind::Pod => typed(value, origin).map(Object::Pod),
     };
     match object {
+        Ok(Object::Service(service)) if let Some(reason) = service.refused() => fault(&reason, Some(key)),
         Ok(mut object) => {
             set_defaults(&mut object, &key);
             Outcome::Object(Box::new(object))
