@@ -315,10 +315,10 @@ fn b96_a_datagram_socket_chooses_again_when_its_backend_stops_serving() {
     }
 }
 
-/// Where two Service addresses have one backend only, the later one has the replies; when the earlier one moves away, it
+/// Where two Service addresses have one backend only, the one asked last has the replies; when the other one moves away, it
 /// takes nothing that is no longer its own.
 #[test]
-fn the_later_of_two_services_with_one_backend_keeps_the_replies() {
+fn of_two_services_with_one_backend_the_one_asked_last_has_the_replies() {
     for scene in scenes(Proto::Udp) {
         let other = scene.vip(11, 80);
         let mut second = scene.service(1);
@@ -328,6 +328,15 @@ fn the_later_of_two_services_with_one_backend_keeps_the_replies() {
         assert_eq!(send(&cpu, &socket, scene.web()), Came::To(scene.endpoint(1)));
         assert_eq!(send(&cpu, &socket, other), Came::To(scene.endpoint(1)));
         assert_eq!(receive(&cpu, &socket, scene.endpoint(1)), Came::To(other));
+        for to in [scene.web(), other] {
+            assert_eq!(send(&cpu, &socket, to), Came::To(scene.endpoint(1)));
+            assert_eq!(
+                receive(&cpu, &socket, scene.endpoint(1)),
+                Came::To(to),
+                "asked last"
+            );
+        }
+        assert_eq!(world.sock_udp(), 3);
         let mut moved = scene.service(0).endpoints(&[scene.endpoint(5)]);
         moved.retired = vec![scene.endpoint(1)];
         world.program(&Tables::of(&[second, moved]));

@@ -9,7 +9,7 @@ use lb_common::{Address, Endpoint, Port, Proto, Reason, SockUdpKey, SockUdpRole,
 use super::{Call, Directed, Sock, SockEnv, conclude, mapped, next, service};
 use crate::env::Env;
 
-/// Backends that are tried before the later of two Service addresses takes over a backend that both lead to.
+/// Backends that are tried before two Service addresses share one: the replies are then those of the one asked last.
 const TRIES: u32 = 8;
 /// Translations of one socket and family that its end removes; the table evicts the rest in time.
 const CHAIN: u32 = 64;
@@ -39,12 +39,22 @@ pub fn direct_udp<A: Address, E: SockEnv<A>, S: Sock>(
     let to = *endpoint;
     let cookie = sock.cookie();
     let key = SockUdpKey::new(cookie, &to, SockUdpRole::ToBackend);
+    // One key for all reverse entries: the stack is short.
+    let mut reverse = SockUdpKey::new(cookie, &to, SockUdpRole::ToService);
     let known = env.sock_udp(&key);
     if let Some(known) = &known {
         *endpoint = known.peer;
+        (reverse.addr, reverse.port) = (endpoint.addr, endpoint.port);
         let word = env.backend(known.backend);
         if word.serving() && word.generation() == known.generation {
-            return Ok(Directed::Backend);
+            // Another Service address of this socket may have the replies, or nobody, if the table evicted the entry.
+            let own = env.sock_udp(&reverse).is_some_and(|reply| reply.peer == to);
+            let value = SockUdpValue { peer: to, ..**known };
+            return if own || env.insert_sock_udp(&reverse, &value) {
+                Ok(Directed::Backend)
+            } else {
+                Err(Reason::SockStateFull)
+            };
         }
     }
     let served = match service(env, &to, Proto::Udp) {
@@ -54,8 +64,6 @@ pub fn direct_udp<A: Address, E: SockEnv<A>, S: Sock>(
         Err(reason) => return Err(reason),
     };
     let mut slot = next(env, &served)?;
-    // One key for all reverse entries: the stack is short.
-    let mut reverse = SockUdpKey::new(cookie, endpoint, SockUdpRole::ToService);
     // A later Service address of this socket may have taken the old one over.
     if known.is_some() && env.sock_udp(&reverse).is_some_and(|taken| taken.peer == to) {
         env.delete_sock_udp(&reverse);
