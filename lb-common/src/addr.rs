@@ -49,10 +49,7 @@ pub trait Address:
 /// One round of a multiply-rotate hash: cheap in eBPF, no table, good enough to tell keys apart and to spread flows.
 #[inline(always)]
 pub(crate) const fn mix_word(hash: u32, word: u32) -> u32 {
-    (hash ^ word.wrapping_mul(0xcc9e_2d51))
-        .rotate_left(13)
-        .wrapping_mul(5)
-        .wrapping_add(0xe654_6b64)
+    (hash ^ word.wrapping_mul(0xcc9e_2d51)).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64)
 }
 
 impl Address for Addr4 {
@@ -191,11 +188,7 @@ impl<A: Address> Endpoint<A> {
     #[must_use]
     #[inline(always)]
     pub const fn new(addr: A, port: Port) -> Self {
-        Self {
-            addr,
-            port,
-            pad: [0; 2],
-        }
+        Self { addr, port, pad: [0; 2] }
     }
 }
 

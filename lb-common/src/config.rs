@@ -26,11 +26,7 @@ impl PortRange {
     #[must_use]
     #[inline(always)]
     pub const fn len(self) -> u32 {
-        if self.last < self.first {
-            0
-        } else {
-            self.last as u32 - self.first as u32 + 1
-        }
+        if self.last < self.first { 0 } else { self.last as u32 - self.first as u32 + 1 }
     }
 
     /// Whether no port is in the range.
@@ -113,16 +109,7 @@ impl Config {
         reject_rate: 1000,
         node4: Addr4([0; 4]),
         node6: Addr6([0; 16]),
-        snat_ports: [
-            PortRange {
-                first: 1024,
-                last: 29_999,
-            },
-            PortRange {
-                first: 61_000,
-                last: 65_535,
-            },
-        ],
+        snat_ports: [PortRange { first: 1024, last: 29_999 }, PortRange { first: 61_000, last: 65_535 }],
         lifetimes: Lifetimes::DEFAULT,
         pad: 0,
     };
@@ -131,16 +118,8 @@ impl Config {
     #[must_use]
     #[inline(always)]
     pub fn node<A: Address>(&self) -> Option<A> {
-        let mapped = if A::FAMILY == 4 {
-            self.node4.to_mapped()
-        } else {
-            self.node6
-        };
-        let unset = if A::FAMILY == 4 {
-            self.node4 == Addr4([0; 4])
-        } else {
-            self.node6 == Addr6([0; 16])
-        };
+        let mapped = if A::FAMILY == 4 { self.node4.to_mapped() } else { self.node6 };
+        let unset = if A::FAMILY == 4 { self.node4 == Addr4([0; 4]) } else { self.node6 == Addr6([0; 16]) };
         if unset { None } else { A::from_mapped(&mapped) }
     }
 }

@@ -25,12 +25,7 @@ impl<A: Address> Tuple<A> {
     #[must_use]
     #[inline(always)]
     pub const fn reverse(&self) -> Self {
-        Self {
-            src: self.dst,
-            dst: self.src,
-            sport: self.dport,
-            dport: self.sport,
-        }
+        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
     }
 }
 
@@ -51,23 +46,14 @@ impl<A: Address> FlowKey<A> {
     #[must_use]
     #[inline(always)]
     pub const fn new(tuple: Tuple<A>, proto: u8) -> Self {
-        Self {
-            tuple,
-            proto,
-            pad: [0; 3],
-        }
+        Self { tuple, proto, pad: [0; 3] }
     }
 
     /// A 32-bit hash of the key; the same on every node and in every program.
     #[must_use]
     #[inline(always)]
     pub fn hash(&self) -> u32 {
-        let Tuple {
-            src,
-            dst,
-            sport,
-            dport,
-        } = &self.tuple;
+        let Tuple { src, dst, sport, dport } = &self.tuple;
         let ([s0, s1], [d0, d1]) = (sport.0, dport.0);
         let hash = src.mix(u32::from(self.proto));
         let hash = dst.mix(hash);

@@ -25,12 +25,7 @@ impl<A: Address> FrontendKey<A> {
     #[must_use]
     #[inline(always)]
     pub const fn new(addr: A, port: Port, proto: u8) -> Self {
-        Self {
-            addr,
-            port,
-            proto,
-            pad: 0,
-        }
+        Self { addr, port, proto, pad: 0 }
     }
 }
 

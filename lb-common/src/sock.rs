@@ -36,13 +36,7 @@ impl<A: Address> SockUdpKey<A> {
     pub const fn new(cookie: u64, endpoint: &Endpoint<A>, role: SockUdpRole) -> Self {
         let [a, b, c, d, e, f, g, h] = cookie.to_ne_bytes();
         let cookie = [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])];
-        Self {
-            cookie,
-            addr: endpoint.addr,
-            port: endpoint.port,
-            role: role as u8,
-            pad: 0,
-        }
+        Self { cookie, addr: endpoint.addr, port: endpoint.port, role: role as u8, pad: 0 }
     }
 }
 
@@ -84,9 +78,8 @@ impl SockStorage {
         } else {
             (self.udp6.addr, self.udp6.port)
         };
-        A::from_mapped(&addr).map_or(Endpoint::new(A::default(), Port([0; 2])), |addr| {
-            Endpoint::new(addr, port)
-        })
+        A::from_mapped(&addr)
+            .map_or(Endpoint::new(A::default(), Port([0; 2])), |addr| Endpoint::new(addr, port))
     }
 
     /// Makes `head` the head of the chain of its family.

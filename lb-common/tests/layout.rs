@@ -72,15 +72,9 @@ fn maps_have_the_sizes_and_names_of_schema_1() {
         ("sock_udp6", 28, 48),
         ("socks", 4, 68),
     ];
-    let maps: Vec<_> = maps::ALL
-        .iter()
-        .map(|map| (map.name, map.key_size, map.value_size))
-        .collect();
+    let maps: Vec<_> = maps::ALL.iter().map(|map| (map.name, map.key_size, map.value_size)).collect();
     assert_eq!(maps, golden);
-    assert!(
-        maps::ALL.iter().all(|map| map.name.len() <= 15),
-        "the kernel cuts longer names"
-    );
+    assert!(maps::ALL.iter().all(|map| map.name.len() <= 15), "the kernel cuts longer names");
 }
 
 #[test]

@@ -67,16 +67,11 @@ impl Family for Addr4 {
     ) -> Option<u32> {
         let [l0, l1] = u16::try_from(Self::HEADER + length).ok()?.to_be_bytes();
         let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (tuple.src.0, tuple.dst.0);
-        let fixed = csum::add(
-            u32::from_ne_bytes([0x45, 0, l0, l1]),
-            u32::from_ne_bytes([0, 0, 0x40, 0]),
-        );
+        let fixed = csum::add(u32::from_ne_bytes([0x45, 0, l0, l1]), u32::from_ne_bytes([0, 0, 0x40, 0]));
         let fixed = csum::add(fixed, u32::from_ne_bytes([HOPS, proto, 0, 0]));
         let sum = csum::add(csum::add(tuple.src.sum(), tuple.dst.sum()), fixed);
         let [c0, c1] = (!csum::fold(sum)).to_ne_bytes();
-        let header = [
-            0x45, 0, l0, l1, 0, 0, 0x40, 0, HOPS, proto, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3,
-        ];
+        let header = [0x45, 0, l0, l1, 0, 0, 0x40, 0, HOPS, proto, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3];
         pkt.store(at, &header).then_some(0)
     }
 }
@@ -111,10 +106,7 @@ impl Family for Addr6 {
         length: u32,
     ) -> Option<u32> {
         let [l0, l1] = u16::try_from(length).ok()?.to_be_bytes();
-        let pseudo = csum::add(
-            u32::from_ne_bytes([0, 0, l0, l1]),
-            u32::from_ne_bytes([0, 0, 0, proto]),
-        );
+        let pseudo = csum::add(u32::from_ne_bytes([0, 0, l0, l1]), u32::from_ne_bytes([0, 0, 0, proto]));
         let pseudo = csum::add(csum::add(tuple.src.sum(), tuple.dst.sum()), pseudo);
         let stored = pkt.store(at, &[0x60, 0, 0, 0, l0, l1, proto, HOPS])
             && pkt.store(at + offset_of!(Ipv6Hdr, src_addr) as u32, &tuple.src.0)

@@ -39,11 +39,7 @@ pub fn answer<A: Family, P: Pkt, E: Env<A>>(
         return Err(Reason::RejectLimited);
     }
     let tcp = scratch.key.proto == Proto::Tcp as u8;
-    let built = if tcp && flags.opens() {
-        reset(pkt, scratch)
-    } else {
-        unreachable(pkt, scratch)
-    };
+    let built = if tcp && flags.opens() { reset(pkt, scratch) } else { unreachable(pkt, scratch) };
     if built.is_none() || !rewrite::turn_round(pkt) {
         return Err(Reason::RejectFailed);
     }
@@ -82,9 +78,7 @@ fn reset<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Option<()> {
     let old: [u8; 12] = pkt.load(at + SEQUENCE)?;
     let [q0, q1, q2, q3, a0, a1, a2, a3, offset, _, w0, w1] = old;
     let payload = A::end(pkt, NETWORK)?.checked_sub(at + u32::from(offset >> 4) * 4)?;
-    let acknowledged = u32::from_be_bytes([q0, q1, q2, q3])
-        .wrapping_add(1)
-        .wrapping_add(payload);
+    let acknowledged = u32::from_be_bytes([q0, q1, q2, q3]).wrapping_add(1).wrapping_add(payload);
     let [n0, n1, n2, n3] = acknowledged.to_be_bytes();
     let flags = Flags::RST | Flags::ACK;
     let new = [0, 0, 0, 0, n0, n1, n2, n3, offset, flags, 0, 0];
@@ -97,13 +91,8 @@ fn reset<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Option<()> {
     );
     let back = scratch.key.tuple.reverse();
     let ([s0, s1], [d0, d1]) = (back.sport.0, back.dport.0);
-    let done = pkt.adjust_checksum(
-        at + TCP_CHECKSUM,
-        difference,
-        Covered::Segment,
-        false,
-        A::FAMILY == 6,
-    ) && pkt.store(at + SEQUENCE, &new)
+    let done = pkt.adjust_checksum(at + TCP_CHECKSUM, difference, Covered::Segment, false, A::FAMILY == 6)
+        && pkt.store(at + SEQUENCE, &new)
         && pkt.store(at, &[s0, s1, d0, d1])
         && A::store_addresses(pkt, NETWORK, &scratch.key.tuple, &back);
     done.then_some(())
@@ -137,6 +126,5 @@ fn unreachable<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Option<(
     let back = scratch.key.tuple.reverse();
     let pseudo = A::store_header(pkt, NETWORK, &back, proto as u8, ICMP + quote)?;
     let [c0, c1] = (!csum::fold(csum::add(icmp, pseudo))).to_ne_bytes();
-    pkt.store(NETWORK + A::HEADER, &[kind, code, c0, c1, 0, 0, 0, 0])
-        .then_some(())
+    pkt.store(NETWORK + A::HEADER, &[kind, code, c0, c1, 0, 0, 0, 0]).then_some(())
 }

@@ -43,11 +43,7 @@ pub(crate) fn service<A: Address, E: Env<A>>(
     } else {
         service.cluster()
     };
-    if span.is_empty() {
-        Err(Reason::NoEndpoints)
-    } else {
-        Ok(Served { id, service, span })
-    }
+    if span.is_empty() { Err(Reason::NoEndpoints) } else { Ok(Served { id, service, span }) }
 }
 
 /// Picks an endpoint of `served`.
@@ -65,6 +61,5 @@ pub(crate) fn endpoint<A: Address, E: Env<A>>(
         Pick::Next => (served.service.advance() % u64::from(len)) as u32,
         Pick::Hash(hash) => hash % len,
     };
-    env.slot(served.span.offset().wrapping_add(index))
-        .ok_or(Reason::InconsistentTables)
+    env.slot(served.span.offset().wrapping_add(index)).ok_or(Reason::InconsistentTables)
 }

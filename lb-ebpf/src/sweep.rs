@@ -42,13 +42,7 @@ pub fn visit<A: Address, E: Env<A>>(
     }
     let reverse = owner.map_or(FlowState(0), |(_, word)| word.state());
     let limit = Phase::of(proto, word.state(), reverse).lifetime(&config.lifetimes);
-    let found = Found {
-        table,
-        flow: entry,
-        word,
-        service: value.service,
-        backend: value.backend,
-    };
+    let found = Found { table, flow: entry, word, service: value.service, backend: value.backend };
     if flow::remove(env, key, &other, &found, Idle::more_than(limit, report.began)) {
         report.expired += 1;
     } else {

@@ -114,13 +114,7 @@ fn translate<A: Family, P: Pkt, E: Env<A>>(
     scratch: &Scratch<A>,
     reason: Reason,
 ) -> Verdict {
-    let Scratch {
-        key,
-        to,
-        transport,
-        redirect,
-        ..
-    } = scratch;
+    let Scratch { key, to, transport, redirect, .. } = scratch;
     let Some(proto) = Proto::from_number(key.proto) else {
         return leave(env, Reason::OtherProtocol);
     };
@@ -153,15 +147,7 @@ enum Renewal {
 
 #[inline(always)]
 fn renewal<A: Family, E: Env<A>>(env: &E, hit: &Hit<E::Flow>, scratch: &mut Scratch<A>) -> Renewal {
-    let Scratch {
-        value,
-        key,
-        reverse,
-        now,
-        flags,
-        id,
-        ..
-    } = scratch;
+    let Scratch { value, key, reverse, now, flags, id, .. } = scratch;
     let word = FlowWord(value.word);
     *id = value.word;
     if value.kind != FlowKind::Forward as u8 || word.state().has(FlowState::DEAD) {
@@ -218,25 +204,13 @@ fn follow<A: Family, P: Pkt, E: Env<A>>(
     hit: &Hit<E::Flow>,
     scratch: &mut Scratch<A>,
 ) -> Verdict {
-    let Scratch {
-        value,
-        key,
-        to,
-        flags,
-        now,
-        redirect,
-        ..
-    } = scratch;
+    let Scratch { value, key, to, flags, now, redirect, .. } = scratch;
     let flags = Flags(*flags);
     let forward = value.kind == FlowKind::Forward as u8;
     let word = FlowWord(value.word);
     *to = value.tuple;
     *redirect = value.redirect;
-    let mut reason = if forward {
-        Reason::FlowForward
-    } else {
-        Reason::FlowReverse
-    };
+    let mut reason = if forward { Reason::FlowForward } else { Reason::FlowReverse };
     if word.state().has(FlowState::DEAD) {
         if forward && (flags.opens() || key.proto == Proto::Udp as u8) {
             return leave(env, Reason::FlowBusy);
@@ -262,11 +236,7 @@ fn length<P: Pkt>(pkt: &P) -> u64 {
 #[inline(always)]
 fn advance<A: Family, F: FlowRef<A>>(flow: F, word: FlowWord, state: u8) {
     let next = |word: FlowWord| {
-        let word = if state & FlowState::DATA != 0 {
-            word.without(FlowState::RST)
-        } else {
-            word
-        };
+        let word = if state & FlowState::DATA != 0 { word.without(FlowState::RST) } else { word };
         word.with(state)
     };
     if next(word) == word || flow.exchange(word, next(word)) {
@@ -331,11 +301,7 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
     }
     // What begins in the middle must be placed alike by every node and at every retry, and may be evicted.
     let middle = scratch.key.proto == Proto::Tcp as u8 && !flags.opens();
-    let pick = if middle {
-        Pick::Hash(scratch.key.hash())
-    } else {
-        Pick::Next
-    };
+    let pick = if middle { Pick::Hash(scratch.key.hash()) } else { Pick::Next };
     let slot = select::endpoint(env, &served, pick)?;
     scratch.service = served.id;
     scratch.backend = slot.backend;
@@ -343,11 +309,7 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
     scratch.lru = u8::from(middle);
     scratch.masquerade = 0;
     scratch.redirect = 0;
-    scratch.to = Tuple {
-        dst: slot.addr,
-        dport: slot.port,
-        ..scratch.key.tuple
-    };
+    scratch.to = Tuple { dst: slot.addr, dport: slot.port, ..scratch.key.tuple };
     if slot.addr == scratch.key.tuple.src {
         let config = env.config().ok_or(Reason::InconsistentTables)?;
         scratch.to.src = config.node().ok_or(Reason::NoNodeAddress)?;
@@ -369,15 +331,7 @@ outcome! {
 /// Removes the flow that the packet hit.
 #[inline(always)]
 pub fn clear<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Cleared, Reason> {
-    let Scratch {
-        value,
-        key,
-        reverse,
-        now,
-        renewal,
-        id,
-        ..
-    } = scratch;
+    let Scratch { value, key, reverse, now, renewal, id, .. } = scratch;
     let config = env.config().ok_or(Reason::InconsistentTables)?;
     let proto = Proto::from_number(key.proto).ok_or(Reason::OtherProtocol)?;
     // Once more: a reference to the entry does not pass through memory. Gone meanwhile is as good as removed.
@@ -392,21 +346,8 @@ pub fn clear<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
     *reverse = value.other_key(key.proto);
     let answered = flow::owner(env, hit.table, reverse, word).map_or(FlowState(0), |(_, word)| word.state());
     let limit = Phase::of(proto, word.state(), answered).lifetime(&config.lifetimes);
-    let idle = Idle {
-        now: *now,
-        limit,
-        required: *renewal == Renewal::Idle as u8,
-    };
-    let found = Found {
-        table: hit.table,
-        flow: hit.flow,
-        word,
-        service: value.service,
-        backend: value.backend,
-    };
-    if flow::remove(env, key, reverse, &found, idle) {
-        Ok(Cleared::Gone)
-    } else {
-        Err(Reason::FlowBusy)
-    }
+    let idle = Idle { now: *now, limit, required: *renewal == Renewal::Idle as u8 };
+    let found =
+        Found { table: hit.table, flow: hit.flow, word, service: value.service, backend: value.backend };
+    if flow::remove(env, key, reverse, &found, idle) { Ok(Cleared::Gone) } else { Err(Reason::FlowBusy) }
 }

@@ -17,12 +17,7 @@ fn play(arrive: impl Fn(&Bytes) -> Bytes, which: impl Fn(&Fixture) -> bool) {
     let fixtures = fixtures::all();
     let failures: Vec<String> =
         (fixtures.iter().filter(|fixture| which(fixture)).filter_map(fault)).collect();
-    assert!(
-        failures.is_empty(),
-        "{} failed:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]
@@ -43,9 +38,5 @@ fn names_are_distinct() {
     let fixtures = fixtures::all();
     let names: std::collections::BTreeSet<_> = fixtures.iter().map(|fixture| &fixture.name).collect();
     assert_eq!(names.len(), fixtures.len());
-    assert!(
-        fixtures::Scene::ALL
-            .iter()
-            .any(|scene| scene.checksum == Checksum::Partial)
-    );
+    assert!(fixtures::Scene::ALL.iter().any(|scene| scene.checksum == Checksum::Partial));
 }

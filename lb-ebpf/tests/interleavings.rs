@@ -21,15 +21,8 @@ use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::{Config, Runner};
 
 const SECOND: u64 = 1_000_000_000;
-const TCP: Scene = Scene {
-    v6: false,
-    proto: Proto::Tcp,
-    checksum: Checksum::Complete,
-};
-const UDP: Scene = Scene {
-    proto: Proto::Udp,
-    ..TCP
-};
+const TCP: Scene = Scene { v6: false, proto: Proto::Tcp, checksum: Checksum::Complete };
+const UDP: Scene = Scene { proto: Proto::Udp, ..TCP };
 
 /// What one CPU does.
 #[derive(Clone, Copy)]
@@ -116,17 +109,11 @@ fn play(story: &Story, judge: impl Fn(&[Vec<Seen>])) {
         .map(|(cpu, steps)| {
             let (world, scene) = (Arc::clone(&world), story.scene);
             shuttle::thread::spawn(move || {
-                steps
-                    .iter()
-                    .map(|step| work(&world, cpu, &scene, *step))
-                    .collect()
+                steps.iter().map(|step| work(&world, cpu, &scene, *step)).collect()
             })
         })
         .collect();
-    let seen: Vec<Vec<Seen>> = threads
-        .into_iter()
-        .map(|thread| thread.join().expect("a CPU"))
-        .collect();
+    let seen: Vec<Vec<Seen>> = threads.into_iter().map(|thread| thread.join().expect("a CPU")).collect();
     judge(&seen);
     let faults = Faults::of(&world);
     assert!(faults.none(), "{faults:#?}");
@@ -221,11 +208,7 @@ fn a_closed_flow_is_reopened_while_another_wants_its_reverse_entry() {
         scene: TCP,
         sizes: ROOM,
         before: &[Work::Send(SYN, 1, 0), Work::Send(RST, 1, 0), Work::Idle(11)],
-        at_once: &[
-            &[Work::Send(SYN, 1, 0)],
-            &[Work::Send(SYN, 1, 1), Work::Send(SYN, 1, 1)],
-            &[Work::Sweep],
-        ],
+        at_once: &[&[Work::Send(SYN, 1, 0)], &[Work::Send(SYN, 1, 1), Work::Send(SYN, 1, 1)], &[Work::Sweep]],
     };
     explore(&STORY, |_| {});
 }
@@ -236,11 +219,7 @@ fn flows_open_where_the_table_is_nearly_full() {
         scene: TCP,
         sizes: Sizes { main: 3, lru: 8 },
         before: &[],
-        at_once: &[
-            &[Work::Send(SYN, 1, 0)],
-            &[Work::Send(SYN, 1, 0)],
-            &[Work::Send(SYN, 2, 1)],
-        ],
+        at_once: &[&[Work::Send(SYN, 1, 0)], &[Work::Send(SYN, 1, 0)], &[Work::Send(SYN, 2, 1)]],
     };
     explore(&STORY, |seen| {
         let tuples = [seen[0][0], seen[1][0]].into_iter().flatten();
@@ -255,11 +234,7 @@ fn a_segment_without_flow_meets_a_syn() {
         scene: TCP,
         sizes: ROOM,
         before: &[],
-        at_once: &[
-            &[Work::Send(ACK, 1, 0)],
-            &[Work::Send(SYN, 1, 0)],
-            &[Work::Send(ACK, 1, 1)],
-        ],
+        at_once: &[&[Work::Send(ACK, 1, 0)], &[Work::Send(SYN, 1, 0)], &[Work::Send(ACK, 1, 1)]],
     };
     explore(&STORY, |_| {});
 }
@@ -269,12 +244,7 @@ fn elements_are_recycled_under_readers() {
     const STORY: Story = Story {
         scene: TCP,
         sizes: Sizes { main: 4, lru: 8 },
-        before: &[
-            Work::Send(SYN, 1, 0),
-            Work::Send(RST, 1, 0),
-            Work::Send(SYN, 2, 0),
-            Work::Idle(11),
-        ],
+        before: &[Work::Send(SYN, 1, 0), Work::Send(RST, 1, 0), Work::Send(SYN, 2, 0), Work::Idle(11)],
         at_once: &[
             &[Work::Sweep, Work::Send(SYN, 3, 0)],
             &[Work::Send(ACK, 2, 0), Work::Send(ACK, 2, 0)],
@@ -298,11 +268,7 @@ fn a_stream_keeps_its_flow_beside_the_sweep() {
             Work::Reply(0, 1),
             Work::Idle(100),
         ],
-        at_once: &[
-            &[Work::Sweep],
-            &[Work::Reply(0, 1), Work::Reply(0, 1)],
-            &[Work::Send(0, 1, 0)],
-        ],
+        at_once: &[&[Work::Sweep], &[Work::Reply(0, 1), Work::Reply(0, 1)], &[Work::Send(0, 1, 0)]],
     };
     explore(&STORY, |seen| {
         let there = (UDP.pod(7, 1), UDP.endpoint(1));

@@ -15,9 +15,8 @@ use proptest::prelude::*;
 /// A node with a Service of three endpoints, one without any, and one whose policy finds none here.
 fn world(scene: &Scene) -> World {
     let empty = Service::new(scene.proto, scene.vip(20, 80));
-    let remote = Service::new(scene.proto, scene.vip(21, 80))
-        .endpoints(&[scene.endpoint(1)])
-        .internal_local();
+    let remote =
+        Service::new(scene.proto, scene.vip(21, 80)).endpoints(&[scene.endpoint(1)]).internal_local();
     let world = World::new(scene.config(), Sizes::default(), &Schedule::default());
     world.program(&Tables::of(&[scene.service(3), empty, remote]));
     world
@@ -47,14 +46,7 @@ impl Dress {
                 packet = packet.extension(*number, vec![0; 6 + 8 * units]);
             }
         }
-        if let Transport::Tcp {
-            seq,
-            ack,
-            window,
-            options,
-            ..
-        } = &mut packet.transport
-        {
+        if let Transport::Tcp { seq, ack, window, options, .. } = &mut packet.transport {
             [*seq, *ack] = self.numbers;
             *window = self.window;
             *options = vec![1; self.tcp_options * 4];
@@ -126,11 +118,7 @@ fn reversed(packet: &Packet) -> Packet {
 
 fn only_reason(world: &World) -> Reason {
     let reasons = world.counters().reasons;
-    assert_eq!(
-        reasons.values().sum::<u64>(),
-        1,
-        "one packet, one reason: {reasons:?}"
-    );
+    assert_eq!(reasons.values().sum::<u64>(), 1, "one packet, one reason: {reasons:?}");
     *reasons.keys().next().expect("one reason")
 }
 

@@ -16,19 +16,11 @@ const HOST: u64 = 1;
 const POD: u64 = 2;
 
 fn scenes(proto: Proto) -> [Scene; 2] {
-    [false, true].map(|v6| Scene {
-        v6,
-        proto,
-        checksum: Checksum::Complete,
-    })
+    [false, true].map(|v6| Scene { v6, proto, checksum: Checksum::Complete })
 }
 
 fn world_with(scene: &Scene, services: &[Service], flags: u32) -> World {
-    let config = Config {
-        netns_cookie: HOST,
-        flags,
-        ..scene.config()
-    };
+    let config = Config { netns_cookie: HOST, flags, ..scene.config() };
     let world = World::new(config, Sizes::default(), &Schedule::default());
     world.program(&Tables::of(services));
     world
@@ -72,38 +64,22 @@ fn call(
 
 fn connect(cpu: &Cpu<'_>, socket: &Socket, proto: Proto, to: SocketAddr) -> Came {
     let socket = socket.calling();
-    call(
-        to,
-        |to| sock::connect(cpu, &socket, proto, to),
-        |to| sock::connect(cpu, &socket, proto, to),
-    )
+    call(to, |to| sock::connect(cpu, &socket, proto, to), |to| sock::connect(cpu, &socket, proto, to))
 }
 
 fn send(cpu: &Cpu<'_>, socket: &Socket, to: SocketAddr) -> Came {
     let socket = socket.calling();
-    call(
-        to,
-        |to| sock::sendmsg(cpu, &socket, to),
-        |to| sock::sendmsg(cpu, &socket, to),
-    )
+    call(to, |to| sock::sendmsg(cpu, &socket, to), |to| sock::sendmsg(cpu, &socket, to))
 }
 
 fn receive(cpu: &Cpu<'_>, socket: &Socket, from: SocketAddr) -> Came {
     let socket = socket.calling();
-    call(
-        from,
-        |from| sock::recvmsg(cpu, &socket, from),
-        |from| sock::recvmsg(cpu, &socket, from),
-    )
+    call(from, |from| sock::recvmsg(cpu, &socket, from), |from| sock::recvmsg(cpu, &socket, from))
 }
 
 fn peer(cpu: &Cpu<'_>, socket: &Socket, peer: SocketAddr) -> Came {
     let socket = socket.calling();
-    call(
-        peer,
-        |peer| sock::getpeername(cpu, &socket, peer),
-        |peer| sock::getpeername(cpu, &socket, peer),
-    )
+    call(peer, |peer| sock::getpeername(cpu, &socket, peer), |peer| sock::getpeername(cpu, &socket, peer))
 }
 
 fn release(cpu: &Cpu<'_>, socket: &Socket) {
@@ -113,11 +89,7 @@ fn release(cpu: &Cpu<'_>, socket: &Socket) {
 
 /// `reason` was counted `count` times.
 fn counted(world: &World, reason: Reason, count: u64) {
-    assert_eq!(
-        world.counters().reasons.get(&reason).copied().unwrap_or(0),
-        count,
-        "{reason:?}"
-    );
+    assert_eq!(world.counters().reasons.get(&reason).copied().unwrap_or(0), count, "{reason:?}");
 }
 
 #[test]
@@ -131,20 +103,12 @@ fn tcp_of_host_and_pods_goes_round_the_backends_and_asks_for_the_service() {
             let accesses = cpu.take_accesses();
             assert_eq!((accesses.address, accesses.frontend, accesses.flow), (1, 1, 0));
             assert_eq!(peer(&cpu, &socket, backend), Came::To(scene.web()));
-            assert_eq!(
-                peer(&cpu, &socket, scene.pod(9, 9)),
-                Came::Left,
-                "connected elsewhere since"
-            );
+            assert_eq!(peer(&cpu, &socket, scene.pod(9, 9)), Came::Left, "connected elsewhere since");
         }
         counted(&world, Reason::SockConnected, 4);
         assert_eq!(world.counters().services[&1].connections, 4);
         assert_eq!(world.counters().backends[&1].connections, 2);
-        assert_eq!(
-            peer(&cpu, &Socket::new(9, HOST), scene.endpoint(1)),
-            Came::Left,
-            "never translated"
-        );
+        assert_eq!(peer(&cpu, &Socket::new(9, HOST), scene.endpoint(1)), Came::Left, "never translated");
     }
 }
 
@@ -153,10 +117,7 @@ fn socket_lb_host_leaves_pods_to_the_packet_path_and_so_is_their_udp() {
     for scene in scenes(Proto::Tcp) {
         let world = world_with(&scene, &[scene.service(1)], config_flags::SOCKET_LB_HOST);
         let cpu = world.on_cpu(0);
-        assert_eq!(
-            connect(&cpu, &Socket::new(1, POD), Proto::Tcp, scene.web()),
-            Came::Left
-        );
+        assert_eq!(connect(&cpu, &Socket::new(1, POD), Proto::Tcp, scene.web()), Came::Left);
         assert_eq!(
             connect(&cpu, &Socket::new(2, HOST), Proto::Tcp, scene.web()),
             Came::To(scene.endpoint(1))
@@ -178,9 +139,8 @@ fn b67_b69_what_cannot_be_served_is_refused_or_left() {
     for proto in [Proto::Tcp, Proto::Udp] {
         for scene in scenes(proto) {
             let empty = Service::new(proto, scene.vip(20, 80));
-            let remote = Service::new(proto, scene.vip(21, 80))
-                .endpoints(&[scene.endpoint(1)])
-                .internal_local();
+            let remote =
+                Service::new(proto, scene.vip(21, 80)).endpoints(&[scene.endpoint(1)]).internal_local();
             let world = world(&scene, &[empty, remote]);
             let (cpu, socket) = (world.on_cpu(0), Socket::new(1, HOST));
             let connect = |to| connect(&cpu, &socket, proto, to);
@@ -208,10 +168,7 @@ fn no_room_to_remember_is_a_refusal() {
         for scene in scenes(proto) {
             let world = world(&scene, &[scene.service(1)]);
             let socket = Socket::new(1, HOST).without_room();
-            assert_eq!(
-                connect(&world.on_cpu(0), &socket, proto, scene.web()),
-                Came::Refused
-            );
+            assert_eq!(connect(&world.on_cpu(0), &socket, proto, scene.web()), Came::Refused);
             counted(&world, Reason::SockStateFull, 1);
         }
     }
@@ -227,22 +184,12 @@ fn a_datagram_socket_keeps_its_backend_per_service_and_its_end_ends_all() {
         for _ in 0..3 {
             assert_eq!(send(&cpu, &socket, scene.web()), Came::To(scene.endpoint(1)));
             // The first backend is taken by the other Service address of this socket.
-            assert_eq!(
-                send(&cpu, &socket, scene.vip(11, 80)),
-                Came::To(scene.endpoint(2))
-            );
+            assert_eq!(send(&cpu, &socket, scene.vip(11, 80)), Came::To(scene.endpoint(2)));
         }
         assert_eq!(receive(&cpu, &socket, scene.endpoint(1)), Came::To(scene.web()));
-        assert_eq!(
-            receive(&cpu, &socket, scene.endpoint(2)),
-            Came::To(scene.vip(11, 80))
-        );
+        assert_eq!(receive(&cpu, &socket, scene.endpoint(2)), Came::To(scene.vip(11, 80)));
         assert_eq!(receive(&cpu, &socket, scene.endpoint(3)), Came::Left);
-        assert_eq!(
-            receive(&cpu, &Socket::new(2, HOST), scene.endpoint(1)),
-            Came::Left,
-            "another socket"
-        );
+        assert_eq!(receive(&cpu, &Socket::new(2, HOST), scene.endpoint(1)), Came::Left, "another socket");
         assert_eq!(world.counters().services[&1].connections, 1);
         assert_eq!(world.sock_udp(), 4);
         release(&cpu, &socket);
@@ -255,10 +202,7 @@ fn a_connected_datagram_socket_asks_for_the_service() {
     for scene in scenes(Proto::Udp) {
         let world = world(&scene, &[scene.service(1)]);
         let (cpu, socket) = (world.on_cpu(0), Socket::new(1, HOST));
-        assert_eq!(
-            connect(&cpu, &socket, Proto::Udp, scene.web()),
-            Came::To(scene.endpoint(1))
-        );
+        assert_eq!(connect(&cpu, &socket, Proto::Udp, scene.web()), Came::To(scene.endpoint(1)));
         assert_eq!(peer(&cpu, &socket, scene.endpoint(1)), Came::To(scene.web()));
         assert_eq!(receive(&cpu, &socket, scene.endpoint(1)), Came::To(scene.web()));
     }
@@ -291,11 +235,7 @@ fn b96_a_datagram_socket_chooses_again_when_its_backend_stops_serving() {
         moved.cluster.remove(0);
         moved.retired = vec![scene.endpoint(1)];
         world.program(&Tables::of(&[moved.clone()]));
-        assert_eq!(
-            send(&cpu, &socket, scene.web()),
-            Came::To(scene.endpoint(1)),
-            "it serves still (B97)"
-        );
+        assert_eq!(send(&cpu, &socket, scene.web()), Came::To(scene.endpoint(1)), "it serves still (B97)");
         moved.serving.remove(0);
         world.program(&Tables::of(&[moved.clone()]));
         assert_eq!(send(&cpu, &socket, scene.web()), Came::To(scene.endpoint(2)));
@@ -305,11 +245,7 @@ fn b96_a_datagram_socket_chooses_again_when_its_backend_stops_serving() {
         moved.cluster.clear();
         moved.serving.clear();
         world.program(&Tables::of(&[moved]));
-        assert_eq!(
-            send(&cpu, &socket, scene.web()),
-            Came::To(scene.endpoint(2)),
-            "none serves (B98)"
-        );
+        assert_eq!(send(&cpu, &socket, scene.web()), Came::To(scene.endpoint(2)), "none serves (B98)");
         release(&cpu, &socket);
         assert_eq!(world.sock_udp(), 0);
     }
@@ -330,11 +266,7 @@ fn of_two_services_with_one_backend_the_one_asked_last_has_the_replies() {
         assert_eq!(receive(&cpu, &socket, scene.endpoint(1)), Came::To(other));
         for to in [scene.web(), other] {
             assert_eq!(send(&cpu, &socket, to), Came::To(scene.endpoint(1)));
-            assert_eq!(
-                receive(&cpu, &socket, scene.endpoint(1)),
-                Came::To(to),
-                "asked last"
-            );
+            assert_eq!(receive(&cpu, &socket, scene.endpoint(1)), Came::To(to), "asked last");
         }
         assert_eq!(world.sock_udp(), 3);
         let mut moved = scene.service(0).endpoints(&[scene.endpoint(5)]);

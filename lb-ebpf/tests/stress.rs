@@ -76,9 +76,8 @@ fn beside_a_sweep<R: Send>(world: &World, work: impl Fn(&Cpu<'_>, u16) -> R + Sy
 /// pair, both see one and the same, and no two flows share one.
 fn both_see_one_pair(scene: &Scene) {
     let world = world(scene, Sizes { main: 4096, lru: 64 });
-    let flows: Vec<(SocketAddr, SocketAddr)> = (0..1200_u16)
-        .map(|n| (scene.pod(7, 50_000 + n / 3), scene.vip(10 + (n % 3) as u8, 80)))
-        .collect();
+    let flows: Vec<(SocketAddr, SocketAddr)> =
+        (0..1200_u16).map(|n| (scene.pod(7, 50_000 + n / 3), scene.vip(10 + (n % 3) as u8, 80))).collect();
     let seen = beside_a_sweep(&world, |cpu, number| {
         let mut seen = HashMap::new();
         for trio in flows.chunks(3) {
@@ -86,10 +85,7 @@ fn both_see_one_pair(scene: &Scene) {
             for (client, vip) in order.map(|index| trio[index]) {
                 let packet = scene.first(client, vip);
                 let translated = send(cpu, &packet);
-                seen.insert(
-                    (client, vip),
-                    translated.map(|packet| (packet.source(), packet.destination())),
-                );
+                seen.insert((client, vip), translated.map(|packet| (packet.source(), packet.destination())));
             }
         }
         seen
@@ -99,22 +95,11 @@ fn both_see_one_pair(scene: &Scene) {
     for flow in &flows {
         let tuples: Vec<_> = seen.iter().filter_map(|seen| seen[flow]).collect();
         assert!(!tuples.is_empty(), "dropped on both CPUs: {flow:?}, {reasons:?}");
-        assert!(
-            tuples.iter().all(|tuple| *tuple == tuples[0]),
-            "{flow:?} seen as {tuples:?}"
-        );
-        assert_eq!(
-            used.insert(tuples[0], *flow),
-            None,
-            "{:?} serves two flows",
-            tuples[0]
-        );
+        assert!(tuples.iter().all(|tuple| *tuple == tuples[0]), "{flow:?} seen as {tuples:?}");
+        assert_eq!(used.insert(tuples[0], *flow), None, "{:?} serves two flows", tuples[0]);
     }
     assert_eq!(reasons[&Reason::FlowOpened], 1200, "{reasons:?}");
-    assert_eq!(
-        world.flows4(FlowTable::Main).len() + world.flows6(FlowTable::Main).len(),
-        2400
-    );
+    assert_eq!(world.flows4(FlowTable::Main).len() + world.flows6(FlowTable::Main).len(), 2400);
     assert_whole(&world);
 }
 
@@ -135,14 +120,9 @@ fn churn(scene: &Scene, sizes: Sizes, duration: Duration) -> World {
     beside_a_sweep(&world, |cpu, number| {
         let mut random = u64::from(number) + 1;
         while Instant::now() < end {
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let [a, b, c, d, ..] = random.to_be_bytes();
-            let (client, vip) = (
-                scene.pod(7, 50_000 + u16::from(a % 16)),
-                scene.vip(10 + b % 3, 80),
-            );
+            let (client, vip) = (scene.pod(7, 50_000 + u16::from(a % 16)), scene.vip(10 + b % 3, 80));
             let kind = match c % 8 {
                 0..=3 => flags::SYN,
                 4 | 5 => flags::ACK,
@@ -167,17 +147,11 @@ fn churn(scene: &Scene, sizes: Sizes, duration: Duration) -> World {
 
 #[test]
 fn churn_leaves_whole_pairs() {
-    for scene in Scene::ALL
-        .into_iter()
-        .filter(|scene| scene.checksum == Checksum::Complete)
-    {
+    for scene in Scene::ALL.into_iter().filter(|scene| scene.checksum == Checksum::Complete) {
         let world = churn(&scene, Sizes { main: 64, lru: 0 }, Duration::from_millis(500));
         let reasons = world.counters().reasons;
         for reason in [Reason::FlowOpened, Reason::FlowReopened, Reason::FlowForward] {
-            assert!(
-                reasons.contains_key(&reason),
-                "{reason:?} never happened: {reasons:?}"
-            );
+            assert!(reasons.contains_key(&reason), "{reason:?} never happened: {reasons:?}");
         }
         assert_whole(&world);
     }
@@ -187,10 +161,7 @@ fn churn_leaves_whole_pairs() {
 /// the sweep removes every half in its time.
 #[test]
 fn eviction_leaves_nothing_that_the_sweep_does_not_remove() {
-    for scene in Scene::ALL
-        .into_iter()
-        .filter(|scene| scene.checksum == Checksum::Complete)
-    {
+    for scene in Scene::ALL.into_iter().filter(|scene| scene.checksum == Checksum::Complete) {
         let world = churn(&scene, Sizes { main: 8, lru: 8 }, Duration::from_millis(500));
         let faults = Faults::of(&world);
         assert!(faults.broken.is_empty(), "{:#?}", faults.broken);
@@ -199,11 +170,7 @@ fn eviction_leaves_nothing_that_the_sweep_does_not_remove() {
         // A forward entry that goes leaves a reverse entry that the walk may have passed already.
         sweep(&world.on_cpu(2));
         for table in [FlowTable::Main, FlowTable::Lru] {
-            assert_eq!(
-                (world.flows4(table).len(), world.flows6(table).len()),
-                (0, 0),
-                "{table:?}"
-            );
+            assert_eq!((world.flows4(table).len(), world.flows6(table).len()), (0, 0), "{table:?}");
         }
     }
 }

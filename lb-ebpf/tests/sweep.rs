@@ -26,44 +26,12 @@ const PHASES: &[(Proto, Packets, u64)] = &[
     (Proto::Tcp, &[(true, SYN)], 120),
     (Proto::Tcp, &[(true, SYN), (false, SYN_ACK)], 60),
     (Proto::Tcp, &[(true, SYN), (false, SYN_ACK), (true, ACK)], 86_400),
-    (
-        Proto::Tcp,
-        &[(true, SYN), (false, SYN_ACK), (true, ACK), (true, FIN)],
-        3_600,
-    ),
-    (
-        Proto::Tcp,
-        &[(true, SYN), (false, SYN_ACK), (true, ACK), (false, FIN)],
-        3_600,
-    ),
-    (
-        Proto::Tcp,
-        &[
-            (true, SYN),
-            (false, SYN_ACK),
-            (true, FIN),
-            (false, FIN),
-            (true, ACK),
-        ],
-        120,
-    ),
+    (Proto::Tcp, &[(true, SYN), (false, SYN_ACK), (true, ACK), (true, FIN)], 3_600),
+    (Proto::Tcp, &[(true, SYN), (false, SYN_ACK), (true, ACK), (false, FIN)], 3_600),
+    (Proto::Tcp, &[(true, SYN), (false, SYN_ACK), (true, FIN), (false, FIN), (true, ACK)], 120),
     (Proto::Tcp, &[(true, SYN), (false, RST)], 10),
-    (
-        Proto::Tcp,
-        &[(true, SYN), (false, SYN_ACK), (true, ACK), (true, RST)],
-        10,
-    ),
-    (
-        Proto::Tcp,
-        &[
-            (true, SYN),
-            (false, SYN_ACK),
-            (true, ACK),
-            (true, RST),
-            (true, ACK),
-        ],
-        86_400,
-    ),
+    (Proto::Tcp, &[(true, SYN), (false, SYN_ACK), (true, ACK), (true, RST)], 10),
+    (Proto::Tcp, &[(true, SYN), (false, SYN_ACK), (true, ACK), (true, RST), (true, ACK)], 86_400),
     (Proto::Tcp, &[(true, ACK)], 120),
     (Proto::Tcp, &[(true, ACK), (false, ACK)], 86_400),
     (Proto::Udp, &[(true, 0)], 30),
@@ -72,11 +40,7 @@ const PHASES: &[(Proto, Packets, u64)] = &[
 ];
 
 fn scene(v6: bool, proto: Proto) -> Scene {
-    Scene {
-        v6,
-        proto,
-        checksum: Checksum::Complete,
-    }
+    Scene { v6, proto, checksum: Checksum::Complete }
 }
 
 fn world(scene: &Scene) -> World {
@@ -111,10 +75,7 @@ fn play(world: &World, scene: &Scene, packets: Packets) -> ServiceStats {
 
 fn entries(world: &World) -> usize {
     let tables = [FlowTable::Main, FlowTable::Lru];
-    tables
-        .map(|table| world.flows4(table).len() + world.flows6(table).len())
-        .iter()
-        .sum()
+    tables.map(|table| world.flows4(table).len() + world.flows6(table).len()).iter().sum()
 }
 
 /// Sweeps everything; returns how many pairs and how many orphans went.
@@ -122,10 +83,7 @@ fn sweep(world: &World) -> (u64, u64) {
     let cpu = world.on_cpu(1);
     let reports = [FlowTable::Main, FlowTable::Lru].map(|table| [cpu.sweep4(table), cpu.sweep6(table)]);
     let reports = reports.as_flattened();
-    (
-        reports.iter().map(|report| report.expired).sum(),
-        reports.iter().map(|report| report.orphans).sum(),
-    )
+    (reports.iter().map(|report| report.expired).sum(), reports.iter().map(|report| report.orphans).sum())
 }
 
 #[test]
@@ -136,18 +94,10 @@ fn b103_each_phase_has_its_lifetime_and_its_traffic_is_counted_when_it_ends() {
             let world = world(&scene);
             let traffic = play(&world, &scene, packets);
             world.advance(lifetime * SECOND);
-            assert_eq!(
-                (sweep(&world), entries(&world)),
-                ((0, 0), 2),
-                "{scene} {packets:?}: too early"
-            );
+            assert_eq!((sweep(&world), entries(&world)), ((0, 0), 2), "{scene} {packets:?}: too early");
             assert!(Faults::of(&world).none());
             world.advance(1);
-            assert_eq!(
-                (sweep(&world), entries(&world)),
-                ((1, 0), 0),
-                "{scene} {packets:?}: too late"
-            );
+            assert_eq!((sweep(&world), entries(&world)), ((1, 0), 0), "{scene} {packets:?}: too late");
             let counters = world.counters();
             assert_eq!(counters.services[&1], traffic, "{scene} {packets:?}");
             assert_eq!(counters.backends[&1], traffic, "{scene} {packets:?}");
@@ -201,10 +151,8 @@ fn an_orphan_does_not_keep_its_own_flow_from_coming_back() {
     let world = world(&scene);
     play(&world, &scene, &[(true, SYN)]);
     let flows = world.flows4(FlowTable::Main);
-    let forward: &FlowKey<_> = flows
-        .keys()
-        .find(|key| key.tuple.dport.number() == 80)
-        .expect("the forward entry");
+    let forward: &FlowKey<_> =
+        flows.keys().find(|key| key.tuple.dport.number() == 80).expect("the forward entry");
     world.on_cpu(0).delete_flow(FlowTable::Main, forward);
     world.advance(6 * SECOND);
     play(&world, &scene, &[(true, SYN), (false, SYN_ACK), (true, ACK)]);
@@ -219,10 +167,8 @@ fn a_reverse_entry_without_forward_entry_goes_after_five_seconds() {
     let world = world(&scene);
     let traffic = play(&world, &scene, &[(true, SYN), (false, SYN_ACK)]);
     let flows = world.flows4(FlowTable::Main);
-    let forward: &FlowKey<_> = flows
-        .keys()
-        .find(|key| key.tuple.dport.number() == 80)
-        .expect("the forward entry");
+    let forward: &FlowKey<_> =
+        flows.keys().find(|key| key.tuple.dport.number() == 80).expect("the forward entry");
     world.on_cpu(0).delete_flow(FlowTable::Main, forward);
     world.advance(5 * SECOND);
     assert_eq!((sweep(&world), entries(&world)), ((0, 0), 1));
@@ -242,33 +188,24 @@ fn a_flow_whose_forward_entry_was_evicted_comes_back() {
     let world = world(&scene);
     play(&world, &scene, &[(true, ACK)]);
     let flows = world.flows4(FlowTable::Lru);
-    let forward: &FlowKey<_> = flows
-        .keys()
-        .find(|key| key.tuple.dport.number() == 80)
-        .expect("the forward entry");
+    let forward: &FlowKey<_> =
+        flows.keys().find(|key| key.tuple.dport.number() == 80).expect("the forward entry");
     world.on_cpu(0).delete_flow(FlowTable::Lru, forward);
     // Its own reverse entry stands in the way: that one's tuple is used, and nothing is made.
     play(&world, &scene, &[(true, ACK)]);
-    assert_eq!(
-        (world.counters().reasons[&Reason::FlowForward], entries(&world)),
-        (1, 1)
-    );
+    assert_eq!((world.counters().reasons[&Reason::FlowForward], entries(&world)), (1, 1));
     world.advance(6 * SECOND);
     assert_eq!(sweep(&world), (0, 1));
     play(&world, &scene, &[(true, ACK)]);
-    assert_eq!(
-        (world.counters().reasons[&Reason::FlowAdopted], entries(&world)),
-        (2, 2)
-    );
+    assert_eq!((world.counters().reasons[&Reason::FlowAdopted], entries(&world)), (2, 2));
     assert!(Faults::of(&world).none());
 }
 
 #[test]
 fn a_flow_whose_reverse_entry_was_evicted_comes_back() {
-    for (proto, packets) in [
-        (Proto::Tcp, &[(true, ACK), (false, ACK)] as Packets),
-        (Proto::Udp, &[(true, 0), (false, 0)]),
-    ] {
+    for (proto, packets) in
+        [(Proto::Tcp, &[(true, ACK), (false, ACK)] as Packets), (Proto::Udp, &[(true, 0), (false, 0)])]
+    {
         let scene = scene(false, proto);
         // The flow table is too small for a pair.
         let sizes = Sizes { main: 1, lru: 8 };
@@ -276,16 +213,11 @@ fn a_flow_whose_reverse_entry_was_evicted_comes_back() {
         world.program(&Tables::of(&[scene.service(1)]));
         play(&world, &scene, packets);
         let flows = world.flows4(FlowTable::Lru);
-        let reverse: &FlowKey<_> = flows
-            .keys()
-            .find(|key| key.tuple.sport.number() == 8080)
-            .expect("the reverse entry");
+        let reverse: &FlowKey<_> =
+            flows.keys().find(|key| key.tuple.sport.number() == 8080).expect("the reverse entry");
         world.on_cpu(0).delete_flow(FlowTable::Lru, reverse);
         play(&world, &scene, packets);
-        assert_eq!(
-            (world.counters().reasons[&Reason::FlowReverse], entries(&world)),
-            (2, 2)
-        );
+        assert_eq!((world.counters().reasons[&Reason::FlowReverse], entries(&world)), (2, 2));
         assert!(Faults::of(&world).none());
     }
 }
@@ -296,16 +228,11 @@ fn a_syn_replaces_a_flow_that_lost_its_reverse_entry() {
     let world = world(&scene);
     play(&world, &scene, &[(true, SYN)]);
     let flows = world.flows6(FlowTable::Main);
-    let reverse: &FlowKey<_> = flows
-        .keys()
-        .find(|key| key.tuple.sport.number() == 8080)
-        .expect("the reverse entry");
+    let reverse: &FlowKey<_> =
+        flows.keys().find(|key| key.tuple.sport.number() == 8080).expect("the reverse entry");
     world.on_cpu(0).delete_flow(FlowTable::Main, reverse);
     play(&world, &scene, &[(true, SYN), (false, SYN_ACK)]);
     let reasons = world.counters().reasons;
-    assert_eq!(
-        (reasons[&Reason::FlowReopened], reasons[&Reason::FlowReverse]),
-        (1, 1)
-    );
+    assert_eq!((reasons[&Reason::FlowReopened], reasons[&Reason::FlowReverse]), (1, 1));
     assert!(Faults::of(&world).none());
 }

@@ -119,11 +119,7 @@ mod tests {
         let file = StatusFile::of(Path::new("/sys/fs/bpf/sluice")).unwrap();
         assert_eq!(file.path(), Path::new("/run/sluice/-sys-fs-bpf-sluice.json"));
         for same in ["/sys/fs/bpf/sluice/", "/sys//fs/bpf/./sluice"] {
-            assert_eq!(
-                StatusFile::of(Path::new(same)).unwrap().path(),
-                file.path(),
-                "{same}"
-            );
+            assert_eq!(StatusFile::of(Path::new(same)).unwrap().path(), file.path(), "{same}");
         }
     }
 
@@ -135,10 +131,7 @@ mod tests {
         let status = Status {
             pid: 7,
             synced: true,
-            problems: vec![Problem {
-                object: "default/web".into(),
-                text: "no room".into(),
-            }],
+            problems: vec![Problem { object: "default/web".into(), text: "no room".into() }],
             ..Status::default()
         };
         file.write(&status).unwrap();

@@ -4,9 +4,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-const OBJECTS: [&str; 11] = [
-    "service", "backend", "flow", "stats", "map", "prog", "link", "status", "cleanup", "version", "agent",
-];
+const OBJECTS: [&str; 11] =
+    ["service", "backend", "flow", "stats", "map", "prog", "link", "status", "cleanup", "version", "agent"];
 /// Those that need a datapath for their answer.
 const READERS: [&str; 7] = ["service", "backend", "flow", "stats", "map", "prog", "link"];
 const NOWHERE: &str = "/nonexistent/sluice";
@@ -44,23 +43,15 @@ fn json_error(line: &str, status: i32) -> String {
 #[test]
 fn every_object_has_help_in_three_spellings() {
     for object in OBJECTS.iter().chain(&["svc"]) {
-        let texts = [
-            format!("{object} help"),
-            format!("{object} -h"),
-            format!("help {object}"),
-        ]
-        .map(|line| {
-            let output = sluice(&line);
-            assert_eq!(output.status.code(), Some(0), "{line}: {}", stderr(&output));
-            assert_eq!(stderr(&output), "", "{line}");
-            stdout(&output).to_owned()
-        });
+        let texts =
+            [format!("{object} help"), format!("{object} -h"), format!("help {object}")].map(|line| {
+                let output = sluice(&line);
+                assert_eq!(output.status.code(), Some(0), "{line}: {}", stderr(&output));
+                assert_eq!(stderr(&output), "", "{line}");
+                stdout(&output).to_owned()
+            });
         assert!(texts[0].contains("Usage: sluice"), "{}", texts[0]);
-        assert!(
-            texts[0].contains("--json") && texts[0].contains("--pin-dir"),
-            "{}",
-            texts[0]
-        );
+        assert!(texts[0].contains("--json") && texts[0].contains("--pin-dir"), "{}", texts[0]);
         assert_eq!(texts[0], texts[1], "{object}");
     }
 }
@@ -70,22 +61,10 @@ fn help_names_every_object_and_its_flags() {
     let output = sluice("help");
     assert_eq!(output.status.code(), Some(0));
     for object in OBJECTS {
-        assert!(
-            stdout(&output).contains(&format!("\n  {object} ")),
-            "{object}: {}",
-            stdout(&output)
-        );
+        assert!(stdout(&output).contains(&format!("\n  {object} ")), "{object}: {}", stdout(&output));
     }
     let flow = sluice("flow help");
-    for flag in [
-        "--service",
-        "--backend",
-        "--client",
-        "--port",
-        "--proto",
-        "--count",
-        "--limit",
-    ] {
+    for flag in ["--service", "--backend", "--client", "--port", "--proto", "--count", "--limit"] {
         assert!(stdout(&flow).contains(flag), "{flag}: {}", stdout(&flow));
     }
     assert!(stdout(&sluice("service help")).contains("--namespace"));
@@ -122,10 +101,7 @@ fn wrong_usage_ends_with_2() {
         assert!(!stderr(&output).is_empty(), "{line}");
         for flag in ["-j", "-p"] {
             let message = json_error(&format!("{flag} {line}"), 2);
-            assert!(
-                !message.is_empty() && !message.starts_with("error"),
-                "{line}: {message}"
-            );
+            assert!(!message.is_empty() && !message.starts_with("error"), "{line}: {message}");
         }
     }
 }
@@ -180,11 +156,7 @@ fn global_options_stand_before_or_after() {
 fn version_tells_what_the_binary_is() {
     let output = sluice("version");
     assert_eq!(output.status.code(), Some(0));
-    assert!(
-        stdout(&output).contains(env!("CARGO_PKG_VERSION")),
-        "{}",
-        stdout(&output)
-    );
+    assert!(stdout(&output).contains(env!("CARGO_PKG_VERSION")), "{}", stdout(&output));
     for line in ["-j version", "version -j", "version show --pretty"] {
         let json: Value = serde_json::from_slice(&sluice(line).stdout).unwrap();
         assert_eq!(json["version"], env!("CARGO_PKG_VERSION"), "{line}");
@@ -192,10 +164,7 @@ fn version_tells_what_the_binary_is() {
         assert!(json["programs_embedded"].is_boolean(), "{line}");
     }
     let output = sluice("--version");
-    assert_eq!(
-        stdout(&output),
-        concat!("sluice ", env!("CARGO_PKG_VERSION"), "\n")
-    );
+    assert_eq!(stdout(&output), concat!("sluice ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
 #[test]
@@ -222,13 +191,7 @@ fn cleanup_of_nothing_is_done() {
 
 #[test]
 fn a_closed_pipe_is_no_error() {
-    for line in [
-        "version",
-        "-j version",
-        "help",
-        "version help",
-        "status --pin-dir /nonexistent",
-    ] {
+    for line in ["version", "-j version", "help", "version help", "status --pin-dir /nonexistent"] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let output = command(line).stdout(writer).output().unwrap();

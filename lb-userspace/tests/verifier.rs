@@ -31,16 +31,10 @@ struct Baseline {
 fn programs_stay_within_the_verifier_baseline() -> Result<()> {
     let object = env::var("SLUICE_EBPF_OBJECT").context("this test is run by `cargo xtask test prog`")?;
     let costs = measure(&fs::read(&object).with_context(|| format!("read {object}"))?)?;
-    let table: String = costs
-        .iter()
-        .map(|(name, cost)| format!("  {name} {cost}\n"))
-        .collect();
+    let table: String = costs.iter().map(|(name, cost)| format!("  {name} {cost}\n")).collect();
     say(&format!("verified instructions:\n{table}"))?;
     let over: Vec<_> = costs.iter().filter(|(_, cost)| **cost > LIMIT).collect();
-    assert!(
-        over.is_empty(),
-        "more than {LIMIT} verified instructions: {over:?}"
-    );
+    assert!(over.is_empty(), "more than {LIMIT} verified instructions: {over:?}");
 
     let here = Baseline {
         compiler: env::var("SLUICE_EBPF_COMPILER").context("SLUICE_EBPF_COMPILER is not set")?,
@@ -54,10 +48,7 @@ fn programs_stay_within_the_verifier_baseline() -> Result<()> {
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let (lines, worse) = compare(&toml::from_str(&text).context("read the baseline")?, &here);
     say(&lines)?;
-    assert!(
-        !worse,
-        "more than the baseline; if that must be, `cargo xtask test prog --bless`:\n{lines}"
-    );
+    assert!(!worse, "more than the baseline; if that must be, `cargo xtask test prog --bless`:\n{lines}");
     Ok(())
 }
 
@@ -73,10 +64,7 @@ fn measure(object: &[u8]) -> Result<Costs> {
     for (name, program) in ebpf.programs_mut() {
         let info = load(program).with_context(|| format!("load the program {name}"))?;
         let cost = info.verified_instruction_count();
-        costs.insert(
-            name.to_owned(),
-            cost.with_context(|| format!("the kernel does not count for {name}"))?,
-        );
+        costs.insert(name.to_owned(), cost.with_context(|| format!("the kernel does not count for {name}"))?);
     }
     if costs.is_empty() {
         bail!("the object has no programs");
@@ -128,8 +116,5 @@ fn the_baseline_binds_only_where_compiler_and_kernel_are_its_own() {
     assert!(!compare(&baseline, &numbers("6.18", 9)).1);
     assert!(compare(&baseline, &numbers("6.18", 11)).1);
     let (lines, worse) = compare(&baseline, &numbers("6.12", 11));
-    assert_eq!(
-        (lines.as_str(), worse),
-        ("  p: 10 in the baseline, 11 here\n", false)
-    );
+    assert_eq!((lines.as_str(), worse), ("  p: 10 in the baseline, 11 here\n", false));
 }

@@ -37,15 +37,8 @@ const OTHER_COMPILER: &[&str] = &[
 pub fn object(tools: &Tools) -> Result<PathBuf> {
     sh::say(&format!("building the eBPF object with {}", tools.compiler.name));
     let folder = target_folder()?.join("bpf");
-    sh::run(ebpf(
-        tools,
-        Command::new(&tools.compiler.cargo).arg("build"),
-        &folder,
-    ))?;
-    strip(
-        &folder.join(TARGET).join("release/sluice-ebpf"),
-        &folder.join("sluice.o"),
-    )
+    sh::run(ebpf(tools, Command::new(&tools.compiler.cargo).arg("build"), &folder))?;
+    strip(&folder.join(TARGET).join("release/sluice-ebpf"), &folder.join("sluice.o"))
 }
 
 /// Leaves out the debug information, whose work is done once it has become BTF: four fifths of the object,
@@ -91,14 +84,7 @@ fn ebpf<'a>(tools: &Tools, cargo: &'a mut Command, folder: &Path) -> &'a mut Com
 /// may be given once only. The linker makes BTF from full debug information.
 fn flags(tools: &Tools) -> String {
     let linker = format!("linker={}", tools.linker.display());
-    [
-        "-Cdebuginfo=2",
-        "-Clink-arg=--btf",
-        "-Ctarget-cpu=v3",
-        "-C",
-        &linker,
-    ]
-    .join("\u{1f}")
+    ["-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3", "-C", &linker].join("\u{1f}")
 }
 
 /// Builds `target/release/sluice` with its eBPF programs in it and gives its path.
@@ -109,14 +95,7 @@ pub fn sluice(tools: &Tools) -> Result<PathBuf> {
     let object = object(tools)?;
     sh::say("building sluice");
     let mut cargo = sh::cargo();
-    cargo.args([
-        "build",
-        "--release",
-        "--package",
-        "lb-userspace",
-        "--bin",
-        "sluice",
-    ]);
+    cargo.args(["build", "--release", "--package", "lb-userspace", "--bin", "sluice"]);
     sh::run(cargo.env(OBJECT_VARIABLE, &object))?;
     let binary = target_folder()?.join("release/sluice");
     sh::say(&format!("built {}", binary.display()));

@@ -49,12 +49,7 @@ impl Compiler {
         let text = sh::read(Command::new(&rustc).arg("-vV").env_remove("LD_LIBRARY_PATH"))?;
         let clippy = root.join("bin/cargo-clippy");
         let name = text.lines().next().unwrap_or_default().to_owned();
-        Ok(suits(&text).then_some(Self {
-            cargo,
-            rustc,
-            clippy,
-            name,
-        }))
+        Ok(suits(&text).then_some(Self { cargo, rustc, clippy, name }))
     }
 }
 
@@ -71,17 +66,13 @@ fn suits(text: &str) -> bool {
 ///
 /// Asking rustup itself might make it fetch a tool chain.
 fn nightlies() -> Vec<PathBuf> {
-    let home = env::var_os("RUSTUP_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(env::home_dir()?.join(".rustup")));
+    let home =
+        env::var_os("RUSTUP_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".rustup")));
     let Some(Ok(entries)) = home.map(|home| fs::read_dir(home.join("toolchains"))) else {
         return Vec::new();
     };
     let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    found.retain(|path| {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("nightly"))
-    });
+    found.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("nightly")));
     found.sort();
     found.reverse();
     found

@@ -26,19 +26,13 @@ pub fn check(verb: &str) -> Result<()> {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
     if is_too_old(&release) {
-        lacks.push(format!(
-            "a kernel from {}.{} on (this is {release})",
-            OLDEST.0, OLDEST.1
-        ));
+        lacks.push(format!("a kernel from {}.{} on (this is {release})", OLDEST.0, OLDEST.1));
     }
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         lacks.push("a kernel with BTF (/sys/kernel/btf/vmlinux is not there)".to_owned());
     }
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    if !mounts
-        .lines()
-        .any(|mount| mount.split(' ').nth(2) == Some("cgroup2"))
-    {
+    if !mounts.lines().any(|mount| mount.split(' ').nth(2) == Some("cgroup2")) {
         lacks.push("a mounted cgroup v2 hierarchy".to_owned());
     }
     if !lacks.is_empty() {

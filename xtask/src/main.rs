@@ -12,11 +12,7 @@ use xtask::{build, lint, setup, test};
 ///
 /// Every verb installs what it lacks and says so.
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    disable_help_subcommand = true
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 struct Args {
     #[command(subcommand)]
     verb: Verb,

@@ -36,12 +36,8 @@ const LINKER_LIBRARIES: &[Package] = &[
 ];
 
 /// What the demo and the tests with namespaces run.
-const LAB: &[Package] = &[
-    ("iproute2", "ip"),
-    ("curl", "curl"),
-    ("bpftool", "bpftool"),
-    ("util-linux", "nsenter"),
-];
+const LAB: &[Package] =
+    &[("iproute2", "ip"), ("curl", "curl"), ("bpftool", "bpftool"), ("util-linux", "nsenter")];
 
 /// What builds the eBPF object.
 pub struct Tools {
@@ -60,11 +56,7 @@ pub fn everything() -> Result<()> {
     lab_tools()?;
     clippy(&tools.compiler)?;
     licence_checker()?;
-    sh::say(&format!(
-        "eBPF compiler: {}, {}",
-        tools.compiler.name,
-        tools.compiler.rustc.display()
-    ));
+    sh::say(&format!("eBPF compiler: {}, {}", tools.compiler.name, tools.compiler.rustc.display()));
     sh::say(&format!("BPF linker: {}", tools.linker.display()));
     Ok(())
 }
@@ -95,12 +87,7 @@ pub fn build_tools() -> Result<Tools> {
     }
     if !runs(&linker) {
         let features = format!("llvm-{LLVM}");
-        cargo_install(
-            "bpf-linker",
-            LINKER,
-            &home,
-            &["--no-default-features", "--features", &features],
-        )?;
+        cargo_install("bpf-linker", LINKER, &home, &["--no-default-features", "--features", &features])?;
     }
     Ok(Tools { compiler, linker })
 }
@@ -124,10 +111,7 @@ pub fn clippy(compiler: &Compiler) -> Result<()> {
         return install(CLIPPY);
     }
     if !compiler.clippy.is_file() {
-        bail!(
-            "{} is not there: rustup component add clippy --toolchain nightly",
-            compiler.clippy.display()
-        );
+        bail!("{} is not there: rustup component add clippy --toolchain nightly", compiler.clippy.display());
     }
     Ok(())
 }
@@ -148,22 +132,10 @@ pub fn licence_checker() -> Result<PathBuf> {
 }
 
 fn cargo_install(name: &str, version: &str, home: &Path, arguments: &[&str]) -> Result<()> {
-    sh::say(&format!(
-        "installing {name} {version} into {} (takes some minutes)",
-        home.display()
-    ));
+    sh::say(&format!("installing {name} {version} into {} (takes some minutes)", home.display()));
     let mut cargo = sh::cargo();
     cargo
-        .args([
-            "install",
-            name,
-            "--version",
-            version,
-            "--locked",
-            "--quiet",
-            "--force",
-            "--root",
-        ])
+        .args(["install", name, "--version", version, "--locked", "--quiet", "--force", "--root"])
         .arg(home)
         .args(arguments)
         .env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}"));
@@ -200,13 +172,7 @@ fn fetch(packages: &[&str]) -> Result<()> {
     for package in packages {
         sh::say(&format!("installing Debian package {package}"));
     }
-    let get = || {
-        sh::read(
-            apt()
-                .args(["install", "--yes", "--no-install-recommends"])
-                .args(packages),
-        )
-    };
+    let get = || sh::read(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages));
     if get().is_err() {
         sh::read(apt().arg("update"))?;
         get().with_context(|| format!("by hand: {by_hand}"))?;
@@ -217,16 +183,13 @@ fn fetch(packages: &[&str]) -> Result<()> {
 /// Waits for another apt-get rather than fail beside it.
 fn apt() -> Command {
     let mut apt = Command::new("apt-get");
-    apt.args(["--quiet", "-o", "DPkg::Lock::Timeout=600"])
-        .env("DEBIAN_FRONTEND", "noninteractive");
+    apt.args(["--quiet", "-o", "DPkg::Lock::Timeout=600"]).env("DEBIAN_FRONTEND", "noninteractive");
     apt
 }
 
 /// Tools are shared by all work trees of a user.
 fn tools_folder() -> Result<PathBuf> {
-    let cache = env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute());
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = cache
         .or_else(|| Some(env::home_dir()?.join(".cache")))
         .context("neither XDG_CACHE_HOME nor HOME is set")?;

@@ -46,10 +46,7 @@ pub fn forget(command: &mut Command, prefixes: &[&str]) {
 /// # Errors
 /// Names the command line where it cannot be started or does not end with status 0.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| format!("start {}", line(command)))?;
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("start {}", line(command)))?;
     if !status.success() {
         bail!("{} ended with {status}", line(command));
     }
@@ -61,10 +58,7 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// # Errors
 /// As [`run`]; what the command wrote to standard error is part of the error.
 pub fn read(command: &mut Command) -> Result<String> {
-    let out = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("start {}", line(command)))?;
+    let out = command.stdin(Stdio::null()).output().with_context(|| format!("start {}", line(command)))?;
     if !out.status.success() {
         let said = String::from_utf8_lossy(&out.stderr);
         bail!("{} ended with {}: {}", line(command), out.status, said.trim());
@@ -77,9 +71,7 @@ pub fn read(command: &mut Command) -> Result<String> {
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    folders
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
 fn line(command: &Command) -> String {

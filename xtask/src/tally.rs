@@ -17,9 +17,7 @@ pub struct Tally {
 impl Tally {
     /// Adds what `line` says if it is a closing line: `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
     pub fn add(&mut self, line: &str) {
-        let Some((_, counts)) = line
-            .strip_prefix("test result: ")
-            .and_then(|rest| rest.split_once(". "))
+        let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
         else {
             return;
         };
@@ -77,14 +75,7 @@ mod tests {
         ] {
             tally.add(line);
         }
-        assert_eq!(
-            tally,
-            Tally {
-                passed: 4,
-                failed: 2,
-                skipped: 1
-            }
-        );
+        assert_eq!(tally, Tally { passed: 4, failed: 2, skipped: 1 });
         assert_eq!(tally.ran(), 6);
         assert_eq!(tally.to_string(), "4 passed, 2 failed, 1 skipped");
     }

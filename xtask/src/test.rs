@@ -60,10 +60,8 @@ impl Layer {
 }
 
 /// What layers may take once built.
-const BUDGETS: &[(&[Layer], Duration)] = &[
-    (&[Layer::Host, Layer::Prog], Duration::from_secs(180)),
-    (&[Layer::Lab], Duration::from_secs(360)),
-];
+const BUDGETS: &[(&[Layer], Duration)] =
+    &[(&[Layer::Host, Layer::Prog], Duration::from_secs(180)), (&[Layer::Lab], Duration::from_secs(360))];
 
 /// What one layer did.
 struct Outcome {
@@ -124,62 +122,37 @@ fn run_layer(layer: Layer, variables: &[(&str, String)], words: &[String]) -> Re
     if let Some(owner) = layer.owner() {
         let tests = root_tests(owner)?;
         if tests.is_empty() {
-            return Ok(Outcome {
-                layer,
-                tally: Tally::default(),
-                took: Duration::ZERO,
-            });
+            return Ok(Outcome { layer, tally: Tally::default(), took: Duration::ZERO });
         }
-        arguments.extend([
-            "--features".to_owned(),
-            format!("lb-userspace/{ROOT},xtask/{ROOT}"),
-        ]);
+        arguments.extend(["--features".to_owned(), format!("lb-userspace/{ROOT},xtask/{ROOT}")]);
         arguments.extend(tests.into_iter().flat_map(|name| ["--test".to_owned(), name]));
     }
     let command = || {
         let mut cargo = sh::cargo();
         // The plain `cargo test` of a contributor has no object to embed; the same here saves building twice.
-        let seen = variables
-            .iter()
-            .filter(|(name, _)| layer != Layer::Host || *name != build::OBJECT_VARIABLE);
-        cargo
-            .args(&arguments)
-            .envs(seen.map(|(name, value)| (name, value)));
+        let seen =
+            variables.iter().filter(|(name, _)| layer != Layer::Host || *name != build::OBJECT_VARIABLE);
+        cargo.args(&arguments).envs(seen.map(|(name, value)| (name, value)));
         cargo
     };
     if sh::run(command().arg("--no-run")).is_err() {
         let mut tally = Tally::default();
         tally.failed += 1;
-        return Ok(Outcome {
-            layer,
-            tally,
-            took: Duration::ZERO,
-        });
+        return Ok(Outcome { layer, tally, took: Duration::ZERO });
     }
     let begun = Instant::now();
     let tally = count(command().arg("--no-fail-fast").arg("--").args(words))?;
-    Ok(Outcome {
-        layer,
-        tally,
-        took: begun.elapsed(),
-    })
+    Ok(Outcome { layer, tally, took: begun.elapsed() })
 }
 
 /// Runs `command`, hands its output on, and adds up the test runners' closing lines.
 fn count(command: &mut Command) -> Result<Tally> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("start cargo test")?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start cargo test")?;
     let mut tally = Tally::default();
     let mut reader = BufReader::new(child.stdout.take().context("cargo test has no output")?);
     let mut line = Vec::new();
-    while reader
-        .read_until(b'\n', &mut line)
-        .context("read what cargo test says")?
-        > 0
-    {
+    while reader.read_until(b'\n', &mut line).context("read what cargo test says")? > 0 {
         stdout().write_all(&line)?;
         tally.add(&String::from_utf8_lossy(&line));
         line.clear();
@@ -209,15 +182,8 @@ fn root_tests(package: &str) -> Result<Vec<String>> {
     }
     let text = sh::read(sh::cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: Metadata = serde_json::from_str(&text).context("read the output of cargo metadata")?;
-    let targets = metadata
-        .packages
-        .into_iter()
-        .filter(|it| it.name == package)
-        .flat_map(|it| it.targets);
-    Ok(targets
-        .filter(|it| it.required.iter().any(|name| name == ROOT))
-        .map(|it| it.name)
-        .collect())
+    let targets = metadata.packages.into_iter().filter(|it| it.name == package).flat_map(|it| it.targets);
+    Ok(targets.filter(|it| it.required.iter().any(|name| name == ROOT)).map(|it| it.name).collect())
 }
 
 /// Says what ran, against its budget, and fails if anything failed.
@@ -238,17 +204,9 @@ fn report(outcomes: &[Outcome]) -> Result<()> {
     for (layers, budget) in BUDGETS {
         let of = |outcome: &&Outcome| layers.contains(&outcome.layer);
         let took: Duration = outcomes.iter().filter(of).map(|outcome| outcome.took).sum();
-        let names: Vec<_> = outcomes
-            .iter()
-            .filter(of)
-            .map(|outcome| outcome.layer.name())
-            .collect();
+        let names: Vec<_> = outcomes.iter().filter(of).map(|outcome| outcome.layer.name()).collect();
         if !names.is_empty() {
-            let verdict = if took > *budget {
-                "OVER the budget"
-            } else {
-                "of a budget"
-            };
+            let verdict = if took > *budget { "OVER the budget" } else { "of a budget" };
             let (names, took, budget) = (names.join(" and "), took.as_secs_f64(), budget.as_secs());
             writeln!(out, "{names}: {took:.0} s {verdict} of {budget} s")?;
         }

@@ -41,9 +41,7 @@ impl Kernel {
     /// In a program with this context.
     #[inline(always)]
     pub(crate) const fn of<C>(context: *mut C) -> Self {
-        Self {
-            context: context.cast(),
-        }
+        Self { context: context.cast() }
     }
 
     /// Where nothing asks for the context.
@@ -92,10 +90,7 @@ impl<A: Maps> FlowRef<A> for Entry<A> {
     fn peek(self) -> (FlowWord, u64) {
         // SAFETY: as in `read`; each is one aligned load.
         unsafe {
-            (
-                FlowWord(addr_of!((*self.0).word).read_volatile()),
-                addr_of!((*self.0).seen).read_volatile(),
-            )
+            (FlowWord(addr_of!((*self.0).word).read_volatile()), addr_of!((*self.0).seen).read_volatile())
         }
     }
 
@@ -352,9 +347,7 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     fn backend(&self, id: u32) -> BackendWord {
         // SAFETY: one aligned load of a value of the array.
         BackendWord(
-            BACKENDS_MAP
-                .get_ptr(id)
-                .map_or(0, |record| unsafe { addr_of!((*record).word).read_volatile() }),
+            BACKENDS_MAP.get_ptr(id).map_or(0, |record| unsafe { addr_of!((*record).word).read_volatile() }),
         )
     }
 

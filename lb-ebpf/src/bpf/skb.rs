@@ -55,11 +55,7 @@ impl Pkt for Skb {
         // SAFETY: the helper writes all N bytes or fails; it also reads parts of the packet that are not linear.
         unsafe {
             let failed = bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), N as u32);
-            if failed == 0 {
-                Some(bytes.assume_init())
-            } else {
-                None
-            }
+            if failed == 0 { Some(bytes.assume_init()) } else { None }
         }
     }
 
@@ -81,9 +77,7 @@ impl Pkt for Skb {
         let mut flags = 0;
         if covered == Covered::Pseudo {
             flags |= u64::from(BPF_F_PSEUDO_HDR);
-            let known = CONFIG
-                .get(0)
-                .is_some_and(|config| config.flags & config_flags::CSUM_IPV6_FLAG != 0);
+            let known = CONFIG.get(0).is_some_and(|config| config.flags & config_flags::CSUM_IPV6_FLAG != 0);
             if v6 && known {
                 flags |= BPF_F_IPV6;
             }

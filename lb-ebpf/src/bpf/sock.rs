@@ -68,11 +68,7 @@ fn storage(sk: *mut bpf_sock, flags: u64) -> Option<Memory> {
     let map = addr_of!(SOCKS).cast_mut().cast();
     // SAFETY: the hook's own socket.
     let storage = unsafe { bpf_sk_storage_get(map, sk.cast(), null_mut(), flags) }.cast::<SockStorage>();
-    if storage.is_null() {
-        None
-    } else {
-        Some(Memory(storage))
-    }
+    if storage.is_null() { None } else { Some(Memory(storage)) }
 }
 
 /// A socket at `sock_release`.
@@ -185,12 +181,8 @@ impl InContext for Addr6 {
                 addr_of!((*context).user_ip6[3]).read_volatile(),
             ]
         };
-        let [
-            [a0, a1, a2, a3],
-            [b0, b1, b2, b3],
-            [c0, c1, c2, c3],
-            [d0, d1, d2, d3],
-        ] = words.map(u32::to_ne_bytes);
+        let [[a0, a1, a2, a3], [b0, b1, b2, b3], [c0, c1, c2, c3], [d0, d1, d2, d3]] =
+            words.map(u32::to_ne_bytes);
         Self([a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3])
     }
 
@@ -225,10 +217,7 @@ pub(crate) enum Hook {
 fn proto(context: *const bpf_sock_addr) -> Option<Proto> {
     // SAFETY: fields of the context.
     let (kind, protocol) = unsafe {
-        (
-            addr_of!((*context).type_).read_volatile(),
-            addr_of!((*context).protocol).read_volatile(),
-        )
+        (addr_of!((*context).type_).read_volatile(), addr_of!((*context).protocol).read_volatile())
     };
     match (kind, protocol) {
         (SOCK_STREAM, IPPROTO_TCP | IPPROTO_MPTCP) => Some(Proto::Tcp),

@@ -31,19 +31,13 @@ pub(crate) fn lookup<A: Address, E: Env<A>>(
     value: &mut FlowValue<A>,
 ) -> Option<Hit<E::Flow>> {
     if let Some(flow) = lookup_in(env, FlowTable::Main, key, value) {
-        return Some(Hit {
-            table: FlowTable::Main,
-            flow,
-        });
+        return Some(Hit { table: FlowTable::Main, flow });
     }
     if !env.lru_used() {
         return None;
     }
     let flow = lookup_in(env, FlowTable::Lru, key, value)?;
-    Some(Hit {
-        table: FlowTable::Lru,
-        flow,
-    })
+    Some(Hit { table: FlowTable::Lru, flow })
 }
 
 /// As [`lookup`], in one table.

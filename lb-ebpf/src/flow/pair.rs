@@ -88,18 +88,12 @@ pub fn make<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<
 pub fn attempt<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Attempt, Reason> {
     if scratch.draw != 0 {
         let number = crate::ports::number(scratch.backend, env.port_cursor(scratch.backend));
-        let port = env
-            .config()
-            .and_then(|config| crate::ports::nth(&config.snat_ports, number));
+        let port = env.config().and_then(|config| crate::ports::nth(&config.snat_ports, number));
         scratch.to.sport = port.ok_or(Reason::SnatPortsExhausted)?;
         // The next attempt keeps it, unless it proves to be taken: an ended pair may be removed to free it.
         scratch.draw = 0;
     }
-    let table = if scratch.lru != 0 {
-        FlowTable::Lru
-    } else {
-        FlowTable::Main
-    };
+    let table = if scratch.lru != 0 { FlowTable::Lru } else { FlowTable::Main };
     scratch.reverse = FlowKey::new(scratch.to.reverse(), scratch.key.proto);
     fill(scratch, FlowKind::Reverse);
     match insert(env, table, &scratch.reverse, &scratch.value) {
@@ -136,21 +130,11 @@ fn spill<A>(scratch: &mut Scratch<A>) -> Result<Attempt, Reason> {
 /// Builds one half of the pair in `scratch.value`.
 #[inline(always)]
 fn fill<A: Address>(scratch: &mut Scratch<A>, kind: FlowKind) {
-    let Scratch {
-        value,
-        key,
-        reverse,
-        to,
-        ..
-    } = scratch;
+    let Scratch { value, key, reverse, to, .. } = scratch;
     let id = FlowWord(scratch.id);
     let forward = matches!(kind, FlowKind::Forward);
     // A hairpin comes back by the point at which it went out.
-    let point = if forward || scratch.masquerade != 0 {
-        Point::PodIngress
-    } else {
-        Point::PodEgress
-    };
+    let point = if forward || scratch.masquerade != 0 { Point::PodIngress } else { Point::PodEgress };
     value.word = id.with(if forward { Flags(scratch.flags).state() } else { 0 }).0;
     value.seen = scratch.now;
     value.packets = u64::from(forward);
@@ -184,14 +168,7 @@ pub(crate) fn join<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> 
 /// removes it if it is of no use.
 #[inline(always)]
 pub fn contend<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Contention, Reason> {
-    let Scratch {
-        value,
-        key,
-        reverse,
-        other,
-        now,
-        ..
-    } = scratch;
+    let Scratch { value, key, reverse, other, now, .. } = scratch;
     let config = env.config().ok_or(Reason::FlowError)?;
     let proto = Proto::from_number(key.proto).ok_or(Reason::FlowError)?;
     let Some(hit) = lookup(env, reverse, value) else {
@@ -212,13 +189,8 @@ pub fn contend<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Resu
             } else {
                 phase.lifetime(&config.lifetimes)
             };
-            let found = Found {
-                table: hit.table,
-                flow,
-                word: state,
-                service: value.service,
-                backend: value.backend,
-            };
+            let found =
+                Found { table: hit.table, flow, word: state, service: value.service, backend: value.backend };
             remove(env, other, reverse, &found, Idle::more_than(limit, *now))
         }
         None => remove_orphan(env, reverse, &hit, value, *now, config),
@@ -308,11 +280,7 @@ impl Idle {
     /// The condition that the pair has idled for more than `limit`.
     #[inline(always)]
     pub(crate) const fn more_than(limit: u64, now: u64) -> Self {
-        Self {
-            now,
-            limit,
-            required: true,
-        }
+        Self { now, limit, required: true }
     }
 
     /// Whether a pair last seen at `seen` fulfils the condition.
@@ -331,21 +299,13 @@ pub(crate) fn remove<A: Address, E: Env<A>>(
     found: &Found<E::Flow>,
     idle: Idle,
 ) -> bool {
-    let Found {
-        table,
-        flow,
-        word,
-        service,
-        backend,
-    } = *found;
+    let Found { table, flow, word, service, backend } = *found;
     let dead = word.with(FlowState::DEAD);
     // Most pairs that the sweep asks about live: do not lock those.
     if !idle.holds(flow.peek().1) || word.state().has(FlowState::DEAD) || !flow.exchange(word, dead) {
         return false;
     }
-    let other = env
-        .flow(table, reverse)
-        .filter(|other| other.peek().0.id() == word.id());
+    let other = env.flow(table, reverse).filter(|other| other.peek().0.id() == word.id());
     // Read again under the lock: a packet may have come between, and one-way traffic refreshes one half only.
     let reverse_seen = other.map_or(0, |other| other.peek().1);
     if !idle.holds(flow.peek().1) || !idle.holds(reverse_seen) {

@@ -19,10 +19,8 @@ pub(crate) fn parse<P: Pkt>(pkt: &P, at: u32) -> Result<Network<Addr4>, Reason> 
     if vihl >> 4 != 4 || length < Ipv4Hdr::LEN as u32 {
         return Err(Reason::Malformed);
     }
-    let fragment = u16::from_be_bytes([
-        header[offset_of!(Ipv4Hdr, frags)],
-        header[offset_of!(Ipv4Hdr, frags) + 1],
-    ]);
+    let fragment =
+        u16::from_be_bytes([header[offset_of!(Ipv4Hdr, frags)], header[offset_of!(Ipv4Hdr, frags) + 1]]);
     Ok(Network {
         src: Addr4([s0, s1, s2, s3]),
         dst: Addr4([d0, d1, d2, d3]),

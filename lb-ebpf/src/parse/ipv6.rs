@@ -23,15 +23,9 @@ pub(crate) fn parse<P: Pkt>(pkt: &P, at: u32) -> Result<Network<Addr6>, Reason> 
     if version[0] >> 4 != 6 {
         return Err(Reason::Malformed);
     }
-    let src = pkt
-        .load(at + offset_of!(Ipv6Hdr, src_addr) as u32)
-        .ok_or(Reason::Malformed)?;
-    let dst = pkt
-        .load(at + offset_of!(Ipv6Hdr, dst_addr) as u32)
-        .ok_or(Reason::Malformed)?;
-    let [mut next] = pkt
-        .load(at + offset_of!(Ipv6Hdr, next_hdr) as u32)
-        .ok_or(Reason::Malformed)?;
+    let src = pkt.load(at + offset_of!(Ipv6Hdr, src_addr) as u32).ok_or(Reason::Malformed)?;
+    let dst = pkt.load(at + offset_of!(Ipv6Hdr, dst_addr) as u32).ok_or(Reason::Malformed)?;
+    let [mut next] = pkt.load(at + offset_of!(Ipv6Hdr, next_hdr) as u32).ok_or(Reason::Malformed)?;
     let mut offset = at + Ipv6Hdr::LEN as u32;
     let mut fragment = false;
     for _ in 0..EXTENSIONS {
@@ -58,11 +52,5 @@ pub(crate) fn parse<P: Pkt>(pkt: &P, at: u32) -> Result<Network<Addr6>, Reason> 
         };
         offset += units;
     }
-    Ok(Network {
-        src: Addr6(src),
-        dst: Addr6(dst),
-        proto: next,
-        transport: offset,
-        fragment,
-    })
+    Ok(Network { src: Addr6(src), dst: Addr6(dst), proto: next, transport: offset, fragment })
 }

@@ -73,15 +73,7 @@ pub(crate) fn packet<A: Family, P: Pkt>(pkt: &P, scratch: &mut Scratch<A>) -> Re
         return Err(Unparsed::Fragment(network.dst));
     }
     let (sport, dport, flags) = transport::parse(pkt, network.transport, proto).ok_or(Reason::Malformed)?;
-    scratch.key = FlowKey::new(
-        Tuple {
-            src: network.src,
-            dst: network.dst,
-            sport,
-            dport,
-        },
-        network.proto,
-    );
+    scratch.key = FlowKey::new(Tuple { src: network.src, dst: network.dst, sport, dport }, network.proto);
     scratch.transport = network.transport;
     scratch.flags = flags.0;
     Ok(())

@@ -46,9 +46,9 @@ pub fn connect<A: Address, E: SockEnv<A>, S: Sock>(
 ) -> Call {
     let outcome = match (placement(env, sock, proto), proto) {
         (None, _) | (Some(false), Proto::Udp) => Err(Reason::SockLeft),
-        (Some(_), Proto::Tcp) => env
-            .direct_tcp(sock, endpoint)
-            .map(|Directed::Backend| Reason::SockConnected),
+        (Some(_), Proto::Tcp) => {
+            env.direct_tcp(sock, endpoint).map(|Directed::Backend| Reason::SockConnected)
+        }
         (Some(true), Proto::Udp) => udp::connect(env, sock, endpoint),
     };
     let reason = outcome.unwrap_or_else(|reason| reason);
@@ -70,9 +70,7 @@ fn forget<S: Sock>(sock: &S) {
 #[inline(always)]
 pub fn sendmsg<A: Address, E: SockEnv<A>, S: Sock>(env: &E, sock: &S, endpoint: &mut Endpoint<A>) -> Call {
     let outcome = match placement(env, sock, Proto::Udp) {
-        Some(true) => env
-            .direct_udp(sock, endpoint)
-            .map(|Directed::Backend| Reason::SockSent),
+        Some(true) => env.direct_udp(sock, endpoint).map(|Directed::Backend| Reason::SockSent),
         _ => Err(Reason::SockLeft),
     };
     conclude(env, outcome.unwrap_or_else(|reason| reason))

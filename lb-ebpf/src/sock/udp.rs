@@ -75,12 +75,7 @@ pub fn direct_udp<A: Address, E: SockEnv<A>, S: Sock>(
             _ => break,
         }
     }
-    let mut value = SockUdpValue {
-        peer: to,
-        next: to,
-        backend: slot.backend,
-        generation: slot.generation,
-    };
+    let mut value = SockUdpValue { peer: to, next: to, backend: slot.backend, generation: slot.generation };
     match known {
         Some(known) => value.next = known.next,
         None => {

@@ -35,12 +35,7 @@ impl Bytes {
     /// A packet whose checksum field is complete (`CHECKSUM_NONE`, `CHECKSUM_UNNECESSARY`).
     #[must_use]
     pub const fn new(data: Vec<u8>) -> Self {
-        Self {
-            data,
-            summed: Summed::None,
-            read_only: false,
-            fixed_size: false,
-        }
+        Self { data, summed: Summed::None, read_only: false, fixed_size: false }
     }
 
     /// A packet whose transport header, at `transport`, has a checksum field that the hardware is to complete
@@ -49,10 +44,7 @@ impl Bytes {
     fn partial(data: Vec<u8>, transport: usize, proto: u8) -> Self {
         let field = transport + checksum_field(proto).unwrap_or(0);
         let field_end = u32::try_from(field + 2).unwrap_or(u32::MAX);
-        Self {
-            summed: Summed::Partial { field_end },
-            ..Self::new(data)
-        }
+        Self { summed: Summed::Partial { field_end }, ..Self::new(data) }
     }
 
     /// `packet`, in the state that its [`Packet::checksum`] asks for.
@@ -68,10 +60,7 @@ impl Bytes {
     #[must_use]
     pub fn summed_by_device(data: Vec<u8>) -> Self {
         let total = sum(data.get(ETHERNET..).unwrap_or_default());
-        Self {
-            summed: Summed::Device(total),
-            ..Self::new(data)
-        }
+        Self { summed: Summed::Device(total), ..Self::new(data) }
     }
 
     /// The same, but the kernel refuses every write.

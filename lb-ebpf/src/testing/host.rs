@@ -49,9 +49,7 @@ fn exchange_packet(world: &World, exchange: &Exchange, mut packet: Bytes) -> Res
     let reasons = changed_reasons(&before, &after);
     if verdict != exchange.verdict || reasons != [(exchange.reason, 1)] {
         let (expected, reason) = (exchange.verdict, exchange.reason);
-        return Err(format!(
-            "expected {expected:?} {reason:?}, got {verdict:?} {reasons:?}"
-        ));
+        return Err(format!("expected {expected:?} {reason:?}, got {verdict:?} {reasons:?}"));
     }
     if verdict != Verdict::Drop
         && let Some(text) = wire::difference(&exchange.output, packet.data())
@@ -59,28 +57,20 @@ fn exchange_packet(world: &World, exchange: &Exchange, mut packet: Bytes) -> Res
         return Err(format!("{:?}: {text}", exchange.reason));
     }
     if verdict == Verdict::Pass && !packet.device_sum_holds() {
-        return Err(format!(
-            "{:?}: the sum that the device took is not kept",
-            exchange.reason
-        ));
+        return Err(format!("{:?}: the sum that the device took is not kept", exchange.reason));
     }
     let costs = cpu.take_accesses();
     if let Some(expected) = exchange.costs
         && costs != expected
     {
-        return Err(format!(
-            "{:?}: expected {expected:?}, took {costs:?}",
-            exchange.reason
-        ));
+        return Err(format!("{:?}: expected {expected:?}, took {costs:?}", exchange.reason));
     }
     opened(&before, &after, exchange.opens)
 }
 
 fn changed_reasons(before: &Counters, after: &Counters) -> std::vec::Vec<(Reason, u64)> {
     let count = |counters: &Counters, reason| counters.reasons.get(reason).copied().unwrap_or(0);
-    let changes = Reason::ALL
-        .iter()
-        .map(|reason| (*reason, count(after, reason) - count(before, reason)));
+    let changes = Reason::ALL.iter().map(|reason| (*reason, count(after, reason) - count(before, reason)));
     changes.filter(|(_, change)| *change != 0).collect()
 }
 

@@ -54,10 +54,7 @@ impl Macs {
     /// Sender and receiver exchanged.
     #[must_use]
     pub const fn swapped(self) -> Self {
-        Self {
-            dst: self.src,
-            src: self.dst,
-        }
+        Self { dst: self.src, src: self.dst }
     }
 }
 
@@ -145,10 +142,7 @@ pub struct Packet {
 }
 
 /// Link-layer addresses of a packet that a pod sends.
-pub const FROM_POD: Macs = Macs {
-    dst: [2, 0, 0, 0, 0, 1],
-    src: [2, 0, 0, 0, 0, 2],
-};
+pub const FROM_POD: Macs = Macs { dst: [2, 0, 0, 0, 0, 1], src: [2, 0, 0, 0, 0, 2] };
 /// Link-layer addresses of a packet that a pod is sent.
 pub const TO_POD: Macs = FROM_POD.swapped();
 
@@ -182,11 +176,7 @@ impl Packet {
             ack: if flags & flags::ACK == 0 { 0 } else { 0x0a0b_0c0d },
             flags,
             window: 64_240,
-            options: if flags & flags::SYN == 0 {
-                Vec::new()
-            } else {
-                [2, 4, 5, 0xb4].to_vec()
-            },
+            options: if flags & flags::SYN == 0 { Vec::new() } else { [2, 4, 5, 0xb4].to_vec() },
         };
         Self::new(src.ip(), dst.ip(), transport)
     }

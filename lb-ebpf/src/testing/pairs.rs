@@ -45,8 +45,7 @@ impl Faults {
         lru: &HashMap<FlowKey<A>, FlowValue<A>>,
     ) {
         let twice = main.keys().filter(|key| lru.contains_key(key));
-        self.broken
-            .extend(twice.map(|key| format!("in both tables: {key:?}")));
+        self.broken.extend(twice.map(|key| format!("in both tables: {key:?}")));
         for table in [main, lru] {
             for (key, value) in table {
                 self.look_at_entry(table, key, value);
@@ -62,8 +61,7 @@ impl Faults {
     ) {
         let word = FlowWord(value.word);
         if value.check != FlowValue::check_of(key, word.id()) {
-            self.broken
-                .push(format!("value of another key: {key:?} {value:?}"));
+            self.broken.push(format!("value of another key: {key:?} {value:?}"));
         }
         if word.state().has(FlowState::DEAD) {
             self.broken.push(format!("locked for ever: {key:?} {value:?}"));

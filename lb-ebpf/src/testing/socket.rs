@@ -19,12 +19,7 @@ impl Socket {
     /// Socket number `cookie` of the network namespace with cookie `netns`.
     #[must_use]
     pub const fn new(cookie: u64, netns: u64) -> Self {
-        Self {
-            cookie,
-            netns,
-            storage: RefCell::new(None),
-            room: true,
-        }
+        Self { cookie, netns, storage: RefCell::new(None), room: true }
     }
 
     /// The same, in a kernel that has no room for what it would remember.
@@ -65,8 +60,6 @@ impl<'s> Sock for Calling<'s> {
             return None;
         }
         let storage = self.0.storage.borrow_mut();
-        Some(RefMut::map(storage, |storage| {
-            storage.get_or_insert_with(SockStorage::default)
-        }))
+        Some(RefMut::map(storage, |storage| storage.get_or_insert_with(SockStorage::default)))
     }
 }

@@ -124,11 +124,7 @@ impl<A: Words> Table<A> {
     pub fn new(capacity: usize, evicts: bool, schedule: Schedule) -> Self {
         Self {
             elements: (0..capacity).map(|_| Element::default()).collect(),
-            index: Mutex::new(Index {
-                places: HashMap::new(),
-                free: (0..capacity).collect(),
-                lookups: 0,
-            }),
+            index: Mutex::new(Index { places: HashMap::new(), free: (0..capacity).collect(), lookups: 0 }),
             evicts,
             schedule,
         }
@@ -150,11 +146,7 @@ impl<A: Words> Table<A> {
     }
 
     fn flow(&self, element: usize) -> Flow<'_, A> {
-        Flow {
-            element: &self.elements[element],
-            schedule: &self.schedule,
-            family: PhantomData,
-        }
+        Flow { element: &self.elements[element], schedule: &self.schedule, family: PhantomData }
     }
 
     /// Inserts an entry unless there is one of this key.
@@ -175,20 +167,12 @@ impl<A: Words> Table<A> {
                 return Inserted::Full;
             };
             let used = index.lookups;
-            let place = Place {
-                element,
-                linked: false,
-                used,
-            };
+            let place = Place { element, linked: false, used };
             index.places.insert(*key, place);
             break element;
         };
         fill(&self.elements[element].key, A::key_words(key), &self.schedule);
-        fill(
-            &self.elements[element].value,
-            A::value_words(value),
-            &self.schedule,
-        );
+        fill(&self.elements[element].value, A::value_words(value), &self.schedule);
         if let Some(place) = self.index().places.get_mut(key) {
             place.linked = true;
         }
@@ -196,13 +180,8 @@ impl<A: Words> Table<A> {
     }
 
     fn evict(&self, index: &mut Index<A>) -> Option<usize> {
-        let linked = index
-            .places
-            .iter()
-            .filter(|(_, place)| self.evicts && place.linked);
-        let (key, place) = linked
-            .min_by_key(|(_, place)| place.used)
-            .map(|(key, place)| (*key, *place))?;
+        let linked = index.places.iter().filter(|(_, place)| self.evicts && place.linked);
+        let (key, place) = linked.min_by_key(|(_, place)| place.used).map(|(key, place)| (*key, *place))?;
         index.places.remove(&key);
         Some(place.element)
     }
@@ -245,11 +224,7 @@ impl<A: Words> Table<A> {
     pub fn entries(&self) -> HashMap<FlowKey<A>, FlowValue<A>> {
         let value = |place: &Place| A::value(copy(&self.elements[place.element].value, &Schedule::default()));
         let index = self.index();
-        index
-            .places
-            .iter()
-            .map(|(key, place)| (*key, value(place)))
-            .collect()
+        index.places.iter().map(|(key, place)| (*key, value(place))).collect()
     }
 }
 
@@ -288,10 +263,7 @@ impl<A: Words> FlowRef<A> for Flow<'_, A> {
         self.schedule.access();
         let packets = packets.load(SeqCst);
         self.schedule.access();
-        Traffic {
-            packets,
-            bytes: bytes.load(SeqCst),
-        }
+        Traffic { packets, bytes: bytes.load(SeqCst) }
     }
 
     fn exchange(self, old: FlowWord, new: FlowWord) -> bool {

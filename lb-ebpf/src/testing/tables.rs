@@ -96,19 +96,12 @@ pub struct Tables {
 }
 
 /// The value of every address.
-pub const ADDRESS: AddressValue = AddressValue {
-    kind: FrontendKind::ClusterIp as u8,
-    pad: [0; 3],
-};
+pub const ADDRESS: AddressValue = AddressValue { kind: FrontendKind::ClusterIp as u8, pad: [0; 3] };
 
 /// The value of a frontend of the Service port `service`.
 #[must_use]
 pub const fn frontend(service: u32) -> FrontendValue {
-    FrontendValue {
-        service,
-        kind: FrontendKind::ClusterIp as u8,
-        pad: [0; 3],
-    }
+    FrontendValue { service, kind: FrontendKind::ClusterIp as u8, pad: [0; 3] }
 }
 
 fn number(index: usize) -> u32 {
@@ -157,13 +150,7 @@ impl Tables {
             }
         }
         let mut ids = BTreeMap::new();
-        let Service {
-            cluster,
-            local,
-            serving,
-            retired,
-            ..
-        } = service;
+        let Service { cluster, local, serving, retired, .. } = service;
         for endpoint in retired.iter().chain(cluster).chain(local).chain(serving) {
             ids.entry(*endpoint).or_insert_with(|| {
                 self.backends.push(BackendRecord {
@@ -179,17 +166,8 @@ impl Tables {
         }
         let cluster = self.block(&service.cluster, &ids);
         let local = self.block(&service.local, &ids);
-        let flags = if service.internal_local {
-            service_flags::INTERNAL_LOCAL
-        } else {
-            0
-        };
-        self.services.push(ServiceRecord {
-            cluster: cluster.0,
-            local: local.0,
-            flags,
-            cursor: 0,
-        });
+        let flags = if service.internal_local { service_flags::INTERNAL_LOCAL } else { 0 };
+        self.services.push(ServiceRecord { cluster: cluster.0, local: local.0, flags, cursor: 0 });
     }
 
     fn block(&mut self, endpoints: &[SocketAddr], ids: &BTreeMap<SocketAddr, u32>) -> Span {
@@ -207,13 +185,7 @@ impl Tables {
 }
 
 const fn slot<A: Address>(addr: A, port: Port, backend: u32) -> Slot<A> {
-    Slot {
-        addr,
-        port,
-        pad: [0; 2],
-        backend,
-        generation: 1,
-    }
+    Slot { addr, port, pad: [0; 2], backend, generation: 1 }
 }
 
 /// The hash of the flow key of a packet of `proto` from `src` to `dst`, both of one family.
@@ -224,12 +196,7 @@ const fn slot<A: Address>(addr: A, port: Port, backend: u32) -> Slot<A> {
 pub fn hash(proto: Proto, src: SocketAddr, dst: SocketAddr) -> u32 {
     fn key<A: Address>(proto: Proto, src: A, dst: A, sport: u16, dport: u16) -> u32 {
         let (sport, dport) = (Port::new(sport), Port::new(dport));
-        let tuple = Tuple {
-            src,
-            dst,
-            sport,
-            dport,
-        };
+        let tuple = Tuple { src, dst, sport, dport };
         FlowKey::new(tuple, proto as u8).hash()
     }
     let (sport, dport) = (src.port(), dst.port());

@@ -185,33 +185,17 @@ mod tests {
     }
 
     fn parse(flags: &str) -> Result<Args, String> {
-        let words = ["agent", "--manifests", "/m"]
-            .into_iter()
-            .chain(flags.split_whitespace());
-        Command::try_parse_from(words)
-            .map(|command| command.args)
-            .map_err(|error| error.to_string())
+        let words = ["agent", "--manifests", "/m"].into_iter().chain(flags.split_whitespace());
+        Command::try_parse_from(words).map(|command| command.args).map_err(|error| error.to_string())
     }
 
     #[test]
     fn b103_lifetimes_are_conntracks_unless_told_otherwise() {
         assert_eq!(parse("").unwrap().lifetimes(), Lifetimes::DEFAULT);
-        let lifetimes = parse("--flow-lifetime tcp-close=7,udp-replied=9")
-            .unwrap()
-            .lifetimes();
-        let expected = Lifetimes {
-            tcp_close: 7,
-            udp_replied: 9,
-            ..Lifetimes::DEFAULT
-        };
+        let lifetimes = parse("--flow-lifetime tcp-close=7,udp-replied=9").unwrap().lifetimes();
+        let expected = Lifetimes { tcp_close: 7, udp_replied: 9, ..Lifetimes::DEFAULT };
         assert_eq!(lifetimes, expected);
-        for bad in [
-            "tcp=1",
-            "tcp-close",
-            "tcp-close=0",
-            "tcp-close=-1",
-            "tcp-close=4294967296",
-        ] {
+        for bad in ["tcp=1", "tcp-close", "tcp-close=0", "tcp-close=-1", "tcp-close=4294967296"] {
             assert!(parse(&format!("--flow-lifetime {bad}")).is_err(), "{bad}");
         }
     }
@@ -227,21 +211,10 @@ mod tests {
 
     #[test]
     fn numbers_out_of_range_are_refused() {
-        for bad in [
-            "--max-flows 0",
-            "--max-services x",
-            "--sweep-interval 0",
-            "--reject-rate -1",
-        ] {
+        for bad in ["--max-flows 0", "--max-services x", "--sweep-interval 0", "--reject-rate -1"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert_eq!(parse("--max-backends 16").unwrap().max_backends, Some(16));
-        assert_eq!(
-            parse("--hostname-override Node-A")
-                .unwrap()
-                .hostname_override
-                .unwrap(),
-            "node-a"
-        );
+        assert_eq!(parse("--hostname-override Node-A").unwrap().hostname_override.unwrap(), "node-a");
     }
 }

@@ -43,12 +43,7 @@ pub(super) struct Interfaces {
 impl Interfaces {
     /// `linked`: the interfaces that a former agent had attached to.
     pub(super) fn new(globs: Vec<Pattern>, linked: BTreeSet<u32>) -> Self {
-        Self {
-            globs,
-            attached: BTreeMap::new(),
-            linked,
-            problems: BTreeMap::new(),
-        }
+        Self { globs, attached: BTreeMap::new(), linked, problems: BTreeMap::new() }
     }
 
     /// Attaches to the pod interfaces of `network` that have no programs yet, and detaches from those that are none any
@@ -63,9 +58,8 @@ impl Interfaces {
             .map(|(index, interface)| (*index, interface.name.as_str()))
             .collect();
         let known = self.attached.keys().chain(&self.linked).copied();
-        let left: BTreeSet<u32> = known
-            .filter(|index| gone.contains(index) || !wanted.contains_key(index))
-            .collect();
+        let left: BTreeSet<u32> =
+            known.filter(|index| gone.contains(index) || !wanted.contains_key(index)).collect();
         for index in left {
             self.leave(index, attach);
         }
@@ -176,10 +170,7 @@ mod tests {
             interfaces: interfaces
                 .iter()
                 .map(|(index, name)| {
-                    let interface = Interface {
-                        name: (*name).to_owned(),
-                        inner: *name == "veth-bridge",
-                    };
+                    let interface = Interface { name: (*name).to_owned(), inner: *name == "veth-bridge" };
                     (*index, interface)
                 })
                 .collect(),
@@ -189,23 +180,14 @@ mod tests {
 
     fn following(linked: &[u32]) -> (Interfaces, Recorder) {
         let globs = vec![Pattern::new("veth*").unwrap()];
-        (
-            Interfaces::new(globs, linked.iter().copied().collect()),
-            Recorder::default(),
-        )
+        (Interfaces::new(globs, linked.iter().copied().collect()), Recorder::default())
     }
 
     #[test]
     fn interfaces_are_attached_once_and_left_when_they_go() {
         let (mut interfaces, recorder) = following(&[]);
         let none = BTreeSet::new();
-        let two = network(&[
-            (1, "lo"),
-            (2, "eth0"),
-            (3, "veth1"),
-            (4, "veth2"),
-            (5, "veth-bridge"),
-        ]);
+        let two = network(&[(1, "lo"), (2, "eth0"), (3, "veth1"), (4, "veth2"), (5, "veth-bridge")]);
         interfaces.follow(&two, &none, &recorder);
         assert_eq!(recorder.take(), "+3 +4");
         assert_eq!(interfaces.names(), ["veth1", "veth2"]);

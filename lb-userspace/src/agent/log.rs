@@ -24,8 +24,6 @@ pub(super) fn init(format: LogFormat, level: LogLevel) {
         LogFormat::Text => events.with_target(false).boxed(),
         LogFormat::Json => events.json().flatten_event(true).boxed(),
     };
-    let filter = Targets::new()
-        .with_default(level.min(LevelFilter::WARN))
-        .with_target("lb_userspace", level);
+    let filter = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("lb_userspace", level);
     registry().with(events).with(filter).init();
 }

@@ -59,23 +59,15 @@ pub fn run(args: Args, pins: &PinDir) -> anyhow::Result<()> {
     let folder = Folder::open(&args.manifests)?;
     let lock = pins.lock()?;
 
-    let sizes = Sizes {
-        flows: args.max_flows,
-        services: args.max_services,
-        backends: args.max_backends,
-    };
+    let sizes = Sizes { flows: args.max_flows, services: args.max_services, backends: args.max_backends };
     let datapath = Datapath::load(pins, lock, object, &sizes)?;
     if let Err(error) = reserved::reserve(pins.root(), &config.snat_ports) {
         warn!("a socket of the host may take a port that a translated flow uses: {error}");
     }
     let settings = Settings::write(pins, config)?;
-    Sweeper::new(&datapath, args.sweep_interval)?
-        .spawn()
-        .context("start the thread that sweeps")?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the event loop")?;
+    Sweeper::new(&datapath, args.sweep_interval)?.spawn().context("start the thread that sweeps")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
     runtime.block_on(follow(args, &datapath, settings, &cgroup, folder))
 }
 
@@ -133,9 +125,5 @@ async fn follow(
 
 /// The host name as the kubelet registers it: lower case.
 fn host_name() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .trim()
-        .to_lowercase()
+    rustix::system::uname().nodename().to_string_lossy().trim().to_lowercase()
 }

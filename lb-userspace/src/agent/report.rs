@@ -69,14 +69,7 @@ pub(super) async fn follow(mut sources: Sources) {
 
 impl Sources {
     fn status(&mut self) -> Status {
-        let Self {
-            pins: _,
-            name,
-            manifests,
-            node,
-            source,
-            reconcile,
-        } = self;
+        let Self { pins: _, name, manifests, node, source, reconcile } = self;
         let node = node.borrow_and_update().clone();
         let report = reconcile.borrow_and_update().clone();
         let mut problems = source.borrow_and_update().problems.clone();

@@ -52,11 +52,7 @@ impl Settings {
         let former = map.get(0).unwrap_or_default();
         (config.node4, config.node6) = (former.node4, former.node6);
         map.set(0, &config)?;
-        Ok(Self {
-            map,
-            config,
-            former_netns: former.netns_cookie,
-        })
+        Ok(Self { map, config, former_netns: former.netns_cookie })
     }
 
     /// Whether another network namespace was served before: links are then not to this one's interfaces.
@@ -73,11 +69,7 @@ impl Settings {
             return Ok(());
         }
         (self.config.node4, self.config.node6) = (node.v4, node.v6);
-        info!(
-            "node addresses: {}, {}",
-            IpAddr::from(node.v4),
-            IpAddr::from(node.v6)
-        );
+        info!("node addresses: {}, {}", IpAddr::from(node.v4), IpAddr::from(node.v6));
         self.map.set(0, &self.config)
     }
 }

@@ -50,10 +50,7 @@ pub(super) async fn follow(
         });
         let objects: BTreeSet<Problem> = index
             .problems()
-            .map(|(key, text)| Problem {
-                object: key.to_string(),
-                text: text.to_owned(),
-            })
+            .map(|(key, text)| Problem { object: key.to_string(), text: text.to_owned() })
             .collect();
         for Problem { object, text } in objects.difference(&told) {
             warn!("{object}: {text}");
@@ -61,10 +58,7 @@ pub(super) async fn follow(
         told.clone_from(&objects);
         let seen = View {
             listed: true,
-            node: index
-                .node()
-                .map(|node| node.addresses.clone())
-                .unwrap_or_default(),
+            node: index.node().map(|node| node.addresses.clone()).unwrap_or_default(),
             problems: faults.chain(objects).collect(),
         };
         view.send_if_modified(|known| {

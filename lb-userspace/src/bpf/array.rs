@@ -35,11 +35,7 @@ impl<T: Pod> Array<T> {
         let map = Opened::open::<u32, T>(dir, name, &[MapKind::Array])?;
         let words = map.entries as usize * Self::STRIDE;
         let memory = Memory::map(&map, words).map_err(map.syscall("mmap"))?;
-        Ok(Self {
-            map,
-            memory,
-            types: PhantomData,
-        })
+        Ok(Self { map, memory, types: PhantomData })
     }
 
     /// Number of records.
@@ -53,10 +49,7 @@ impl<T: Pod> Array<T> {
     #[must_use]
     pub fn get(&self, index: u32) -> Option<T> {
         let mut record = T::zeroed();
-        for (word, bytes) in self
-            .record(index)?
-            .iter()
-            .zip(bytemuck::bytes_of_mut(&mut record).chunks_mut(8))
+        for (word, bytes) in self.record(index)?.iter().zip(bytemuck::bytes_of_mut(&mut record).chunks_mut(8))
         {
             let word = word.load(Ordering::Acquire).to_ne_bytes();
             bytes.copy_from_slice(&word[..bytes.len()]);
@@ -106,10 +99,7 @@ impl<T: Pod> Array<T> {
     }
 
     fn beyond(&self, index: u32) -> MapError {
-        MapError::Index {
-            map: self.map.spec.name,
-            index,
-        }
+        MapError::Index { map: self.map.spec.name, index }
     }
 }
 
@@ -134,16 +124,7 @@ impl Memory {
     fn map(map: &Opened, words: usize) -> std::io::Result<Self> {
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice disturbs no other.
-        let start = unsafe {
-            mmap(
-                std::ptr::null_mut(),
-                words * 8,
-                access,
-                MapFlags::SHARED,
-                map.fd(),
-                0,
-            )
-        }?;
+        let start = unsafe { mmap(std::ptr::null_mut(), words * 8, access, MapFlags::SHARED, map.fd(), 0) }?;
         let start = NonNull::new(start.cast()).ok_or(std::io::ErrorKind::InvalidData)?;
         Ok(Self { start, words })
     }
@@ -180,11 +161,7 @@ impl<T: Pod> PerCpuArray<T> {
         let map = Opened::open::<u32, T>(dir, name, &[MapKind::PerCpuArray])?;
         let cpus =
             aya::util::nr_cpus().map_err(|(_, source)| map.syscall("read of the possible CPUs")(source))?;
-        Ok(Self {
-            map,
-            cpus,
-            types: PhantomData,
-        })
+        Ok(Self { map, cpus, types: PhantomData })
     }
 
     /// Number of entries.

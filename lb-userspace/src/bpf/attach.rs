@@ -29,10 +29,8 @@ const CGROUP_HOOKS: [(&str, bpf_attach_type); 9] = [
 
 /// Programs of a pod's interface; the link's name is the program's and the interface's index. First on the way in and
 /// last on the way out: a CNI's own programs see the addresses that pods have.
-const POD_HOOKS: [(&str, bpf_attach_type, u32); 2] = [
-    ("pod_ingress", BPF_TCX_INGRESS, sys::FIRST),
-    ("pod_egress", BPF_TCX_EGRESS, sys::LAST),
-];
+const POD_HOOKS: [(&str, bpf_attach_type, u32); 2] =
+    [("pod_ingress", BPF_TCX_INGRESS, sys::FIRST), ("pod_egress", BPF_TCX_EGRESS, sys::LAST)];
 
 /// Why a program is not attached.
 #[derive(Debug, thiserror::Error)]
@@ -84,10 +82,7 @@ impl Datapath {
     /// # Errors
     /// The first hook that the kernel refused; those before it stay attached.
     pub fn attach_cgroup(&self, path: &Path) -> Result<(), AttachError> {
-        let failed = |source| AttachError::Cgroup {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| AttachError::Cgroup { path: path.to_owned(), source };
         let dir = fs::File::open(path).map_err(failed)?;
         let id = dir.metadata().map_err(failed)?.ino();
         // An open descriptor is never negative.
@@ -177,12 +172,7 @@ struct Link {
 
 impl Link {
     fn syscall(&self, call: &'static str, source: io::Error) -> AttachError {
-        AttachError::Syscall {
-            call,
-            program: self.program,
-            target: self.shown.clone(),
-            source,
-        }
+        AttachError::Syscall { call, program: self.program, target: self.shown.clone(), source }
     }
 }
 
@@ -225,14 +215,8 @@ mod tests {
     fn links_of_interfaces_are_told_by_their_names() {
         assert_eq!(linked_interface("pod_ingress-12"), Some(12));
         assert_eq!(linked_interface("pod_egress-4294967295"), Some(u32::MAX));
-        for other in [
-            "connect4",
-            "sock_release",
-            "pod_ingress",
-            "pod_ingress-",
-            "pod_ingress-x",
-            "uplink-3",
-        ] {
+        for other in ["connect4", "sock_release", "pod_ingress", "pod_ingress-", "pod_ingress-x", "uplink-3"]
+        {
             assert_eq!(linked_interface(other), None, "{other}");
         }
     }

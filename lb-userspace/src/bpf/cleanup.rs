@@ -72,10 +72,7 @@ fn remove_status(pins: &PinDir) -> Result<bool, CleanupError> {
         let was = file.path().exists();
         file.remove().map(|()| was)
     });
-    removed.map_err(|source| CleanupError::Status {
-        path: pins.root().display().to_string(),
-        source,
-    })
+    removed.map_err(|source| CleanupError::Status { path: pins.root().display().to_string(), source })
 }
 
 fn remove_dir(dir: &Path) -> Result<(), PinError> {

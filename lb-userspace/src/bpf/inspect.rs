@@ -119,17 +119,11 @@ pub fn map(dir: &PinDir, name: &str) -> Result<Map, PinError> {
     let about = format!("/proc/self/fdinfo/{}", map.as_raw_fd());
     let about = Path::new(&about);
     let text = fs::read_to_string(about).map_err(PinError::of("read", about))?;
-    Ok(Map {
-        id: info.id,
-        capacity: info.max_entries,
-        memory: memlock(&text),
-    })
+    Ok(Map { id: info.id, capacity: info.max_entries, memory: memlock(&text) })
 }
 
 fn memlock(fdinfo: &str) -> Option<u64> {
-    fdinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
+    fdinfo.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
 }
 
 fn described<I: Info, T>(
@@ -138,10 +132,8 @@ fn described<I: Info, T>(
     describe: impl Fn(String, I) -> T,
 ) -> Result<Vec<T>, PinError> {
     let dir = dir.base().join(kind);
-    let mut names: Vec<String> = names(&dir)?
-        .into_iter()
-        .filter_map(|name| name.into_string().ok())
-        .collect();
+    let mut names: Vec<String> =
+        names(&dir)?.into_iter().filter_map(|name| name.into_string().ok()).collect();
     names.sort_unstable();
     let mut all = Vec::with_capacity(names.len());
     for name in names {
@@ -163,10 +155,7 @@ mod tests {
 
     #[test]
     fn memory_is_read_from_fdinfo() {
-        assert_eq!(
-            memlock("pos:\t0\nmap_type:\t2\nmemlock:\t4096\nmap_id:\t7\n"),
-            Some(4096)
-        );
+        assert_eq!(memlock("pos:\t0\nmap_type:\t2\nmemlock:\t4096\nmap_id:\t7\n"), Some(4096));
         assert_eq!(memlock("pos:\t0\n"), None);
     }
 }

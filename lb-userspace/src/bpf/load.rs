@@ -98,9 +98,7 @@ impl Datapath {
         }
         info!("{adopted} maps adopted, {} made", maps::ALL.len() - adopted);
 
-        let mut ebpf = loader
-            .load(object)
-            .map_err(|error| LoadError::Object(Box::new(error)))?;
+        let mut ebpf = loader.load(object).map_err(|error| LoadError::Object(Box::new(error)))?;
         for spec in maps::ALL {
             if map::open_checked(&pins.map(spec.name), spec)?.is_none() {
                 return Err(broken("map", spec.name));
@@ -110,11 +108,7 @@ impl Datapath {
         for (name, prog) in &progs {
             pin_program(pins, name, prog.as_fd())?;
         }
-        Ok(Self {
-            pins: pins.clone(),
-            progs,
-            _lock: lock,
-        })
+        Ok(Self { pins: pins.clone(), progs, _lock: lock })
     }
 
     /// Where everything is pinned.
@@ -136,10 +130,7 @@ impl Datapath {
 }
 
 fn broken(what: &'static str, name: &str) -> LoadError {
-    LoadError::Broken {
-        what,
-        name: name.to_owned(),
-    }
+    LoadError::Broken { what, name: name.to_owned() }
 }
 
 fn load_programs(ebpf: &mut Ebpf) -> Result<BTreeMap<String, OwnedFd>, LoadError> {
@@ -155,9 +146,7 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<BTreeMap<String, OwnedFd>, LoadError
         }
         .map_err(refused)?;
         let fd = program.fd().map_err(refused)?.as_fd();
-        let fd = fd
-            .try_clone_to_owned()
-            .map_err(|error| refused(ProgramError::IOError(error)))?;
+        let fd = fd.try_clone_to_owned().map_err(|error| refused(ProgramError::IOError(error)))?;
         progs.insert(name.to_owned(), fd);
     }
     Ok(progs)
@@ -165,26 +154,18 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<BTreeMap<String, OwnedFd>, LoadError
 
 fn refusal(name: &str, error: ProgramError) -> LoadError {
     let (source, log) = match error {
-        ProgramError::LoadError {
-            io_error,
-            verifier_log,
-        } => (io_error, last_lines(&verifier_log.to_string())),
+        ProgramError::LoadError { io_error, verifier_log } => {
+            (io_error, last_lines(&verifier_log.to_string()))
+        }
         other => (io::Error::other(other), String::new()),
     };
-    LoadError::Program {
-        name: name.to_owned(),
-        source,
-        log,
-    }
+    LoadError::Program { name: name.to_owned(), source, log }
 }
 
 /// The end of `text`, which can be megabytes, each line after a line feed.
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LOG_LINES)..]
-        .iter()
-        .flat_map(|line| ["\n", line])
-        .collect()
+    lines[lines.len().saturating_sub(LOG_LINES)..].iter().flat_map(|line| ["\n", line]).collect()
 }
 
 /// Pins `prog` in the place of an older one of that name, in one step.

@@ -129,11 +129,7 @@ pub(super) fn open_checked(path: &Path, spec: &'static MapSpec) -> Result<Option
         Ok(fd) => fd,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => {
-            return Err(MapError::Syscall {
-                call: "BPF_OBJ_GET",
-                map: spec.name,
-                source,
-            });
+            return Err(MapError::Syscall { call: "BPF_OBJ_GET", map: spec.name, source });
         }
     };
     let info = map_info(fd.as_fd(), spec)?;
@@ -148,17 +144,11 @@ pub(super) fn open_checked(path: &Path, spec: &'static MapSpec) -> Result<Option
         ("entries", info.max_entries, fixed),
         ("flags", info.map_flags, spec.flags),
     ];
-    match properties
-        .into_iter()
-        .find(|(_, found, expected)| found != expected)
-    {
+    match properties.into_iter().find(|(_, found, expected)| found != expected) {
         None => Ok(Some(fd)),
-        Some((what, found, expected)) => Err(MapError::Shape {
-            path: path.to_owned(),
-            what,
-            found,
-            expected,
-        }),
+        Some((what, found, expected)) => {
+            Err(MapError::Shape { path: path.to_owned(), what, found, expected })
+        }
     }
 }
 

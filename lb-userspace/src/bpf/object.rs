@@ -10,9 +10,5 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sl
 /// # Errors
 /// [`LoadError::NoObject`] if the build embedded none.
 pub fn embedded() -> Result<&'static [u8], LoadError> {
-    if OBJECT.is_empty() {
-        Err(LoadError::NoObject)
-    } else {
-        Ok(OBJECT)
-    }
+    if OBJECT.is_empty() { Err(LoadError::NoObject) } else { Ok(OBJECT) }
 }

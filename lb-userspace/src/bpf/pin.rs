@@ -61,11 +61,7 @@ pub enum PinError {
 impl PinError {
     /// For `map_err`: `call` about `path` failed.
     pub(crate) fn of<E: Into<io::Error>>(call: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
-        move |source| Self::Syscall {
-            call,
-            path: path.to_owned(),
-            source: source.into(),
-        }
+        move |source| Self::Syscall { call, path: path.to_owned(), source: source.into() }
     }
 }
 
@@ -135,10 +131,7 @@ impl PinDir {
             number.is_some_and(|number| number.parse::<u32>().is_ok())
         };
         let names = names(&self.root)?.into_iter().filter(is_schema);
-        let dir = |name| Self {
-            root: self.root.clone(),
-            base: self.root.join(name),
-        };
+        let dir = |name| Self { root: self.root.clone(), base: self.root.join(name) };
         Ok(names.map(dir).collect())
     }
 
@@ -147,10 +140,7 @@ impl PinDir {
     /// # Errors
     /// The directory cannot be read.
     pub fn links(&self) -> Result<Vec<String>, PinError> {
-        Ok(names(&self.base.join("links"))?
-            .into_iter()
-            .filter_map(|name| name.into_string().ok())
-            .collect())
+        Ok(names(&self.base.join("links"))?.into_iter().filter_map(|name| name.into_string().ok()).collect())
     }
 
     /// Makes the directories where they are missing, and locks them against other agents until the lock is dropped.
@@ -186,10 +176,7 @@ impl PinDir {
         match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(PinError::Held {
-                    path: self.base.clone(),
-                    pid: self.holder(),
-                });
+                return Err(PinError::Held { path: self.base.clone(), pid: self.holder() });
             }
             Err(errno) => return Err(PinError::of("flock", &self.base)(errno)),
         }
@@ -204,12 +191,7 @@ impl PinDir {
     pub fn holder(&self) -> Option<u32> {
         let dir = stat(&self.base).ok()?;
         let locks = fs::read_to_string("/proc/locks").ok()?;
-        let file = format!(
-            "{:02x}:{:02x}:{}",
-            major(dir.st_dev),
-            minor(dir.st_dev),
-            dir.st_ino
-        );
+        let file = format!("{:02x}:{:02x}:{}", major(dir.st_dev), minor(dir.st_dev), dir.st_ino);
         flock_holder(&locks, &file)
     }
 
@@ -221,9 +203,7 @@ impl PinDir {
         }
         // Only there is it certain that the directory exists to have this file system mounted on it.
         if nearest != Path::new(BPF_FS) {
-            return Err(PinError::NotBpffs {
-                path: nearest.to_owned(),
-            });
+            return Err(PinError::NotBpffs { path: nearest.to_owned() });
         }
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RELATIME;
         mount("bpffs", BPF_FS, "bpf", flags, c"mode=0700")
@@ -276,10 +256,7 @@ mod tests {
     #[test]
     fn pins_stand_below_the_schema_number() {
         let dir = PinDir::new("/sys/fs/bpf/x");
-        assert_eq!(
-            dir.map("flows4"),
-            Path::new(&format!("/sys/fs/bpf/x/v{SCHEMA}/maps/flows4"))
-        );
+        assert_eq!(dir.map("flows4"), Path::new(&format!("/sys/fs/bpf/x/v{SCHEMA}/maps/flows4")));
         assert_eq!(dir.link("a"), dir.base().join("links/a"));
         assert_eq!(dir.prog("a"), dir.base().join("progs/a"));
     }

@@ -78,18 +78,14 @@ pub enum ProbeError {
 /// # Errors
 /// Names the first thing that is missing.
 pub fn kernel() -> Result<(), ProbeError> {
-    let effective = capabilities(None)
-        .map_err(|errno| failed("capget")(errno.into()))?
-        .effective;
+    let effective = capabilities(None).map_err(|errno| failed("capget")(errno.into()))?.effective;
     if let Some((_, name)) = NEEDED.into_iter().find(|(flag, _)| !effective.contains(*flag)) {
         return Err(ProbeError::Capability(name));
     }
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
     if version(&release).is_none_or(|found| found < OLDEST) {
-        return Err(ProbeError::Kernel {
-            found: release.into_owned(),
-        });
+        return Err(ProbeError::Kernel { found: release.into_owned() });
     }
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         return Err(ProbeError::Btf);
@@ -107,9 +103,7 @@ pub fn kernel() -> Result<(), ProbeError> {
 pub fn cgroup_root(named: Option<&Path>) -> Result<PathBuf, ProbeError> {
     match named {
         Some(path) if path.join("cgroup.procs").exists() => Ok(path.to_owned()),
-        Some(path) => Err(ProbeError::NotCgroup {
-            path: path.to_owned(),
-        }),
+        Some(path) => Err(ProbeError::NotCgroup { path: path.to_owned() }),
         None => {
             let mounts =
                 fs::read_to_string("/proc/self/mountinfo").map_err(failed("read /proc/self/mountinfo"))?;
@@ -164,20 +158,14 @@ fn find_cgroup(mountinfo: &str) -> Result<PathBuf, ProbeError> {
         return Ok(path.clone());
     }
     match mounts.into_iter().next() {
-        Some((root, path)) => Err(ProbeError::PartialCgroup {
-            path,
-            root: root.to_owned(),
-        }),
+        Some((root, path)) => Err(ProbeError::PartialCgroup { path, root: root.to_owned() }),
         None => Err(ProbeError::NoCgroup),
     }
 }
 
 /// A path of mountinfo: blanks and backslashes stand there as three octal digits.
 fn unescape(path: &str) -> String {
-    path.replace("\\040", " ")
-        .replace("\\011", "\t")
-        .replace("\\012", "\n")
-        .replace("\\134", "\\")
+    path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
 #[cfg(test)]
@@ -200,10 +188,7 @@ mod tests {
         let part = "40 31 0:38 /kubepods/x /run/a\\040b rw shared:7 master:2 - cgroup2 cgroup2 rw\n";
         match find_cgroup(&format!("{v1}{part}")) {
             Err(ProbeError::PartialCgroup { path, root }) => {
-                assert_eq!(
-                    (path.as_path(), root.as_str()),
-                    (Path::new("/run/a b"), "/kubepods/x")
-                );
+                assert_eq!((path.as_path(), root.as_str()), (Path::new("/run/a b"), "/kubepods/x"));
             }
             other => panic!("{other:?}"),
         }

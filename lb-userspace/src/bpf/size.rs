@@ -66,14 +66,9 @@ mod tests {
     #[test]
     fn flow_tables_follow_the_memory() {
         let auto = Sizes::default();
-        for (gib, flows) in [
-            (0, 65_536),
-            (1, 65_536),
-            (2, 65_536),
-            (8, 262_144),
-            (15, 262_144),
-            (1024, 4_194_304),
-        ] {
+        for (gib, flows) in
+            [(0, 65_536), (1, 65_536), (2, 65_536), (8, 262_144), (15, 262_144), (1024, 4_194_304)]
+        {
             assert_eq!(entries(auto, maps::FLOWS4, gib << 30), flows, "{gib} GiB");
             assert_eq!(entries(auto, maps::FLOWS_LRU6, gib << 30), flows / 8, "{gib} GiB");
         }
@@ -81,11 +76,7 @@ mod tests {
 
     #[test]
     fn flags_size_everything_that_is_counted_alike() {
-        let sizes = Sizes {
-            flows: Some(1000),
-            services: Some(64),
-            backends: Some(128),
-        };
+        let sizes = Sizes { flows: Some(1000), services: Some(64), backends: Some(128) };
         for (name, size) in [
             (maps::FLOWS6, 1000),
             (maps::FLOWS_LRU4, 125),

@@ -53,25 +53,14 @@ impl Sweeper {
     pub fn new(datapath: &Datapath, longest: Duration) -> Result<Self, LoadError> {
         let table = |program, capacity| -> Result<Table, LoadError> {
             let prog = datapath.program(program)?.try_clone_to_owned();
-            let prog = prog.map_err(|source| MapError::Syscall {
-                call: "dup",
-                map: SWEEP,
-                source,
-            })?;
-            Ok(Table {
-                program,
-                prog,
-                capacity,
-            })
+            let prog = prog.map_err(|source| MapError::Syscall { call: "dup", map: SWEEP, source })?;
+            Ok(Table { program, prog, capacity })
         };
         let pins = datapath.pins();
         let flows4: Hash<FlowKey<Addr4>, FlowValue<Addr4>> = Hash::open(pins, FLOWS4)?;
         let flows6: Hash<FlowKey<Addr6>, FlowValue<Addr6>> = Hash::open(pins, FLOWS6)?;
         Ok(Self {
-            tables: [
-                table("sweep4", flows4.capacity())?,
-                table("sweep6", flows6.capacity())?,
-            ],
+            tables: [table("sweep4", flows4.capacity())?, table("sweep6", flows6.capacity())?],
             report: Array::open(pins, SWEEP)?,
             longest,
         })
@@ -87,23 +76,11 @@ impl Sweeper {
         let mut fullest = 0.0f64;
         for table in &self.tables {
             self.report.set(0, &SweepReport::default())?;
-            sys::test_run(table.prog.as_fd(), &[]).map_err(|source| SweepError::Run {
-                program: table.program,
-                source,
-            })?;
+            sys::test_run(table.prog.as_fd(), &[])
+                .map_err(|source| SweepError::Run { program: table.program, source })?;
             let report = self.report.get(0).unwrap_or_default();
-            let SweepReport {
-                scanned,
-                pairs,
-                expired,
-                orphans,
-                lru_left,
-                ..
-            } = report;
-            debug!(
-                program = table.program,
-                scanned, pairs, expired, orphans, lru_left, "swept"
-            );
+            let SweepReport { scanned, pairs, expired, orphans, lru_left, .. } = report;
+            debug!(program = table.program, scanned, pairs, expired, orphans, lru_left, "swept");
             fullest = fullest.max(2.0 * pairs as f64 / f64::from(table.capacity));
         }
         Ok(fullest)

@@ -110,14 +110,7 @@ unsafe impl Info for bpf_prog_info {}
 /// address in it is valid for what `cmd` does to it.
 unsafe fn bpf<A>(cmd: bpf_cmd, attr: &mut A) -> io::Result<i32> {
     // SAFETY: the caller vouches for the contents; the kernel takes what lies beyond the given size as zeros.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            cmd as i32,
-            std::ptr::from_mut(attr),
-            size_of::<A>(),
-        )
-    };
+    let ret = unsafe { libc::syscall(libc::SYS_bpf, cmd as i32, std::ptr::from_mut(attr), size_of::<A>()) };
     if ret < 0 {
         Err(io::Error::last_os_error())
     } else {
@@ -155,10 +148,7 @@ fn c_path(path: &Path) -> io::Result<CString> {
 /// Opens what is pinned at `path`.
 pub(super) fn obj_get(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
-    let mut attr = ObjAttr {
-        pathname: path.as_ptr() as u64,
-        ..ObjAttr::default()
-    };
+    let mut attr = ObjAttr { pathname: path.as_ptr() as u64, ..ObjAttr::default() };
     // SAFETY: the path is a C string that outlives the call.
     unsafe { bpf_fd(bpf_cmd::BPF_OBJ_GET, &mut attr) }
 }
@@ -166,11 +156,7 @@ pub(super) fn obj_get(path: &Path) -> io::Result<OwnedFd> {
 /// Pins `fd` at `path`.
 pub(super) fn obj_pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
-    let mut attr = ObjAttr {
-        pathname: path.as_ptr() as u64,
-        bpf_fd: raw(fd),
-        file_flags: 0,
-    };
+    let mut attr = ObjAttr { pathname: path.as_ptr() as u64, bpf_fd: raw(fd), file_flags: 0 };
     // SAFETY: the path is a C string that outlives the call.
     unsafe { bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr) }.map(drop)
 }
@@ -179,11 +165,7 @@ pub(super) fn obj_pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
 pub(super) fn info<T: Info>(fd: BorrowedFd<'_>) -> io::Result<T> {
     // SAFETY: all zeros is a value of every `Info`.
     let mut info: T = unsafe { std::mem::zeroed() };
-    let mut attr = InfoAttr {
-        bpf_fd: raw(fd),
-        info_len: size_of::<T>() as u32,
-        info: addr_mut(&mut info),
-    };
+    let mut attr = InfoAttr { bpf_fd: raw(fd), info_len: size_of::<T>() as u32, info: addr_mut(&mut info) };
     // SAFETY: the kernel writes at most `info_len` bytes, which `info` has.
     unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
     Ok(info)
@@ -191,36 +173,22 @@ pub(super) fn info<T: Info>(fd: BorrowedFd<'_>) -> io::Result<T> {
 
 /// Reads the value of `key` into `value`, whose size is the map's value size (per-CPU maps: times the CPUs).
 pub(super) fn lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
-    let mut attr = ElemAttr {
-        map_fd: raw(map),
-        key: addr(key),
-        value: addr_mut(value),
-        ..ElemAttr::default()
-    };
+    let mut attr =
+        ElemAttr { map_fd: raw(map), key: addr(key), value: addr_mut(value), ..ElemAttr::default() };
     // SAFETY: key and value live through the call; their sizes were compared with the map's when it was opened.
     unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr) }.map(drop)
 }
 
 /// Sets the value of `key`; `flags` as of `BPF_MAP_UPDATE_ELEM`.
 pub(super) fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
-    let mut attr = ElemAttr {
-        map_fd: raw(map),
-        pad: 0,
-        key: addr(key),
-        value: addr(value),
-        flags,
-    };
+    let mut attr = ElemAttr { map_fd: raw(map), pad: 0, key: addr(key), value: addr(value), flags };
     // SAFETY: key and value live through the call; their sizes were compared with the map's when it was opened.
     unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
 }
 
 /// Removes `key`.
 pub(super) fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
-    let mut attr = ElemAttr {
-        map_fd: raw(map),
-        key: addr(key),
-        ..ElemAttr::default()
-    };
+    let mut attr = ElemAttr { map_fd: raw(map), key: addr(key), ..ElemAttr::default() };
     // SAFETY: the key lives through the call; its size was compared with the map's when it was opened.
     unsafe { bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr) }.map(drop)
 }
@@ -270,24 +238,15 @@ pub(super) fn link_create(
     attach_type: u32,
     flags: u32,
 ) -> io::Result<OwnedFd> {
-    let mut attr = LinkCreateAttr {
-        prog_fd: raw(prog),
-        target,
-        attach_type,
-        flags,
-        ..LinkCreateAttr::default()
-    };
+    let mut attr =
+        LinkCreateAttr { prog_fd: raw(prog), target, attach_type, flags, ..LinkCreateAttr::default() };
     // SAFETY: no addresses in it.
     unsafe { bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
 }
 
 /// Puts `prog` in the place of the link's program, atomically.
 pub(super) fn link_update(link: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> io::Result<()> {
-    let mut attr = LinkUpdateAttr {
-        link_fd: raw(link),
-        new_prog_fd: raw(prog),
-        ..LinkUpdateAttr::default()
-    };
+    let mut attr = LinkUpdateAttr { link_fd: raw(link), new_prog_fd: raw(prog), ..LinkUpdateAttr::default() };
     // SAFETY: no addresses in it.
     unsafe { bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr) }.map(drop)
 }
@@ -355,9 +314,5 @@ pub(super) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
             &mut len,
         )
     };
-    if ret == 0 {
-        Ok(cookie)
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if ret == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }

@@ -133,19 +133,13 @@ pub(super) enum OnlyHelp {
 
 /// The format that a command line asks for which clap has refused: errors about it are answered in that format.
 pub(super) fn format_of_refused(args: &[OsString]) -> Format {
-    let flags = || {
-        args.iter()
-            .skip(1)
-            .filter_map(|arg| arg.to_str())
-            .take_while(|arg| *arg != "--")
-    };
+    let flags = || args.iter().skip(1).filter_map(|arg| arg.to_str()).take_while(|arg| *arg != "--");
     // Flags of one letter may be joined, `-jp`; what follows a letter that takes a value is no flag.
     let given = |long: &str, letter: char| {
         flags().any(|arg| match arg.strip_prefix('-') {
-            Some(rest) if !rest.starts_with('-') => rest
-                .chars()
-                .take_while(|c| "jp".contains(*c))
-                .any(|c| c == letter),
+            Some(rest) if !rest.starts_with('-') => {
+                rest.chars().take_while(|c| "jp".contains(*c)).any(|c| c == letter)
+            }
             _ => arg == long,
         })
     };
@@ -173,22 +167,15 @@ mod tests {
     #[test]
     fn the_agent_has_its_own_flags_and_help() {
         let flags = |line: &str| match Cli::<Flags>::try_parse_from(line.split(' ')).map(|cli| cli.object) {
-            Ok(Object::Agent(Agent { flags, help })) => Ok((
-                flags.map(|flags| flags.manifests + &flags.log_level),
-                help.is_some(),
-            )),
+            Ok(Object::Agent(Agent { flags, help })) => {
+                Ok((flags.map(|flags| flags.manifests + &flags.log_level), help.is_some()))
+            }
             Ok(_) => panic!("{line}"),
             Err(error) => Err(error.kind()),
         };
-        assert_eq!(
-            flags("sluice agent --manifests m"),
-            Ok((Some("minfo".to_owned()), false))
-        );
+        assert_eq!(flags("sluice agent --manifests m"), Ok((Some("minfo".to_owned()), false)));
         assert_eq!(flags("sluice agent help"), Ok((None, true)));
-        assert_eq!(
-            flags("sluice agent"),
-            Err(clap::error::ErrorKind::MissingRequiredArgument)
-        );
+        assert_eq!(flags("sluice agent"), Err(clap::error::ErrorKind::MissingRequiredArgument));
         assert_eq!(
             flags("sluice agent --log-level info"),
             Err(clap::error::ErrorKind::MissingRequiredArgument)

@@ -142,9 +142,7 @@ impl Args {
             Some(Command::List) | None => None,
         };
         let services = view.in_namespace(self.namespace.as_deref());
-        let rows = services
-            .into_iter()
-            .flat_map(|(_, service)| BackendRow::of(service));
+        let rows = services.into_iter().flat_map(|(_, service)| BackendRow::of(service));
         let is =
             |row: &BackendRow| wanted.is_none_or(|wanted| wanted.is(SocketAddr::new(row.address, row.port)));
         let mut rows = rows.filter(is).peekable();

@@ -45,9 +45,6 @@ impl Document for Done {
 impl Args {
     pub(super) fn run(&self, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
         let removed = cleanup(&context.pins)?;
-        Ok(out.document(&Done {
-            pin_dir: context.pins.root().to_owned(),
-            removed,
-        })?)
+        Ok(out.document(&Done { pin_dir: context.pins.root().to_owned(), removed })?)
     }
 }

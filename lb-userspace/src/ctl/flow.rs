@@ -74,16 +74,12 @@ impl Filter {
     fn takes<A: Address>(&self, flow: &Forward<A>, view: &View) -> bool {
         let (key, tuple) = (&flow.key.tuple, &flow.value.tuple);
         let service = |wanted: &ServiceName| {
-            view.services
-                .get(&flow.value.service)
-                .is_some_and(|it| wanted.is(&it.name))
+            view.services.get(&flow.value.service).is_some_and(|it| wanted.is(&it.name))
         };
         self.proto.is_none_or(|proto| proto as u8 == flow.key.proto)
             && self.port.is_none_or(|port| port == key.dport.number())
             && self.client.is_none_or(|client| client == key.src.into())
-            && self
-                .backend
-                .is_none_or(|backend| backend.is(endpoint(tuple.dst, tuple.dport)))
+            && self.backend.is_none_or(|backend| backend.is(endpoint(tuple.dst, tuple.dport)))
             && self.service.as_ref().is_none_or(service)
     }
 }
@@ -109,8 +105,7 @@ where
         view: &'a View,
         filter: &'a Filter,
     ) -> impl Iterator<Item = Result<Forward<A>, MapError>> + 'a {
-        self.forward()
-            .filter(|flow| flow.as_ref().map_or(true, |flow| filter.takes(flow, view)))
+        self.forward().filter(|flow| flow.as_ref().map_or(true, |flow| filter.takes(flow, view)))
     }
 
     fn rows<'a>(
@@ -122,17 +117,13 @@ where
         self.wanted(view, filter).map(move |flow| {
             let flow = flow?;
             let reverse = self.reverse(&flow)?;
-            let name = view
-                .services
-                .get(&flow.value.service)
-                .map(|service| &service.name);
+            let name = view.services.get(&flow.value.service).map(|service| &service.name);
             Ok(FlowRow::new(&flow, reverse.as_ref(), name, now))
         })
     }
 
     fn count_wanted(&self, view: &View, filter: &Filter) -> Result<usize, MapError> {
-        self.wanted(view, filter)
-            .try_fold(0, |count, flow| flow.map(|_| count + 1))
+        self.wanted(view, filter).try_fold(0, |count, flow| flow.map(|_| count + 1))
     }
 }
 
@@ -185,10 +176,7 @@ mod tests {
         };
         for (line, expected) in [
             ("flow", true),
-            (
-                "flow --client 10.0.0.1 --port 80 --proto tcp --backend 10.0.0.2",
-                true,
-            ),
+            ("flow --client 10.0.0.1 --port 80 --proto tcp --backend 10.0.0.2", true),
             ("flow list --backend 10.0.0.2:8080", true),
             ("flow --backend 10.0.0.2:80", false),
             ("flow --client 10.0.0.2", false),

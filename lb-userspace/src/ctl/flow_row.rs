@@ -155,17 +155,8 @@ pub(super) mod tests {
 
     /// 10.0.0.1:4000 to 10.0.0.96:80, translated to 10.0.0.2:8080, and the opposite half.
     pub(in crate::ctl) fn pair(forward: u8, reverse: u8) -> (Forward<Addr4>, FlowValue<Addr4>) {
-        let key = Tuple {
-            src: addr(1),
-            dst: addr(96),
-            sport: Port::new(4000),
-            dport: Port::new(80),
-        };
-        let tuple = Tuple {
-            dst: addr(2),
-            dport: Port::new(8080),
-            ..key
-        };
+        let key = Tuple { src: addr(1), dst: addr(96), sport: Port::new(4000), dport: Port::new(80) };
+        let tuple = Tuple { dst: addr(2), dport: Port::new(8080), ..key };
         let value = FlowValue {
             word: FlowWord::new(1, 7, forward).0,
             seen: 10 * SECOND,
@@ -186,14 +177,7 @@ pub(super) mod tests {
             ..FlowValue::default()
         };
         let key = FlowKey::new(key, Proto::Tcp as u8);
-        (
-            Forward {
-                table: FlowTable::Main,
-                key,
-                value,
-            },
-            other,
-        )
+        (Forward { table: FlowTable::Main, key, value }, other)
     }
 
     pub(in crate::ctl) fn name() -> PortName {
@@ -254,10 +238,7 @@ pub(super) mod tests {
     fn a_connection_without_its_other_half_or_its_service_is_shown_too() {
         let (flow, _) = pair(FlowState::SYN, 0);
         let row = FlowRow::new(&flow, None, None, Duration::from_secs(5));
-        assert_eq!(
-            (row.state, row.idle_seconds, row.traffic.packets_out),
-            ("syn_sent", 0, 0)
-        );
+        assert_eq!((row.state, row.idle_seconds, row.traffic.packets_out), ("syn_sent", 0, 0));
         assert!(serde_json::to_value(&row).unwrap().get("service").is_none());
         assert_eq!(row.cells().last().unwrap(), text::NONE);
     }

@@ -35,10 +35,7 @@ where
             4 => (maps::FLOWS4, maps::FLOWS_LRU4),
             _ => (maps::FLOWS6, maps::FLOWS_LRU6),
         };
-        Ok(Self {
-            main: Hash::open(pins, main)?,
-            lru: Hash::open(pins, lru)?,
-        })
+        Ok(Self { main: Hash::open(pins, main)?, lru: Hash::open(pins, lru)? })
     }
 
     /// All entries of both tables that belong to the key they stand under. A preallocated hash recycles its elements at
@@ -47,20 +44,13 @@ where
         let tag = |table| move |entry: Result<_, _>| entry.map(|(key, value)| Forward { table, key, value });
         let main = self.main.entries().map(tag(FlowTable::Main));
         main.chain(self.lru.entries().map(tag(FlowTable::Lru)))
-            .filter(|entry| {
-                entry
-                    .as_ref()
-                    .map_or(true, |Forward { key, value, .. }| intact(key, value))
-            })
+            .filter(|entry| entry.as_ref().map_or(true, |Forward { key, value, .. }| intact(key, value)))
     }
 
     /// The forward entries: one per connection.
     pub(super) fn forward(&self) -> impl Iterator<Item = Result<Forward<A>, MapError>> {
-        self.entries().filter(|entry| {
-            entry
-                .as_ref()
-                .map_or(true, |entry| entry.value.kind == FlowKind::Forward as u8)
-        })
+        self.entries()
+            .filter(|entry| entry.as_ref().map_or(true, |entry| entry.value.kind == FlowKind::Forward as u8))
     }
 
     /// The other half of the connection; `None` if it is gone.
@@ -105,11 +95,7 @@ pub(super) fn read_living(pins: &PinDir) -> Result<(Living, [Fill; 4]), MapError
     let (v4, v6) = (FlowTables::<Addr4>::open(pins)?, FlowTables::<Addr6>::open(pins)?);
     let mut living = Living::default();
     let ([main4, lru4], [main6, lru6]) = (v4.count(&mut living)?, v6.count(&mut living)?);
-    let fill = |name, entries, capacity| Fill {
-        name,
-        entries,
-        capacity,
-    };
+    let fill = |name, entries, capacity| Fill { name, entries, capacity };
     let fills = [
         fill(maps::FLOWS4, main4, v4.main.capacity()),
         fill(maps::FLOWS_LRU4, lru4, v4.lru.capacity()),

@@ -90,10 +90,7 @@ impl LinkRow {
 
     /// What it is attached to: the name where there is one, else the number.
     fn target(&self) -> String {
-        let interface = self
-            .interface
-            .clone()
-            .or(self.ifindex.map(|index| format!("ifindex {index}")));
+        let interface = self.interface.clone().or(self.ifindex.map(|index| format!("ifindex {index}")));
         let cgroup = self.cgroup.as_ref().map(|path| path.display().to_string());
         let cgroup = cgroup.or(self.cgroup_id.map(|id| format!("cgroup {id}")));
         text::or_none(interface.or(cgroup))
@@ -109,9 +106,7 @@ impl Row for LinkRow {
             self.kind.to_owned(),
             self.id.to_string(),
             self.target(),
-            self.program
-                .clone()
-                .unwrap_or_else(|| format!("program {}", self.program_id)),
+            self.program.clone().unwrap_or_else(|| format!("program {}", self.program_id)),
         ]
     }
 }
@@ -129,9 +124,7 @@ fn interfaces(pins: &PinDir, wanted: impl Iterator<Item = u32>) -> HashMap<u32, 
     let Ok(socket) = socket(AddressFamily::INET, SocketType::DGRAM, None) else {
         return HashMap::new();
     };
-    wanted
-        .filter_map(|index| Some((index, index_to_name(&socket, index).ok()?)))
-        .collect()
+    wanted.filter_map(|index| Some((index, index_to_name(&socket, index).ok()?))).collect()
 }
 
 /// Finds the directories of the cgroups `wanted` below the mounts of cgroup v2.
@@ -182,15 +175,9 @@ impl Args {
             Target::Cgroup(_) | Target::Other => None,
         });
         let names = Names {
-            progs: inspect::progs(pins)?
-                .into_iter()
-                .map(|prog| (prog.id, prog.name))
-                .collect(),
+            progs: inspect::progs(pins)?.into_iter().map(|prog| (prog.id, prog.name)).collect(),
             interfaces: interfaces(pins, indices),
-            cgroups: cgroups(
-                &fs::read_to_string("/proc/self/mounts").unwrap_or_default(),
-                wanted.collect(),
-            ),
+            cgroups: cgroups(&fs::read_to_string("/proc/self/mounts").unwrap_or_default(), wanted.collect()),
         };
         out.list(links.into_iter().map(|link| Ok(LinkRow::new(link, &names))))
     }
@@ -201,12 +188,7 @@ mod tests {
     use super::*;
 
     fn link(target: Target) -> Link {
-        Link {
-            name: "l".to_owned(),
-            id: 9,
-            prog: 7,
-            target,
-        }
+        Link { name: "l".to_owned(), id: 9, prog: 7, target }
     }
 
     #[test]
@@ -218,18 +200,9 @@ mod tests {
         };
         let cells = |target, names: &Names| LinkRow::new(link(target), names).cells().join(" ");
         assert_eq!(cells(Target::Interface(3), &names), "l tcx 9 veth3 connect4");
-        assert_eq!(
-            cells(Target::Cgroup(1), &names),
-            "l cgroup 9 /sys/fs/cgroup connect4"
-        );
-        assert_eq!(
-            cells(Target::Interface(3), &Names::default()),
-            "l tcx 9 ifindex 3 program 7"
-        );
-        assert_eq!(
-            cells(Target::Cgroup(1), &Names::default()),
-            "l cgroup 9 cgroup 1 program 7"
-        );
+        assert_eq!(cells(Target::Cgroup(1), &names), "l cgroup 9 /sys/fs/cgroup connect4");
+        assert_eq!(cells(Target::Interface(3), &Names::default()), "l tcx 9 ifindex 3 program 7");
+        assert_eq!(cells(Target::Cgroup(1), &Names::default()), "l cgroup 9 cgroup 1 program 7");
         assert_eq!(cells(Target::Other, &names), "l other 9 - connect4");
         let json = serde_json::to_string(&LinkRow::new(link(Target::Interface(3)), &names)).unwrap();
         assert_eq!(
@@ -244,10 +217,7 @@ mod tests {
         let deep = root.path().join("a/b");
         fs::create_dir_all(&deep).unwrap();
         let id = deep.metadata().unwrap().ino();
-        let mounts = format!(
-            "proc /proc proc rw 0 0\ncgroup2 {} cgroup2 rw 0 0\n",
-            root.path().display()
-        );
+        let mounts = format!("proc /proc proc rw 0 0\ncgroup2 {} cgroup2 rw 0 0\n", root.path().display());
         assert_eq!(cgroups(&mounts, vec![id, 0]), [(id, deep)].into());
     }
 }

@@ -82,9 +82,7 @@ fn kind(kind: MapKind) -> &'static str {
 fn entries(pins: &PinDir, name: &str) -> Result<Option<usize>, MapError> {
     fn count<K: Pod, V: Pod>(pins: &PinDir, name: &str) -> Result<Option<usize>, MapError> {
         let map = Hash::<K, V>::open(pins, name)?;
-        map.entries()
-            .try_fold(0, |count, entry| entry.map(|_| count + 1))
-            .map(Some)
+        map.entries().try_fold(0, |count, entry| entry.map(|_| count + 1)).map(Some)
     }
     match name {
         maps::FLOWS4 | maps::FLOWS_LRU4 => count::<FlowKey<Addr4>, FlowValue<Addr4>>(pins, name),
@@ -101,9 +99,8 @@ fn entries(pins: &PinDir, name: &str) -> Result<Option<usize>, MapError> {
 }
 
 impl Row for MapRow {
-    const COLUMNS: &'static [&'static str] = &[
-        "NAME", "ID", "KIND", "ENTRIES", "CAPACITY", "KEY", "VALUE", "MEMORY",
-    ];
+    const COLUMNS: &'static [&'static str] =
+        &["NAME", "ID", "KIND", "ENTRIES", "CAPACITY", "KEY", "VALUE", "MEMORY"];
 
     fn cells(&self) -> Vec<String> {
         vec![

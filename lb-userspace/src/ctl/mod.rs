@@ -95,9 +95,7 @@ fn answer<A: clap::Args>(
     agent: impl FnOnce(A, &PinDir) -> anyhow::Result<()>,
     out: &mut Out<'_>,
 ) -> anyhow::Result<()> {
-    let context = Context {
-        pins: PinDir::new(cli.global.pin_dir),
-    };
+    let context = Context { pins: PinDir::new(cli.global.pin_dir) };
     match cli.object {
         Object::Service(args) => args.run(&context, out),
         Object::Backend(args) => args.run(&context, out),
@@ -110,10 +108,7 @@ fn answer<A: clap::Args>(
         Object::Cleanup(cleanup::Args { help: Some(_) }) => help::<A>("cleanup", out),
         Object::Cleanup(args) => args.run(&context, out),
         Object::Version(args) => args.run(out),
-        Object::Agent(Agent {
-            flags: Some(flags),
-            help: None,
-        }) => agent(flags, &context.pins),
+        Object::Agent(Agent { flags: Some(flags), help: None }) => agent(flags, &context.pins),
         Object::Agent(_) => help::<A>("agent", out),
     }
 }
@@ -143,10 +138,7 @@ fn refuse(refusal: &clap::Error, format: Format) -> ExitCode {
 /// What a refusal says, without the usage that follows it.
 fn message_of(refusal: &clap::Error) -> String {
     use ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
-    if matches!(
-        refusal.kind(),
-        DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand
-    ) {
+    if matches!(refusal.kind(), DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand) {
         return "no object is named: see `sluice help`".to_owned();
     }
     let text = refusal.render().to_string();
@@ -164,20 +156,15 @@ fn report(out: &mut Out<'_>, message: &str) {
 
 /// The error and its causes, without those that it has named already.
 fn told(error: &anyhow::Error) -> String {
-    error
-        .chain()
-        .map(ToString::to_string)
-        .fold(String::new(), |told, cause| {
-            match (told.is_empty(), told.contains(&cause)) {
-                (true, _) => cause,
-                (false, true) => told,
-                (false, false) => format!("{told}: {cause}"),
-            }
-        })
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
+        match (told.is_empty(), told.contains(&cause)) {
+            (true, _) => cause,
+            (false, true) => told,
+            (false, false) => format!("{told}: {cause}"),
+        }
+    })
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

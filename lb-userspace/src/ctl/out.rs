@@ -55,11 +55,7 @@ impl<'a> Out<'a> {
     /// Writes to `writer`, which is no terminal.
     #[cfg(test)]
     pub(super) fn to(format: Format, writer: impl Write + 'a) -> Self {
-        Self {
-            format,
-            terminal: false,
-            writer: Box::new(writer),
-        }
+        Self { format, terminal: false, writer: Box::new(writer) }
     }
 
     /// Whether a person at a terminal reads this, rather than a program or a file.
@@ -197,10 +193,7 @@ mod tests {
     }
 
     fn pair(name: &str, number: u16) -> anyhow::Result<Pair> {
-        Ok(Pair {
-            name: name.to_owned(),
-            number,
-        })
+        Ok(Pair { name: name.to_owned(), number })
     }
 
     fn list(format: Format, rows: Vec<anyhow::Result<Pair>>) -> (String, bool) {
@@ -212,19 +205,12 @@ mod tests {
     #[test]
     fn a_list_is_a_table_or_an_array() {
         let rows = || vec![pair("a", 1), pair("longer", 20)];
-        assert_eq!(
-            list(Format::Text, rows()).0,
-            "NAME    NUMBER\na       1\nlonger  20\n"
-        );
+        assert_eq!(list(Format::Text, rows()).0, "NAME    NUMBER\na       1\nlonger  20\n");
         assert_eq!(
             list(Format::Json, rows()).0,
             "[{\"name\":\"a\",\"number\":1},{\"name\":\"longer\",\"number\":20}]\n"
         );
-        assert!(
-            list(Format::Pretty, rows())
-                .0
-                .starts_with("[\n  {\n    \"name\": \"a\"")
-        );
+        assert!(list(Format::Pretty, rows()).0.starts_with("[\n  {\n    \"name\": \"a\""));
     }
 
     #[test]
@@ -237,22 +223,14 @@ mod tests {
     fn a_list_that_breaks_off_is_not_taken_for_whole() {
         let (text, done) = list(Format::Json, vec![pair("a", 1), Err(anyhow::anyhow!("gone"))]);
         assert!(!done);
-        assert!(
-            serde_json::from_str::<serde_json::Value>(&text).is_err(),
-            "{text}"
-        );
+        assert!(serde_json::from_str::<serde_json::Value>(&text).is_err(), "{text}");
     }
 
     #[test]
     fn an_error_is_an_object_under_json() {
         let mut text = Vec::new();
-        Out::to(Format::Json, &mut text)
-            .error("no \"such\" thing")
-            .unwrap();
-        assert_eq!(
-            String::from_utf8(text).unwrap(),
-            "{\"error\":\"no \\\"such\\\" thing\"}\n"
-        );
+        Out::to(Format::Json, &mut text).error("no \"such\" thing").unwrap();
+        assert_eq!(String::from_utf8(text).unwrap(), "{\"error\":\"no \\\"such\\\" thing\"}\n");
     }
 
     #[test]

@@ -116,9 +116,7 @@ mod tests {
 
     fn list(format: Format, runs: u64) -> String {
         let mut text = Vec::new();
-        Out::to(format, &mut text)
-            .list([Ok(ProgRow::from(prog(runs)))])
-            .unwrap();
+        Out::to(format, &mut text).list([Ok(ProgRow::from(prog(runs)))]).unwrap();
         String::from_utf8(text).unwrap()
     }
 
@@ -134,10 +132,6 @@ mod tests {
             "{}",
             list(Format::Text, 0)
         );
-        assert!(
-            list(Format::Text, 3).ends_with("3     0s    60\n"),
-            "{}",
-            list(Format::Text, 3)
-        );
+        assert!(list(Format::Text, 3).ends_with("3     0s    60\n"), "{}", list(Format::Text, 3));
     }
 }

@@ -75,14 +75,7 @@ struct ServiceRow {
 
 impl ServiceRow {
     fn new(id: u32, service: &Service) -> Self {
-        let PortName {
-            namespace,
-            name,
-            port_name,
-            port,
-            proto,
-            family,
-        } = service.name.clone();
+        let PortName { namespace, name, port_name, port, proto, family } = service.name.clone();
         Self {
             namespace,
             name,
@@ -90,15 +83,9 @@ impl ServiceRow {
             port,
             proto: proto_text(proto),
             family: family_text(family),
-            kind: service
-                .frontends
-                .first()
-                .map_or(text::NONE, |(_, kind)| kind.name()),
+            kind: service.frontends.first().map_or(text::NONE, |(_, kind)| kind.name()),
             addresses: service.frontends.iter().map(|(address, _)| *address).collect(),
-            endpoints: Endpoints {
-                cluster: service.cluster,
-                local: service.local,
-            },
+            endpoints: Endpoints { cluster: service.cluster, local: service.local },
             id,
             counters: Counters::of(&service.stats),
         }
@@ -162,20 +149,14 @@ impl Document for Shown {
                 writer,
                 &[
                     ("Service", format!("{}/{}", service.namespace, service.name)),
-                    (
-                        "Port",
-                        text::port(&service.port_name, service.port, &service.proto),
-                    ),
+                    ("Port", text::port(&service.port_name, service.port, &service.proto)),
                     ("Family", service.family.to_owned()),
                     ("Type", service.kind.to_owned()),
                     ("Addresses", text::comma(&service.addresses)),
                     ("Id", service.id.to_string()),
                     (
                         "Endpoints",
-                        format!(
-                            "{}, {} on this node",
-                            service.endpoints.cluster, service.endpoints.local
-                        ),
+                        format!("{}, {} on this node", service.endpoints.cluster, service.endpoints.local),
                     ),
                     ("Connections", connections),
                     ("In", format!("{packets_in} packets, {bytes_in} bytes")),
@@ -205,11 +186,7 @@ impl Args {
         };
         let services = view.in_namespace(self.namespace.as_deref());
         let Some(name) = name else {
-            return out.list(
-                services
-                    .into_iter()
-                    .map(|(id, service)| Ok(ServiceRow::new(id, service))),
-            );
+            return out.list(services.into_iter().map(|(id, service)| Ok(ServiceRow::new(id, service))));
         };
         let shown = services.into_iter().filter(|(_, service)| name.is(&service.name));
         let shown: Vec<_> = shown
@@ -229,7 +206,5 @@ impl Args {
 }
 
 fn context_of(namespace: Option<&str>) -> String {
-    namespace
-        .map(|namespace| format!(" in namespace {namespace}"))
-        .unwrap_or_default()
+    namespace.map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default()
 }

@@ -45,12 +45,7 @@ impl Row for ReasonRow {
     const COLUMNS: &'static [&'static str] = &["REASON", "EFFECT", "COUNT", "MEANING"];
 
     fn cells(&self) -> Vec<String> {
-        vec![
-            self.reason.to_owned(),
-            self.effect.to_owned(),
-            self.count.to_string(),
-            self.text.to_owned(),
-        ]
+        vec![self.reason.to_owned(), self.effect.to_owned(), self.count.to_string(), self.text.to_owned()]
     }
 }
 
@@ -116,10 +111,7 @@ impl Stats {
         view: &View,
         now: Duration,
     ) -> Self {
-        let reasons = Reason::ALL
-            .iter()
-            .zip(counts)
-            .filter(|(_, count)| all || **count > 0);
+        let reasons = Reason::ALL.iter().zip(counts).filter(|(_, count)| all || **count > 0);
         let mut sum = ServiceStats::default();
         for service in view.services.values() {
             add(&mut sum, &service.stats);
@@ -136,11 +128,7 @@ impl Stats {
                 .collect(),
             flow_tables: fills
                 .iter()
-                .map(|fill| TableRow {
-                    table: fill.name,
-                    entries: fill.entries,
-                    capacity: fill.capacity,
-                })
+                .map(|fill| TableRow { table: fill.name, entries: fill.entries, capacity: fill.capacity })
                 .collect(),
             sweep: (report.began > 0).then(|| Sweep {
                 age_seconds: now.saturating_sub(Duration::from_nanos(report.began)).as_secs(),
@@ -177,12 +165,7 @@ impl Document for Stats {
                 sweep.lru_left,
             )
         });
-        let Totals {
-            service_ports,
-            backends,
-            connections,
-            traffic,
-        } = &self.totals;
+        let Totals { service_ports, backends, connections, traffic } = &self.totals;
         text::fields(
             writer,
             &[
@@ -190,14 +173,8 @@ impl Document for Stats {
                 ("Service ports", service_ports.to_string()),
                 ("Backends", backends.to_string()),
                 ("Connections", connections.to_string()),
-                (
-                    "In",
-                    format!("{} packets, {} bytes", traffic.packets_in, traffic.bytes_in),
-                ),
-                (
-                    "Out",
-                    format!("{} packets, {} bytes", traffic.packets_out, traffic.bytes_out),
-                ),
+                ("In", format!("{} packets, {} bytes", traffic.packets_in, traffic.bytes_in)),
+                ("Out", format!("{} packets, {} bytes", traffic.packets_out, traffic.bytes_out)),
             ],
         )
     }
@@ -207,18 +184,14 @@ impl Document for Stats {
 fn read_reasons(pins: &PinDir) -> Result<Vec<u64>, MapError> {
     let counts = PerCpuArray::<u64>::open(pins, maps::REASONS)?;
     let sum = |cpus: Vec<u64>| cpus.into_iter().fold(0, u64::saturating_add);
-    (0..counts.len())
-        .map(|reason| counts.get(reason).map(sum))
-        .collect()
+    (0..counts.len()).map(|reason| counts.get(reason).map(sum)).collect()
 }
 
 impl Args {
     pub(super) fn run(&self, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
         let pins = context.datapath()?;
         let reasons = read_reasons(pins)?;
-        let report = Array::<SweepReport>::open(pins, maps::SWEEP)?
-            .get(0)
-            .unwrap_or_default();
+        let report = Array::<SweepReport>::open(pins, maps::SWEEP)?.get(0).unwrap_or_default();
         let mut view = View::read(pins)?;
         let (living, fills) = read_living(pins)?;
         view.add_living(&living);
@@ -234,19 +207,8 @@ mod tests {
     fn stats(all: bool, report: &SweepReport) -> Stats {
         let mut counts = vec![0; Reason::ALL.len()];
         counts[Reason::FlowOpened as usize] = 5;
-        let fills = [Fill {
-            name: maps::FLOWS4,
-            entries: 10,
-            capacity: 100,
-        }];
-        Stats::new(
-            &counts,
-            all,
-            &fills,
-            report,
-            &View::default(),
-            Duration::from_secs(100),
-        )
+        let fills = [Fill { name: maps::FLOWS4, entries: 10, capacity: 100 }];
+        Stats::new(&counts, all, &fills, report, &View::default(), Duration::from_secs(100))
     }
 
     fn written(format: Format, stats: &Stats) -> String {
@@ -260,11 +222,7 @@ mod tests {
         let none = SweepReport::default();
         let shown = stats(false, &none);
         assert_eq!(
-            shown
-                .reasons
-                .iter()
-                .map(|row| (row.reason, row.count))
-                .collect::<Vec<_>>(),
+            shown.reasons.iter().map(|row| (row.reason, row.count)).collect::<Vec<_>>(),
             [("flow_opened", 5)]
         );
         assert_eq!(stats(true, &none).reasons.len(), Reason::ALL.len());
@@ -281,11 +239,7 @@ mod tests {
     #[test]
     fn the_sweep_is_shown_once_there_was_one() {
         assert!(!written(Format::Json, &stats(false, &SweepReport::default())).contains("sweep"));
-        let report = SweepReport {
-            began: 40_000_000_000,
-            scanned: 12,
-            ..SweepReport::default()
-        };
+        let report = SweepReport { began: 40_000_000_000, scanned: 12, ..SweepReport::default() };
         let json: serde_json::Value =
             serde_json::from_str(&written(Format::Json, &stats(false, &report))).unwrap();
         assert_eq!(json["sweep"]["age_seconds"], 60);

@@ -58,9 +58,7 @@ struct Told {
 impl Report {
     fn new(pin_dir: PathBuf, holder: Option<u32>, programs: Vec<String>, status: Option<Status>) -> Self {
         // The file of an agent that died says nothing about the one that runs now.
-        let synced = status
-            .as_ref()
-            .is_some_and(|status| status.synced && holder == Some(status.pid));
+        let synced = status.as_ref().is_some_and(|status| status.synced && holder == Some(status.pid));
         Self {
             running: holder.is_some(),
             pid: holder,
@@ -97,11 +95,7 @@ impl Document for Report {
         let datapath = if self.programs.is_empty() {
             format!("not installed under {}", self.pin_dir.display())
         } else {
-            format!(
-                "{} programs under {}",
-                self.programs.len(),
-                self.pin_dir.display()
-            )
+            format!("{} programs under {}", self.programs.len(), self.pin_dir.display())
         };
         let mut fields = vec![
             ("Agent", agent),
@@ -133,16 +127,9 @@ impl Args {
     pub(super) fn run(&self, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
         let pins = &context.pins;
         let file = StatusFile::of(pins.root())?;
-        let status = file
-            .read()
-            .with_context(|| format!("read {}", file.path().display()))?;
+        let status = file.read().with_context(|| format!("read {}", file.path().display()))?;
         let programs = inspect::progs(pins)?.into_iter().map(|prog| prog.name).collect();
-        Ok(out.document(&Report::new(
-            pins.root().to_owned(),
-            pins.holder(),
-            programs,
-            status,
-        ))?)
+        Ok(out.document(&Report::new(pins.root().to_owned(), pins.holder(), programs, status))?)
     }
 }
 
@@ -156,10 +143,7 @@ mod tests {
             pid: 7,
             synced: true,
             node: "a".to_owned(),
-            problems: vec![Problem {
-                object: "default/web".to_owned(),
-                text: "no room".to_owned(),
-            }],
+            problems: vec![Problem { object: "default/web".to_owned(), text: "no room".to_owned() }],
             ..Status::default()
         }
     }

@@ -26,10 +26,7 @@ impl FromStr for ServiceName {
         if name.is_empty() || name.contains('/') || namespace == Some("") {
             return Err("a Service is named NAME or NAMESPACE/NAME");
         }
-        Ok(Self {
-            namespace: namespace.map(str::to_owned),
-            name: name.to_owned(),
-        })
+        Ok(Self { namespace: namespace.map(str::to_owned), name: name.to_owned() })
     }
 }
 
@@ -45,11 +42,7 @@ impl fmt::Display for ServiceName {
 impl ServiceName {
     /// Whether this is the name of the Service that `port` belongs to.
     pub(super) fn is(&self, port: &PortName) -> bool {
-        self.name == port.name
-            && self
-                .namespace
-                .as_ref()
-                .is_none_or(|namespace| *namespace == port.namespace)
+        self.name == port.name && self.namespace.as_ref().is_none_or(|namespace| *namespace == port.namespace)
     }
 }
 
@@ -65,15 +58,9 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let address = text.parse().map(|address| Self { address, port: None });
-        let both = |_| {
-            text.parse().map(|both: SocketAddr| Self {
-                address: both.ip(),
-                port: Some(both.port()),
-            })
-        };
-        address
-            .or_else(both)
-            .map_err(|_| "an endpoint is named IP, IP:PORT or [IP]:PORT")
+        let both =
+            |_| text.parse().map(|both: SocketAddr| Self { address: both.ip(), port: Some(both.port()) });
+        address.or_else(both).map_err(|_| "an endpoint is named IP, IP:PORT or [IP]:PORT")
     }
 }
 
@@ -128,10 +115,7 @@ mod tests {
             assert!(text.parse::<ServiceName>().is_err(), "{text}");
         }
         assert_eq!("web".parse::<ServiceName>().unwrap().namespace, None);
-        assert_eq!(
-            "shop/web".parse::<ServiceName>().unwrap().namespace.as_deref(),
-            Some("shop")
-        );
+        assert_eq!("shop/web".parse::<ServiceName>().unwrap().namespace.as_deref(), Some("shop"));
     }
 
     #[test]

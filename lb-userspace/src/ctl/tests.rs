@@ -21,9 +21,7 @@ fn port(namespace: &str, name: &str, family: u8, backends: Vec<Backend>) -> Serv
             family,
         },
         frontends: vec![(
-            if family == 4 { "10.96.0.1" } else { "fd00:96::1" }
-                .parse()
-                .unwrap(),
+            if family == 4 { "10.96.0.1" } else { "fd00:96::1" }.parse().unwrap(),
             FrontendKind::ClusterIp,
         )],
         cluster: count(|backend| backend.selected),
@@ -46,27 +44,13 @@ fn backend(id: u32, endpoint: &str, selected: bool) -> Backend {
 
 /// `shop/web` with an active and a draining backend, its IPv6 half with one, and `default/web` without any.
 fn view() -> View {
-    let mut web = port(
-        "shop",
-        "web",
-        4,
-        vec![
-            backend(1, "10.0.0.1:8080", true),
-            backend(2, "10.0.0.2:8080", false),
-        ],
-    );
-    web.stats = ServiceStats {
-        connections: 4,
-        packets_in: 10,
-        bytes_in: 1000,
-        packets_out: 8,
-        bytes_out: 9000,
-    };
+    let mut web =
+        port("shop", "web", 4, vec![backend(1, "10.0.0.1:8080", true), backend(2, "10.0.0.2:8080", false)]);
+    web.stats =
+        ServiceStats { connections: 4, packets_in: 10, bytes_in: 1000, packets_out: 8, bytes_out: 9000 };
     let web6 = port("shop", "web", 6, vec![backend(3, "[fd00::1]:8080", true)]);
     let empty = port("default", "web", 4, vec![]);
-    View {
-        services: [(0, web), (1, web6), (2, empty)].into(),
-    }
+    View { services: [(0, web), (1, web6), (2, empty)].into() }
 }
 
 fn services(format: Format, line: &str) -> anyhow::Result<String> {
@@ -108,17 +92,8 @@ shop       web   http:80/TCP  IPv6    ClusterIP  fd00:96::1  1          0      0
     for line in ["service", "service list", "service show"] {
         assert_eq!(services(Format::Text, line).unwrap(), expected, "{line}");
     }
-    assert_eq!(
-        services(Format::Text, "service -n shop").unwrap().lines().count(),
-        3
-    );
-    assert_eq!(
-        services(Format::Text, "service list -n none")
-            .unwrap()
-            .lines()
-            .count(),
-        1
-    );
+    assert_eq!(services(Format::Text, "service -n shop").unwrap().lines().count(), 3);
+    assert_eq!(services(Format::Text, "service list -n none").unwrap().lines().count(), 1);
 }
 
 #[test]
@@ -138,18 +113,9 @@ fn a_service_is_an_object_with_numbers_and_texts() {
 #[test]
 fn a_service_is_shown_with_its_endpoints() {
     let shown = services(Format::Text, "service show shop/web").unwrap();
-    assert!(
-        shown.starts_with("Service:      shop/web\nPort:         http:80/TCP\n"),
-        "{shown}"
-    );
+    assert!(shown.starts_with("Service:      shop/web\nPort:         http:80/TCP\n"), "{shown}");
     assert!(shown.contains("\nEndpoints:    1, 1 on this node\n"), "{shown}");
-    let row = |endpoint: &str| {
-        shown
-            .lines()
-            .find(|line| line.contains(endpoint))
-            .unwrap()
-            .split_whitespace()
-    };
+    let row = |endpoint: &str| shown.lines().find(|line| line.contains(endpoint)).unwrap().split_whitespace();
     assert!(row("10.0.0.1:8080").any(|cell| cell == "active"), "{shown}");
     assert!(row("10.0.0.2:8080").any(|cell| cell == "serving"), "{shown}");
 
@@ -168,34 +134,20 @@ fn a_service_is_shown_with_its_endpoints() {
 #[test]
 fn an_unknown_name_is_an_error() {
     let error = |line: &str| services(Format::Json, line).unwrap_err().to_string();
-    assert_eq!(
-        error("service show api"),
-        "no Service is named api: see `sluice service list`"
-    );
+    assert_eq!(error("service show api"), "no Service is named api: see `sluice service list`");
     assert_eq!(
         error("service show default/api"),
         "no Service is named default/api: see `sluice service list`"
     );
     assert!(error("service show web -n none").contains("web in namespace none"));
-    let error = backends(Format::Json, "backend show 10.0.0.9")
-        .unwrap_err()
-        .to_string();
-    assert_eq!(
-        error,
-        "no Service has an endpoint 10.0.0.9: see `sluice backend list`"
-    );
+    let error = backends(Format::Json, "backend show 10.0.0.9").unwrap_err().to_string();
+    assert_eq!(error, "no Service has an endpoint 10.0.0.9: see `sluice backend list`");
 }
 
 #[test]
 fn backends_are_found_by_address() {
     assert_eq!(backends(Format::Text, "backend").unwrap().lines().count(), 4);
-    assert_eq!(
-        backends(Format::Text, "backend list -n default")
-            .unwrap()
-            .lines()
-            .count(),
-        1
-    );
+    assert_eq!(backends(Format::Text, "backend list -n default").unwrap().lines().count(), 1);
     let found = parsed(backends(Format::Json, "backend show 10.0.0.1:8080"));
     assert_eq!(
         found,
@@ -215,10 +167,7 @@ fn traffic_that_only_sockets_carried_is_absent_rather_than_zero() {
     view.services.get_mut(&2).unwrap().stats.connections = 7;
     let counters = super::view::Counters::of(&view.services[&2].stats);
     assert_eq!(counters.cells(), ["7", "-", "-", "-", "-"]);
-    assert_eq!(
-        serde_json::to_value(&counters).unwrap(),
-        json!({"connections": 7})
-    );
+    assert_eq!(serde_json::to_value(&counters).unwrap(), json!({"connections": 7}));
 }
 
 #[test]
@@ -242,8 +191,5 @@ fn living_flows_count() {
     let web = &view.services[&0];
     assert_eq!((web.stats.packets_in, web.stats.packets_out), (20, 13));
     let own = &web.backends[0].stats;
-    assert_eq!(
-        (own.packets_in, own.bytes_in, own.packets_out, own.bytes_out),
-        (5, 500, 5, 500)
-    );
+    assert_eq!((own.packets_in, own.bytes_in, own.packets_out, own.bytes_out), (5, 500, 5, 500));
 }

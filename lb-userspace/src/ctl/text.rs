@@ -34,19 +34,12 @@ impl Table {
     /// Control characters become blanks: names of files and messages about them come from outside, and neither may
     /// they break the row nor steer the terminal.
     pub(super) fn add(&mut self, writer: &mut dyn Write, row: Vec<String>) -> io::Result<()> {
-        let row: Vec<_> = row
-            .into_iter()
-            .map(|cell| cell.replace(char::is_control, " "))
-            .collect();
+        let row: Vec<_> = row.into_iter().map(|cell| cell.replace(char::is_control, " ")).collect();
         for (width, cell) in self.widths.iter_mut().zip(&row) {
             *width = (*width).max(cell.chars().count());
         }
         self.rows.push(row);
-        if self.rows.len() < PIECE {
-            Ok(())
-        } else {
-            self.finish(writer)
-        }
+        if self.rows.len() < PIECE { Ok(()) } else { self.finish(writer) }
     }
 
     /// Writes the rows that have not been written yet.
@@ -62,9 +55,7 @@ impl Table {
         table.add_rows(self.rows.drain(..));
         for (column, width) in table.column_iter_mut().zip(&self.widths) {
             let width = u16::try_from(width + 2).unwrap_or(u16::MAX);
-            column
-                .set_padding((0, 2))
-                .set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
+            column.set_padding((0, 2)).set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
         }
         writeln!(writer, "{}", table.trim_fmt())
     }
@@ -101,11 +92,7 @@ pub(super) fn yes(yes: bool) -> String {
 /// The values with commas between them, or a dash.
 pub(super) fn comma<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
     let values: Vec<_> = values.into_iter().map(|value| value.to_string()).collect();
-    if values.is_empty() {
-        NONE.to_owned()
-    } else {
-        values.join(",")
-    }
+    if values.is_empty() { NONE.to_owned() } else { values.join(",") }
 }
 
 /// A port of a Service: `name:80/TCP`, or `80/TCP` if it has no name.
@@ -145,9 +132,7 @@ mod tests {
         let mut table = Table::new(&["NAME", "N"]);
         for i in 0..2 * PIECE {
             let name = if i == 7 { "the-longest-of-all" } else { "x" };
-            table
-                .add(&mut text, vec![name.to_owned(), i.to_string()])
-                .unwrap();
+            table.add(&mut text, vec![name.to_owned(), i.to_string()]).unwrap();
         }
         table.finish(&mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
@@ -161,17 +146,9 @@ mod tests {
     fn a_cell_stays_in_its_row() {
         let mut text = Vec::new();
         let mut table = Table::new(&["FILE", "PROBLEM"]);
-        table
-            .add(
-                &mut text,
-                vec!["a\u{1b}[2J.yaml".to_owned(), "line 1\nline 2".to_owned()],
-            )
-            .unwrap();
+        table.add(&mut text, vec!["a\u{1b}[2J.yaml".to_owned(), "line 1\nline 2".to_owned()]).unwrap();
         table.finish(&mut text).unwrap();
-        assert_eq!(
-            String::from_utf8(text).unwrap(),
-            "FILE        PROBLEM\na [2J.yaml  line 1 line 2\n"
-        );
+        assert_eq!(String::from_utf8(text).unwrap(), "FILE        PROBLEM\na [2J.yaml  line 1 line 2\n");
     }
 
     #[test]

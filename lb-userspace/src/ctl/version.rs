@@ -27,11 +27,7 @@ struct Version {
 
 impl Document for Version {
     fn text(&self, writer: &mut dyn Write) -> io::Result<()> {
-        let embedded = if self.programs_embedded {
-            "yes"
-        } else {
-            "no: run cargo xtask build"
-        };
+        let embedded = if self.programs_embedded { "yes" } else { "no: run cargo xtask build" };
         text::fields(
             writer,
             &[

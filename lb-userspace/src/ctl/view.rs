@@ -124,10 +124,7 @@ fn read_services(pins: &PinDir, view: &mut View) -> anyhow::Result<Scopes> {
     for entry in Hash::<u32, ServiceMeta>::open(pins, maps::SERVICE_META)?.entries() {
         let (id, meta) = entry?;
         let record = records.get(id).unwrap_or_default();
-        for (span, scope) in [
-            (record.cluster, &mut scopes.cluster),
-            (record.local, &mut scopes.local),
-        ] {
+        for (span, scope) in [(record.cluster, &mut scopes.cluster), (record.local, &mut scopes.local)] {
             let ids = match meta.family {
                 4 => backends_of(&slots4, Span(span)),
                 _ => backends_of(&slots6, Span(span)),
@@ -162,9 +159,7 @@ where
 {
     for entry in Hash::<FrontendKey<A>, FrontendValue>::open(pins, map)?.entries() {
         let (key, value) = entry?;
-        let kind = [FrontendKind::ClusterIp]
-            .into_iter()
-            .find(|kind| *kind as u8 == value.kind);
+        let kind = [FrontendKind::ClusterIp].into_iter().find(|kind| *kind as u8 == value.kind);
         if let (Some(service), Some(kind)) = (view.services.get_mut(&value.service), kind) {
             service.frontends.push((key.addr.into(), kind));
         }
@@ -213,37 +208,18 @@ impl Living {
     /// Adds one entry of a flow table.
     pub(super) fn count<A>(&mut self, entry: &FlowValue<A>) {
         let traffic = if entry.kind == FlowKind::Forward as u8 {
-            ServiceStats {
-                packets_in: entry.packets,
-                bytes_in: entry.bytes,
-                ..ServiceStats::default()
-            }
+            ServiceStats { packets_in: entry.packets, bytes_in: entry.bytes, ..ServiceStats::default() }
         } else {
-            ServiceStats {
-                packets_out: entry.packets,
-                bytes_out: entry.bytes,
-                ..ServiceStats::default()
-            }
+            ServiceStats { packets_out: entry.packets, bytes_out: entry.bytes, ..ServiceStats::default() }
         };
         add(self.services.entry(entry.service).or_default(), &traffic);
-        add(
-            self.backends
-                .entry((entry.backend, entry.generation))
-                .or_default(),
-            &traffic,
-        );
+        add(self.backends.entry((entry.backend, entry.generation)).or_default(), &traffic);
     }
 }
 
 /// Adds up counters.
 pub(super) fn add(sum: &mut ServiceStats, more: &ServiceStats) {
-    let ServiceStats {
-        connections,
-        packets_in,
-        bytes_in,
-        packets_out,
-        bytes_out,
-    } = more;
+    let ServiceStats { connections, packets_in, bytes_in, packets_out, bytes_out } = more;
     sum.connections = sum.connections.saturating_add(*connections);
     sum.packets_in = sum.packets_in.saturating_add(*packets_in);
     sum.bytes_in = sum.bytes_in.saturating_add(*bytes_in);
@@ -284,10 +260,7 @@ impl Counters {
     /// The counters as they stand.
     pub(super) fn of(stats: &ServiceStats) -> Self {
         let by_sockets = stats.packets_in == 0 && stats.packets_out == 0 && stats.connections > 0;
-        Self {
-            connections: stats.connections,
-            traffic: (!by_sockets).then(|| Traffic::of(stats)),
-        }
+        Self { connections: stats.connections, traffic: (!by_sockets).then(|| Traffic::of(stats)) }
     }
 
     /// Five cells: connections, packets and bytes in, packets and bytes out.
@@ -305,11 +278,7 @@ impl Counters {
 
 fn string(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    bytes
-        .get(..end)
-        .map(String::from_utf8_lossy)
-        .unwrap_or_default()
-        .into_owned()
+    bytes.get(..end).map(String::from_utf8_lossy).unwrap_or_default().into_owned()
 }
 
 fn address(record: &BackendRecord) -> IpAddr {

@@ -19,10 +19,7 @@ pub(super) fn claims(namespace: &Arc<str>, name: &Arc<str>, service: &ServiceVie
     let mut claims = BTreeMap::new();
     for (addr, port) in halves(service) {
         let key = key(namespace, name, addr, port);
-        let claim = Claim {
-            created: service.created.clone(),
-            key,
-        };
+        let claim = Claim { created: service.created.clone(), key };
         claims.entry((addr, port.port, port.proto)).or_insert(claim);
     }
     claims
@@ -55,16 +52,9 @@ pub(super) fn ports(
             }
             None => continue,
         }
-        let Selection {
-            cluster,
-            local,
-            serving,
-        } = select::select(slices.iter().copied(), key.family, &port.name, port.proto, site);
-        let frontend = Frontend {
-            addr,
-            port: port.port,
-            kind: FrontendKind::ClusterIp,
-        };
+        let Selection { cluster, local, serving } =
+            select::select(slices.iter().copied(), key.family, &port.name, port.proto, site);
+        let frontend = Frontend { addr, port: port.port, kind: FrontendKind::ClusterIp };
         let port = ServicePort {
             port: port.port,
             frontends: vec![frontend],
@@ -80,10 +70,7 @@ pub(super) fn ports(
 
 /// Every port at every address.
 fn halves(service: &ServiceView) -> impl Iterator<Item = (IpAddr, &PortView)> {
-    service
-        .addresses
-        .iter()
-        .flat_map(|&addr| service.ports.iter().map(move |port| (addr, port)))
+    service.addresses.iter().flat_map(|&addr| service.ports.iter().map(move |port| (addr, port)))
 }
 
 fn key(namespace: &Arc<str>, name: &Arc<str>, addr: IpAddr, port: &PortView) -> ServicePortKey {

@@ -160,11 +160,7 @@ impl Index {
     {
         let content = self.namespaces.entry(key.namespace.clone()).or_default();
         let services = change(content, &key.name);
-        self.touched.extend(
-            services
-                .into_iter()
-                .map(|service| (key.namespace.clone(), service)),
-        );
+        self.touched.extend(services.into_iter().map(|service| (key.namespace.clone(), service)));
         if content.is_empty() {
             self.namespaces.remove(&key.namespace);
         }
@@ -176,8 +172,7 @@ impl Index {
         if zone(&self.node) != zone(&node) {
             for (namespace, content) in &self.namespaces {
                 let services = content.entries.keys();
-                self.touched
-                    .extend(services.map(|service| (namespace.clone(), service.clone())));
+                self.touched.extend(services.map(|service| (namespace.clone(), service.clone())));
             }
         }
         self.node = node;
@@ -185,22 +180,13 @@ impl Index {
 
     /// Brings the claims of the Service `name` up to date.
     fn renew_claims(&mut self, (namespace, name): &ServiceName) {
-        let entries = self
-            .namespaces
-            .get_mut(namespace)
-            .map(|content| &mut content.entries);
+        let entries = self.namespaces.get_mut(namespace).map(|content| &mut content.entries);
         let Some(entry) = entries.and_then(|entries| entries.get_mut(name)) else {
             return;
         };
         let service = entry.service.as_ref();
-        let wanted = service
-            .map(|service| derive::claims(namespace, name, service))
-            .unwrap_or_default();
-        for (place, claim) in entry
-            .claims
-            .iter()
-            .filter(|(place, claim)| wanted.get(place) != Some(claim))
-        {
+        let wanted = service.map(|service| derive::claims(namespace, name, service)).unwrap_or_default();
+        for (place, claim) in entry.claims.iter().filter(|(place, claim)| wanted.get(place) != Some(claim)) {
             self.claims.withdraw(place, claim);
         }
         for (place, claim) in &wanted {
@@ -217,10 +203,7 @@ impl Index {
             return;
         };
         let zone = self.node.as_ref().and_then(|node| node.zone.as_deref());
-        let site = Site {
-            node: &self.node_name,
-            zone,
-        };
+        let site = Site { node: &self.node_name, zone };
         let (ports, conflicts) = derive::ports(namespace, name, content, &self.claims, site);
         set_texts(&mut self.conflicts, &object, conflicts);
         if let Some(entry) = content.entries.get_mut(name) {

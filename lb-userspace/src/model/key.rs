@@ -72,13 +72,7 @@ pub struct ServicePortKey {
 
 impl fmt::Display for ServicePortKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            namespace,
-            name,
-            port_name,
-            proto,
-            family,
-        } = self;
+        let Self { namespace, name, port_name, proto, family } = self;
         write!(f, "{namespace}/{name}:{port_name}/{proto}/{family}")
     }
 }
@@ -132,25 +126,13 @@ pub struct ObjectKey {
 impl ObjectKey {
     /// The key of the object of `kind` that is called `namespace`/`name`.
     pub fn new(kind: Kind, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
-        Self {
-            kind,
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { kind, namespace: namespace.into(), name: name.into() }
     }
 }
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            kind,
-            namespace,
-            name,
-        } = self;
-        if namespace.is_empty() {
-            write!(f, "{kind} {name}")
-        } else {
-            write!(f, "{kind} {namespace}/{name}")
-        }
+        let Self { kind, namespace, name } = self;
+        if namespace.is_empty() { write!(f, "{kind} {name}") } else { write!(f, "{kind} {namespace}/{name}") }
     }
 }

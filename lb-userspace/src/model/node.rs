@@ -22,12 +22,7 @@ impl NodeView {
         let mut problems = Vec::new();
         let mut addresses = Vec::new();
         for wanted in ["InternalIP", "ExternalIP"] {
-            for address in node
-                .status
-                .addresses
-                .iter()
-                .filter(|address| address.r#type == wanted)
-            {
+            for address in node.status.addresses.iter().filter(|address| address.r#type == wanted) {
                 match parse::unicast(&address.address) {
                     Some(addr) => addresses.push(addr),
                     None => {
@@ -36,12 +31,7 @@ impl NodeView {
                 }
             }
         }
-        let zone = node
-            .metadata
-            .labels
-            .get(ZONE)
-            .filter(|zone| !zone.is_empty())
-            .cloned();
+        let zone = node.metadata.labels.get(ZONE).filter(|zone| !zone.is_empty()).cloned();
         (Self { addresses, zone }, problems)
     }
 }

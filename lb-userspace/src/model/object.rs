@@ -316,11 +316,7 @@ impl Object {
             Self::Node(object) => (Kind::Node, &object.metadata),
             Self::Pod(object) => (Kind::Pod, &object.metadata),
         };
-        let namespace = if kind == Kind::Node {
-            ""
-        } else {
-            metadata.namespace.as_str()
-        };
+        let namespace = if kind == Kind::Node { "" } else { metadata.namespace.as_str() };
         ObjectKey::new(kind, namespace, metadata.name.as_str())
     }
 }

@@ -26,54 +26,29 @@ pub(super) struct PodView {
 impl PodView {
     /// Reads `pod` for the node called `node`. `None`: it has no address, or its containers have ended for good.
     pub(super) fn read(pod: &Pod, node: &str) -> (Option<Self>, Vec<String>) {
-        let Pod {
-            metadata,
-            spec,
-            status,
-        } = pod;
+        let Pod { metadata, spec, status } = pod;
         if matches!(status.phase.as_str(), "Succeeded" | "Failed") {
             return (None, Vec::new());
         }
         let mut problems = Vec::new();
         let mut addresses: Vec<IpAddr> = Vec::new();
         let all = status.pod_ips.iter().map(|pod_ip| &pod_ip.ip);
-        let single = status
-            .pod_ips
-            .is_empty()
-            .then_some(&status.pod_ip)
-            .filter(|ip| !ip.is_empty());
+        let single = status.pod_ips.is_empty().then_some(&status.pod_ip).filter(|ip| !ip.is_empty());
         for text in all.chain(single) {
             match parse::unicast(text) {
-                Some(addr)
-                    if addresses
-                        .iter()
-                        .any(|other| Family::of(other) == Family::of(&addr)) => {}
+                Some(addr) if addresses.iter().any(|other| Family::of(other) == Family::of(&addr)) => {}
                 Some(addr) => addresses.push(addr),
                 None => problems.push(format!("Pod address `{text}` cannot be used: left out")),
             }
         }
-        let sidecars = spec
-            .init_containers
-            .iter()
-            .filter(|container| container.restart_policy == "Always");
-        let ports = spec
-            .containers
-            .iter()
-            .chain(sidecars)
-            .flat_map(|container| &container.ports);
+        let sidecars = spec.init_containers.iter().filter(|container| container.restart_policy == "Always");
+        let ports = spec.containers.iter().chain(sidecars).flat_map(|container| &container.ports);
         let ports = ports.filter(|port| !port.name.is_empty()).filter_map(|port| {
-            Some((
-                port.name.clone(),
-                Protocol::read(&port.protocol).known()?,
-                port.container_port,
-            ))
+            Some((port.name.clone(), Protocol::read(&port.protocol).known()?, port.container_port))
         });
         let view = Self {
             labels: metadata.labels.clone(),
-            ready: status
-                .conditions
-                .iter()
-                .any(|it| it.r#type == "Ready" && it.status == "True"),
+            ready: status.conditions.iter().any(|it| it.r#type == "Ready" && it.status == "True"),
             terminating: metadata.deletion_timestamp.is_some(),
             local: spec.node_name == node,
             ports: ports.collect(),
@@ -105,18 +80,12 @@ impl PodView {
             TargetPort::Number(number) => Some(*number),
             TargetPort::Name(name) => {
                 let mut ports = self.ports.iter();
-                ports
-                    .find(|(other, its, _)| other == name && *its == proto)
-                    .map(|&(_, _, number)| number)
+                ports.find(|(other, its, _)| other == name && *its == proto).map(|&(_, _, number)| number)
             }
         };
         let ports = service.ports.iter().filter_map(|port| {
             let number = number(&port.target, port.proto).filter(|&number| number != 0)?;
-            Some(EndpointPort {
-                name: port.name.clone(),
-                proto: port.proto,
-                port: number,
-            })
+            Some(EndpointPort { name: port.name.clone(), proto: port.proto, port: number })
         });
         ports.collect()
     }

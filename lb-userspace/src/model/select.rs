@@ -44,11 +44,7 @@ pub(super) fn select<'a>(
         local = addresses(&endpoints, |it| it.local && falls_back(it));
     }
     let serving = addresses_of(&endpoints, |copies| copies.serving || copies.best.ready);
-    Selection {
-        cluster,
-        local,
-        serving,
-    }
+    Selection { cluster, local, serving }
 }
 
 /// All that the slices say about one address and port.
@@ -67,18 +63,11 @@ fn union<'a>(slices: impl Iterator<Item = &'a Slice>, family: Family, name: &str
     let rank = |it: &Endpoint| (!it.terminating, it.ready, it.serving, it.local);
     let mut union = Union::new();
     for slice in slices.filter(|slice| slice.family == family) {
-        for port in slice
-            .ports
-            .iter()
-            .filter(|port| *port.name == *name && port.proto == proto)
-        {
+        for port in slice.ports.iter().filter(|port| *port.name == *name && port.proto == proto) {
             for endpoint in &slice.endpoints {
                 match union.entry(SocketAddr::new(endpoint.addr, port.port)) {
                     Entry::Vacant(entry) => {
-                        entry.insert(Copies {
-                            best: endpoint,
-                            serving: endpoint.serving,
-                        });
+                        entry.insert(Copies { best: endpoint, serving: endpoint.serving });
                     }
                     Entry::Occupied(mut entry) => {
                         let copies = entry.get_mut();
@@ -125,12 +114,7 @@ impl<'a> Hinted<'a> {
     /// Hints hold only if every ready endpoint has some and one of them means this site: a set that is hinted in part is
     /// one that the controller is still writing.
     fn for_site(union: &Union<'_>, site: Site<'a>) -> Self {
-        let ready = || {
-            union
-                .values()
-                .map(|copies| copies.best)
-                .filter(|endpoint| endpoint.ready)
-        };
+        let ready = || union.values().map(|copies| copies.best).filter(|endpoint| endpoint.ready);
         let holds = |names: fn(&HintsView) -> &[String], wanted: &str| {
             let hints =
                 |endpoint: &'_ Endpoint| endpoint.hints.as_deref().map_or(0, |hints| names(hints).len());
@@ -164,8 +148,5 @@ fn zones(hints: &HintsView) -> &[String] {
 }
 
 fn names_it(endpoint: &Endpoint, names: fn(&HintsView) -> &[String], wanted: &str) -> bool {
-    endpoint
-        .hints
-        .as_deref()
-        .is_some_and(|hints| names(hints).iter().any(|name| name == wanted))
+    endpoint.hints.as_deref().is_some_and(|hints| names(hints).iter().any(|name| name == wanted))
 }

@@ -53,10 +53,7 @@ impl ServiceView {
             return (None, Vec::new());
         }
         if metadata.name.len() > MAX_NAME || metadata.namespace.len() > MAX_NAME {
-            return (
-                None,
-                vec![format!("left out: a name is longer than {MAX_NAME} characters")],
-            );
+            return (None, vec![format!("left out: a name is longer than {MAX_NAME} characters")]);
         }
         let mut problems = Vec::new();
         let view = Self {
@@ -77,11 +74,7 @@ impl ServiceView {
 
     /// Whether the Service selects Pods with `labels`. A Service without a selector selects none.
     pub(super) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        !self.selector.is_empty()
-            && self
-                .selector
-                .iter()
-                .all(|(key, value)| labels.get(key) == Some(value))
+        !self.selector.is_empty() && self.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 }
 
@@ -89,28 +82,15 @@ impl Service {
     /// What an API server would refuse the object for. A folder has none to do that: a slip of the pen there must not
     /// take a Service away.
     pub(crate) fn refused(&self) -> Option<String> {
-        let ServiceSpec {
-            cluster_ip,
-            cluster_ips,
-            ports,
-            r#type,
-            ..
-        } = &self.spec;
-        let mut given = cluster_ips
-            .iter()
-            .chain([cluster_ip])
-            .filter(|ip| !ip.trim().is_empty());
+        let ServiceSpec { cluster_ip, cluster_ips, ports, r#type, .. } = &self.spec;
+        let mut given = cluster_ips.iter().chain([cluster_ip]).filter(|ip| !ip.trim().is_empty());
         if r#type == "ExternalName" || given.clone().any(|ip| ip == "None") {
             return None;
         }
         if let Some(ip) = given.find(|ip| parse::unicast(ip).is_none()) {
-            return Some(format!(
-                "spec.clusterIP: `{ip}` is not an address that a Service can have"
-            ));
+            return Some(format!("spec.clusterIP: `{ip}` is not an address that a Service can have"));
         }
-        ports
-            .is_empty()
-            .then(|| "spec.ports: a Service needs at least one port".to_owned())
+        ports.is_empty().then(|| "spec.ports: a Service needs at least one port".to_owned())
     }
 }
 
@@ -126,22 +106,16 @@ fn addresses(spec: &ServiceSpec, problems: &mut Vec<String>) -> Vec<IpAddr> {
             continue;
         }
         let Some(addr) = parse::unicast(text) else {
-            problems.push(format!(
-                "clusterIP `{text}` is not an address that a Service can have: left out"
-            ));
+            problems.push(format!("clusterIP `{text}` is not an address that a Service can have: left out"));
             continue;
         };
         let family = Family::of(&addr);
         let confirmed = match spec.ip_families.as_slice() {
             [] => true,
-            families => families
-                .get(position)
-                .is_some_and(|name| name == family.kubernetes_name()),
+            families => families.get(position).is_some_and(|name| name == family.kubernetes_name()),
         };
         if !confirmed {
-            problems.push(format!(
-                "clusterIP {addr} does not match spec.ipFamilies: left out"
-            ));
+            problems.push(format!("clusterIP {addr} does not match spec.ipFamilies: left out"));
         } else if addresses.iter().any(|other| Family::of(other) == family) {
             problems.push(format!("clusterIP {addr} is the second of its family: left out"));
         } else {
@@ -169,13 +143,7 @@ fn ports(spec: &ServiceSpec, problems: &mut Vec<String>) -> Vec<PortView> {
 }
 
 fn port(given: &ServiceSpecPort, others: &[PortView]) -> Result<PortView, String> {
-    let ServiceSpecPort {
-        name,
-        protocol,
-        port,
-        target_port,
-        ..
-    } = given;
+    let ServiceSpecPort { name, protocol, port, target_port, .. } = given;
     let refuse = |reason: &dyn Display| Err(format!("port `{name}` ({port}) is left out: {reason}"));
     let proto = match Protocol::read(protocol) {
         Protocol::Known(proto) => proto,
@@ -188,22 +156,14 @@ fn port(given: &ServiceSpecPort, others: &[PortView]) -> Result<PortView, String
     if name.len() > MAX_NAME {
         return refuse(&format_args!("its name is longer than {MAX_NAME} characters"));
     }
-    if others
-        .iter()
-        .any(|other| *other.name == **name && other.proto == proto)
-    {
+    if others.iter().any(|other| *other.name == **name && other.proto == proto) {
         return refuse(&format_args!("another {proto} port has the same name"));
     }
     let target = match target_port {
         None | Some(TargetPort::Number(0)) => TargetPort::Number(*port),
         Some(target) => target.clone(),
     };
-    Ok(PortView {
-        name: name.as_str().into(),
-        proto,
-        port: *port,
-        target,
-    })
+    Ok(PortView { name: name.as_str().into(), proto, port: *port, target })
 }
 
 fn policy(spec: &ServiceSpec, problems: &mut Vec<String>) -> bool {
@@ -211,9 +171,7 @@ fn policy(spec: &ServiceSpec, problems: &mut Vec<String>) -> bool {
         "Local" => true,
         "" | "Cluster" => false,
         other => {
-            problems.push(format!(
-                "there is no internalTrafficPolicy `{other}`: Cluster is used"
-            ));
+            problems.push(format!("there is no internalTrafficPolicy `{other}`: Cluster is used"));
             false
         }
     }
@@ -228,11 +186,7 @@ fn not_served(service: &Service) -> Option<String> {
         .filter(|port| port.node_port != 0 && matches!(spec.r#type.as_str(), "NodePort" | "LoadBalancer"))
         .map(|port| format!("node port {}", port.node_port));
     let external = spec.external_ips.iter().map(|ip| format!("external IP {ip}"));
-    let ingress = status
-        .load_balancer
-        .ingress
-        .iter()
-        .filter(|ingress| !ingress.ip.is_empty());
+    let ingress = status.load_balancer.ingress.iter().filter(|ingress| !ingress.ip.is_empty());
     let ingress = ingress.map(|ingress| format!("load balancer IP {}", ingress.ip));
     let all: Vec<String> = node_ports.chain(external).chain(ingress).collect();
     (!all.is_empty()).then(|| format!("not served yet: {}; the ClusterIP is", all.join(", ")))

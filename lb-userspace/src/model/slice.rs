@@ -57,41 +57,22 @@ impl Slice {
     /// Reads `slice` for the node called `node`: the name of its Service and what it contributes. `None`: it belongs to
     /// no Service. A slice that a proxy must not look at contributes nothing, but it is one of the Service's.
     pub(super) fn read(slice: &EndpointSlice, node: &str) -> (Option<(Arc<str>, Self)>, Vec<String>) {
-        let EndpointSlice {
-            metadata,
-            address_type,
-            endpoints,
-            ports,
-        } = slice;
+        let EndpointSlice { metadata, address_type, endpoints, ports } = slice;
         let Some(service) = metadata.labels.get(SERVICE_NAME).filter(|name| !name.is_empty()) else {
             return (None, Vec::new());
         };
         let mut problems = Vec::new();
-        let family = Family::ALL
-            .into_iter()
-            .find(|family| family.kubernetes_name() == address_type);
+        let family = Family::ALL.into_iter().find(|family| family.kubernetes_name() == address_type);
         if family.is_none() && address_type != "FQDN" {
             problems.push(format!("there is no addressType `{address_type}`: left out"));
         }
         let view = match family {
             Some(family) if !metadata.labels.contains_key(HEADLESS) => {
-                let ports = ports
-                    .iter()
-                    .filter_map(|port| EndpointPort::read(port, port.name.as_deref()?));
-                let read = endpoints
-                    .iter()
-                    .map(|endpoint| Endpoint::read(endpoint, family, node));
-                Self {
-                    family,
-                    ports: ports.collect(),
-                    endpoints: usable(read, &mut problems),
-                }
+                let ports = ports.iter().filter_map(|port| EndpointPort::read(port, port.name.as_deref()?));
+                let read = endpoints.iter().map(|endpoint| Endpoint::read(endpoint, family, node));
+                Self { family, ports: ports.collect(), endpoints: usable(read, &mut problems) }
             }
-            _ => Self {
-                family: Family::V4,
-                ports: Vec::new(),
-                endpoints: Vec::new(),
-            },
+            _ => Self { family: Family::V4, ports: Vec::new(), endpoints: Vec::new() },
         };
         (Some((service.as_str().into(), view)), problems)
     }
@@ -107,24 +88,17 @@ impl Slice {
         for subset in &endpoints.subsets {
             let ready = subset.addresses.iter().map(|addr| (addr, true));
             let unready = subset.not_ready_addresses.iter().map(|addr| (addr, false));
-            let read = ready
-                .chain(unready)
-                .map(|(addr, ready)| Endpoint::mirror(addr, ready, node));
+            let read = ready.chain(unready).map(|(addr, ready)| Endpoint::mirror(addr, ready, node));
             let mut rest = usable(read, &mut problems);
             for family in Family::ALL {
                 let ports = subset.ports.iter();
                 let ports = ports
                     .filter_map(|port| EndpointPort::read(port, port.name.as_deref().unwrap_or_default()))
                     .collect();
-                let endpoints: Vec<_> = rest
-                    .extract_if(.., |endpoint| Family::of(&endpoint.addr) == family)
-                    .collect();
+                let endpoints: Vec<_> =
+                    rest.extract_if(.., |endpoint| Family::of(&endpoint.addr) == family).collect();
                 if !endpoints.is_empty() {
-                    slices.push(Self {
-                        family,
-                        ports,
-                        endpoints,
-                    });
+                    slices.push(Self { family, ports, endpoints });
                 }
             }
         }
@@ -137,26 +111,15 @@ impl EndpointPort {
     fn read(given: &SlicePort, name: &str) -> Option<Self> {
         let port = given.port.filter(|&port| port != 0)?;
         let proto = Protocol::read(&given.protocol).known()?;
-        Some(Self {
-            name: name.into(),
-            proto,
-            port,
-        })
+        Some(Self { name: name.into(), proto, port })
     }
 }
 
 impl Endpoint {
     fn read<'a>(given: &'a SliceEndpoint, family: Family, node: &str) -> Result<Self, &'a str> {
-        let SliceEndpoint {
-            addresses,
-            conditions,
-            node_name,
-            hints,
-        } = given;
+        let SliceEndpoint { addresses, conditions, node_name, hints } = given;
         let text = addresses.first().map_or("", String::as_str);
-        let addr = parse::unicast(text)
-            .filter(|addr| Family::of(addr) == family)
-            .ok_or(text)?;
+        let addr = parse::unicast(text).filter(|addr| Family::of(addr) == family).ok_or(text)?;
         let names = |list: &[super::object::Named]| list.iter().map(|named| named.name.clone()).collect();
         let hinted = !(hints.for_nodes.is_empty() && hints.for_zones.is_empty());
         Ok(Self {
@@ -166,10 +129,7 @@ impl Endpoint {
             terminating: conditions.terminating.unwrap_or(false),
             local: node_name == node,
             hints: hinted.then(|| {
-                Box::new(HintsView {
-                    nodes: names(&hints.for_nodes),
-                    zones: names(&hints.for_zones),
-                })
+                Box::new(HintsView { nodes: names(&hints.for_nodes), zones: names(&hints.for_zones) })
             }),
         })
     }
@@ -192,9 +152,7 @@ fn usable<'a>(
     problems: &mut Vec<String>,
 ) -> Vec<Endpoint> {
     let mut bad = Vec::new();
-    let good = read
-        .filter_map(|endpoint| endpoint.map_err(|text| bad.push(text)).ok())
-        .collect();
+    let good = read.filter_map(|endpoint| endpoint.map_err(|text| bad.push(text)).ok()).collect();
     match bad.as_slice() {
         [] => {}
         [text] => problems.push(format!("endpoint address `{text}` cannot be used: left out")),

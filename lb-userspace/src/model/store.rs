@@ -28,13 +28,7 @@ pub(super) struct Entry {
 
 impl Entry {
     fn is_empty(&self) -> bool {
-        let Self {
-            service,
-            slices,
-            mirrored,
-            claims,
-            published,
-        } = self;
+        let Self { service, slices, mirrored, claims, published } = self;
         service.is_none()
             && slices.is_empty()
             && mirrored.is_empty()
@@ -120,20 +114,11 @@ impl Namespace {
         let selecting = |pod: &PodView| {
             let entries = self.entries.iter();
             let entries = entries.filter(|(_, entry)| {
-                entry
-                    .service
-                    .as_ref()
-                    .is_some_and(|service| service.selects(&pod.labels))
+                entry.service.as_ref().is_some_and(|service| service.selects(&pod.labels))
             });
             entries.map(|(service, _)| service.clone()).collect::<Vec<_>>()
         };
-        let mut touched: Vec<_> = self
-            .pods
-            .get(name)
-            .into_iter()
-            .chain(&pod)
-            .flat_map(selecting)
-            .collect();
+        let mut touched: Vec<_> = self.pods.get(name).into_iter().chain(&pod).flat_map(selecting).collect();
         touched.dedup();
         match pod {
             Some(pod) => self.pods.insert(name.clone(), pod),

@@ -22,11 +22,7 @@ impl NodeAddresses {
     #[must_use]
     pub fn choose(named: &[IpAddr], held: &[IpAddr], routed: &[IpAddr]) -> Self {
         let mut chosen = Self::default();
-        let candidates = named
-            .iter()
-            .chain(routed)
-            .filter(|addr| held.contains(addr))
-            .chain(held);
+        let candidates = named.iter().chain(routed).filter(|addr| held.contains(addr)).chain(held);
         // Backwards, so that the first of each family is the one that stays.
         for addr in candidates.collect::<Vec<_>>().into_iter().rev() {
             match addr {
@@ -45,11 +41,7 @@ pub fn routed_sources() -> Vec<IpAddr> {
         .iter()
         .filter_map(|elsewhere| {
             let elsewhere: SocketAddr = elsewhere.parse().ok()?;
-            let any = if elsewhere.is_ipv4() {
-                "0.0.0.0:0"
-            } else {
-                "[::]:0"
-            };
+            let any = if elsewhere.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             let socket = UdpSocket::bind(any).ok()?;
             socket.connect(elsewhere).ok()?;
             Some(socket.local_addr().ok()?.ip())
@@ -62,9 +54,7 @@ mod tests {
     use super::*;
 
     fn addrs(list: &str) -> Vec<IpAddr> {
-        list.split_whitespace()
-            .map(|addr| addr.parse().unwrap())
-            .collect()
+        list.split_whitespace().map(|addr| addr.parse().unwrap()).collect()
     }
 
     fn choose(named: &str, held: &str, routed: &str) -> (IpAddr, IpAddr) {
@@ -79,16 +69,9 @@ mod tests {
     #[test]
     fn the_node_object_comes_before_the_route_and_the_route_before_the_rest() {
         let held = "10.0.0.1 10.0.0.2 10.0.0.3 fd00::1 fd00::2";
-        assert_eq!(
-            choose("10.0.0.3", held, "10.0.0.2 fd00::2"),
-            pair("10.0.0.3", "fd00::2")
-        );
+        assert_eq!(choose("10.0.0.3", held, "10.0.0.2 fd00::2"), pair("10.0.0.3", "fd00::2"));
         assert_eq!(choose("", held, ""), pair("10.0.0.1", "fd00::1"));
-        assert_eq!(
-            choose("10.9.9.9 fd00::2", held, ""),
-            pair("10.0.0.1", "fd00::2"),
-            "held by nobody here"
-        );
+        assert_eq!(choose("10.9.9.9 fd00::2", held, ""), pair("10.0.0.1", "fd00::2"), "held by nobody here");
         assert_eq!(choose("10.0.0.1", "10.0.0.1", "fd00::9"), pair("10.0.0.1", "::"));
     }
 }

@@ -47,18 +47,11 @@ struct Record {
 /// # Errors
 /// A setting cannot be read or written: such a socket may then take a port that a translated flow uses.
 pub fn reserve(pin_dir: &Path, ranges: &[PortRange]) -> Result<(), ReservedError> {
-    let local = parse(
-        &read(LOCAL_RANGE)?
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join("-"),
-    );
+    let local = parse(&read(LOCAL_RANGE)?.split_whitespace().collect::<Vec<_>>().join("-"));
     let reserved = parse(&read(RESERVED)?);
     let ours: BTreeSet<u16> = ranges.iter().flat_map(|range| range.first..=range.last).collect();
-    let added: BTreeSet<u16> = ours
-        .into_iter()
-        .filter(|port| local.contains(port) && !reserved.contains(port))
-        .collect();
+    let added: BTreeSet<u16> =
+        ours.into_iter().filter(|port| local.contains(port) && !reserved.contains(port)).collect();
     if added.is_empty() {
         return Ok(());
     }
@@ -69,10 +62,7 @@ pub fn reserve(pin_dir: &Path, ranges: &[PortRange]) -> Result<(), ReservedError
     if let Some(former) = read_record(&file)?.filter(|former| former.namespace == here) {
         ours.extend(parse(&former.added));
     }
-    let record = Record {
-        namespace: here,
-        added: format(&ours),
-    };
+    let record = Record { namespace: here, added: format(&ours) };
     // The record first: ports that are reserved and not recorded would stay so.
     let write = || -> io::Result<()> {
         file.parent().map_or(Ok(()), fs::create_dir_all)?;
@@ -151,13 +141,7 @@ fn format(ports: &BTreeSet<u16>) -> String {
     }
     let words: Vec<String> = ranges
         .into_iter()
-        .map(|(first, last)| {
-            if first == last {
-                first.to_string()
-            } else {
-                format!("{first}-{last}")
-            }
-        })
+        .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
         .collect();
     words.join(",")
 }

@@ -69,21 +69,13 @@ impl Watcher {
     /// # Errors
     /// No socket can be opened.
     pub fn open() -> Result<Self, NetError> {
-        let groups = [
-            MulticastGroup::Link,
-            MulticastGroup::Ipv4Ifaddr,
-            MulticastGroup::Ipv6Ifaddr,
-        ];
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
         // Before the first list, so that nothing happens unseen; a socket of its own, so that notices never crowd out
         // the answers.
         let (connection, _, notices) = new_multicast_connection(&groups)?;
         let following = tokio::spawn(connection);
         let (connection, lists, _) = new_connection()?;
-        Ok(Self {
-            lists,
-            notices,
-            tasks: [following, tokio::spawn(connection)],
-        })
+        Ok(Self { lists, notices, tasks: [following, tokio::spawn(connection)] })
     }
 
     /// The network as it is now.
@@ -92,27 +84,12 @@ impl Watcher {
     /// The kernel refused.
     pub async fn list(&self) -> Result<Network, NetError> {
         let failed = |call| move |source| NetError::List { call, source };
-        let links: Vec<LinkMessage> = self
-            .lists
-            .link()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(failed("RTM_GETLINK"))?;
-        let addresses: Vec<AddressMessage> = self
-            .lists
-            .address()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(failed("RTM_GETADDR"))?;
+        let links: Vec<LinkMessage> =
+            self.lists.link().get().execute().try_collect().await.map_err(failed("RTM_GETLINK"))?;
+        let addresses: Vec<AddressMessage> =
+            self.lists.address().get().execute().try_collect().await.map_err(failed("RTM_GETADDR"))?;
         Ok(Network {
-            interfaces: links
-                .iter()
-                .filter_map(|link| Some((link.header.index, interface(link)?)))
-                .collect(),
+            interfaces: links.iter().filter_map(|link| Some((link.header.index, interface(link)?))).collect(),
             addresses: addresses.iter().filter_map(address).collect(),
         })
     }
@@ -211,10 +188,8 @@ mod tests {
         let held = |addr: &str, scope, flags| {
             let mut message = AddressMessage::default();
             message.header.scope = scope;
-            message.attributes = vec![
-                AddressAttribute::Address(addr.parse().unwrap()),
-                AddressAttribute::Flags(flags),
-            ];
+            message.attributes =
+                vec![AddressAttribute::Address(addr.parse().unwrap()), AddressAttribute::Flags(flags)];
             address(&message)
         };
         let (global, none) = (AddressScope::Universe, AddressFlags::Permanent);

@@ -20,13 +20,7 @@ impl Shadow {
     /// port puts it right, or it is among the [strays](Shadow::strays).
     #[must_use]
     pub fn new(snapshot: Snapshot, node: &str) -> Self {
-        let Snapshot {
-            capacity,
-            mut services,
-            backends,
-            frontends,
-            addresses,
-        } = snapshot;
+        let Snapshot { capacity, mut services, backends, frontends, addresses } = snapshot;
         let mut shadow = Self::empty(capacity, node.into());
         // The lower id wins where two have the same name.
         services.sort_by_key(|entry| entry.id);
@@ -64,35 +58,21 @@ impl Shadow {
     }
 
     fn adopt_service(&mut self, entry: ServiceEntry) {
-        let ServiceEntry {
-            id,
-            meta,
-            record,
-            slots,
-        } = entry;
+        let ServiceEntry { id, meta, record, slots } = entry;
         self.service_ids.take(one(id));
-        let mut service = Service {
-            made: record != ServiceRecord::default(),
-            flags: record.flags,
-            ..Service::default()
-        };
+        let mut service =
+            Service { made: record != ServiceRecord::default(), flags: record.flags, ..Service::default() };
         let spans = [record.cluster, record.local].map(Span);
         for ((block, span), slots) in service.scopes.iter_mut().zip(spans).zip(slots) {
-            *block = Block {
-                span,
-                slots: slots.into(),
-            };
+            *block = Block { span, slots: slots.into() };
         }
         if let Some((key, port)) = decode_meta(&meta) {
             let pool = &mut self.slots[half(key.family)];
             let [cluster, local] = &mut service.scopes;
             let shared = cluster.run() == local.run();
             let cluster_is_mine = pool.take(cluster.run()) || cluster.run().is_empty();
-            let local_is_mine = if shared {
-                cluster_is_mine
-            } else {
-                pool.take(local.run()) || local.run().is_empty()
-            };
+            let local_is_mine =
+                if shared { cluster_is_mine } else { pool.take(local.run()) || local.run().is_empty() };
             for (block, mine) in [(cluster, cluster_is_mine), (local, local_is_mine)] {
                 if !mine {
                     block.slots = Arc::default();
@@ -137,10 +117,7 @@ impl Shadow {
     #[must_use]
     pub fn strays(&self) -> Vec<Op> {
         let owned = |id: &u32, service: &Service| {
-            service
-                .key
-                .as_ref()
-                .is_some_and(|key| self.keys.get(key) == Some(id))
+            service.key.as_ref().is_some_and(|key| self.keys.get(key) == Some(id))
         };
         let mut ops = Vec::new();
         for (id, _) in self.services.iter().filter(|(id, service)| !owned(id, service)) {
@@ -148,19 +125,14 @@ impl Shadow {
         }
         let nameless = |service: u32| !self.services.contains_key(&service);
         let frontends = self.frontends.iter().filter(|(_, value)| nameless(value.service));
-        ops.extend(unpublish(self, frontends.map(|(frontend, _)| *frontend), |_| {
-            false
-        }));
+        ops.extend(unpublish(self, frontends.map(|(frontend, _)| *frontend), |_| false));
         for (addr, known) in &self.addresses {
             if known.frontends == 0 {
                 ops.push(Op::DeleteAddress { addr: *addr });
             }
         }
         for (id, (service, addr)) in &self.backends {
-            let owner = self
-                .services
-                .get(service)
-                .and_then(|service| service.backends.get(addr));
+            let owner = self.services.get(service).and_then(|service| service.backends.get(addr));
             if owner.is_none_or(|(owner, _)| owner != id) {
                 ops.push(self.stop(*id));
             }

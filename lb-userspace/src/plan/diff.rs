@@ -32,13 +32,8 @@ pub fn plan(
     };
     let nothing = Service::default();
     let current = id.and_then(|id| shadow.services.get(&id));
-    let planner = Planner {
-        shadow,
-        key,
-        desired,
-        in_use: current.is_some(),
-        current: current.unwrap_or(&nothing),
-    };
+    let planner =
+        Planner { shadow, key, desired, in_use: current.is_some(), current: current.unwrap_or(&nothing) };
     let id = match id.or_else(|| shadow.service_ids.singles().next()) {
         Some(id) => id,
         None => return Err(planner.no_room(Table::Services, 1, 0)),
@@ -49,10 +44,7 @@ pub fn plan(
 /// The frontends of a Service port, with their kinds.
 pub fn frontends_of(key: &ServicePortKey, service: &ServicePort) -> impl Iterator<Item = (FrontendAddr, u8)> {
     let (family, proto) = (key.family, key.proto as u8);
-    let frontends = service
-        .frontends
-        .iter()
-        .filter(move |frontend| Family::of(&frontend.addr) == family);
+    let frontends = service.frontends.iter().filter(move |frontend| Family::of(&frontend.addr) == family);
     frontends.map(move |frontend| {
         let addr = SocketAddr::new(frontend.addr, frontend.port);
         (FrontendAddr { addr, proto }, frontend.kind as u8)
@@ -68,12 +60,7 @@ pub(super) fn removal(shadow: &Shadow, id: u32) -> Vec<Op> {
     if service.made {
         ops.push(Op::ClearService { id });
     }
-    ops.extend(
-        service
-            .backends
-            .values()
-            .map(|(backend, _)| shadow.stop(*backend)),
-    );
+    ops.extend(service.backends.values().map(|(backend, _)| shadow.stop(*backend)));
     ops.push(Op::DeleteMeta { id });
     ops
 }
@@ -98,11 +85,7 @@ pub(super) fn unpublish(
         if last && !kept(addr) {
             ops.push(Op::DeleteAddress { addr });
         }
-        ops.extend(
-            frontends
-                .into_iter()
-                .map(|frontend| Op::DeleteFrontend { frontend }),
-        );
+        ops.extend(frontends.into_iter().map(|frontend| Op::DeleteFrontend { frontend }));
     }
     ops
 }
@@ -119,53 +102,30 @@ impl Planner<'_> {
     fn plan(&self, id: u32, spared: impl Fn(&FrontendAddr) -> bool) -> Result<Vec<Op>, NoRoom> {
         let mut ops = Vec::new();
         if !self.in_use || self.current.port != self.desired.port {
-            ops.push(Op::PutMeta {
-                id,
-                key: self.key.clone(),
-                port: self.desired.port,
-            });
+            ops.push(Op::PutMeta { id, key: self.key.clone(), port: self.desired.port });
         }
         let backends = self.put_backends(id, &mut ops)?;
         self.put_scopes(id, &backends, &mut ops)?;
         self.put_frontends(id, spared, &mut ops)?;
-        let stopped = self
-            .current
-            .backends
-            .iter()
-            .filter(|(addr, _)| !backends.contains_key(addr));
+        let stopped = self.current.backends.iter().filter(|(addr, _)| !backends.contains_key(addr));
         // Last: a datagram flow chooses again as soon as its backend stops, and must then find the new selection (B100).
         ops.extend(stopped.map(|(_, (backend, _))| self.shadow.stop(*backend)));
         Ok(ops)
     }
 
     fn no_room(&self, table: Table, needed: usize, free: u32) -> NoRoom {
-        NoRoom {
-            table,
-            needed: u32::try_from(needed).unwrap_or(u32::MAX),
-            free,
-            in_use: self.in_use,
-        }
+        NoRoom { table, needed: u32::try_from(needed).unwrap_or(u32::MAX), free, in_use: self.in_use }
     }
 
     fn of_family<'a>(&self, endpoints: &'a [SocketAddr]) -> impl Iterator<Item = SocketAddr> + use<'a> {
         let family = self.key.family;
-        endpoints
-            .iter()
-            .copied()
-            .filter(move |addr| Family::of(&addr.ip()) == family)
+        endpoints.iter().copied().filter(move |addr| Family::of(&addr.ip()) == family)
     }
 
     fn put_backends(&self, id: u32, ops: &mut Vec<Op>) -> Result<Backends, NoRoom> {
-        let ServicePort {
-            serving,
-            cluster,
-            local,
-            ..
-        } = self.desired;
-        let wanted: BTreeSet<_> = [serving, cluster, local]
-            .into_iter()
-            .flat_map(|list| self.of_family(list))
-            .collect();
+        let ServicePort { serving, cluster, local, .. } = self.desired;
+        let wanted: BTreeSet<_> =
+            [serving, cluster, local].into_iter().flat_map(|list| self.of_family(list)).collect();
         let known = |addr: &SocketAddr| self.current.backends.get(addr).copied();
         let needed = wanted.iter().filter(|addr| known(addr).is_none()).count();
         let pool = &self.shadow.backend_ids;
@@ -181,12 +141,7 @@ impl Planner<'_> {
                     let Some(backend) = fresh.next() else { continue };
                     let last = self.shadow.generations.get(&backend).copied().unwrap_or_default();
                     let generation = last.wrapping_add(1);
-                    ops.push(Op::PutBackend {
-                        id: backend,
-                        service: id,
-                        addr,
-                        generation,
-                    });
+                    ops.push(Op::PutBackend { id: backend, service: id, addr, generation });
                     (backend, generation)
                 }
             };
@@ -199,11 +154,7 @@ impl Planner<'_> {
         let contents = [&self.desired.cluster, &self.desired.local].map(|list| {
             let distinct: BTreeSet<_> = self.of_family(list).collect();
             let entry = |addr| {
-                backends.get(&addr).map(|&(backend, generation)| SlotEntry {
-                    addr,
-                    backend,
-                    generation,
-                })
+                backends.get(&addr).map(|&(backend, generation)| SlotEntry { addr, backend, generation })
             };
             distinct.into_iter().filter_map(entry).collect::<Vec<_>>()
         });
@@ -222,21 +173,13 @@ impl Planner<'_> {
             } else {
                 let block = self.fresh_block(content, &taken)?;
                 let (offset, slots) = (block.span.offset(), block.slots.clone());
-                ops.push(Op::PutSlots {
-                    family: self.key.family,
-                    offset,
-                    slots,
-                });
+                ops.push(Op::PutSlots { family: self.key.family, offset, slots });
                 taken = block.run();
                 settled.push(block.clone());
                 block
             };
         }
-        let flags = if self.desired.internal_local {
-            service_flags::INTERNAL_LOCAL
-        } else {
-            0
-        };
+        let flags = if self.desired.internal_local { service_flags::INTERNAL_LOCAL } else { 0 };
         let [cluster, local] = blocks;
         if !self.current.made {
             ops.push(Op::PutService {
@@ -251,12 +194,7 @@ impl Planner<'_> {
         for ((scope, block), stays) in Scope::ALL.into_iter().zip([cluster, local]).zip(stays) {
             if !stays {
                 let Block { span, slots } = block;
-                ops.push(Op::SetSpan {
-                    id,
-                    scope,
-                    span,
-                    slots,
-                });
+                ops.push(Op::SetSpan { id, scope, span, slots });
             }
         }
         if self.current.flags != flags {
@@ -267,14 +205,9 @@ impl Planner<'_> {
 
     fn fresh_block(&self, content: &[SlotEntry], taken: &std::ops::Range<u32>) -> Result<Block, NoRoom> {
         let pool = &self.shadow.slots[half(self.key.family)];
-        let found = u32::try_from(content.len())
-            .ok()
-            .and_then(|len| Some((pool.find(len, taken)?, len)));
+        let found = u32::try_from(content.len()).ok().and_then(|len| Some((pool.find(len, taken)?, len)));
         match found {
-            Some((offset, len)) => Ok(Block {
-                span: Span::new(offset, len),
-                slots: Arc::from(content),
-            }),
+            Some((offset, len)) => Ok(Block { span: Span::new(offset, len), slots: Arc::from(content) }),
             None => Err(self.no_room(Table::Slots, content.len(), pool.available())),
         }
     }
@@ -287,15 +220,10 @@ impl Planner<'_> {
     ) -> Result<(), NoRoom> {
         let shadow = self.shadow;
         let wanted: BTreeMap<_, _> = frontends_of(self.key, self.desired).collect();
-        let addresses: BTreeMap<IpAddr, u8> = wanted
-            .iter()
-            .map(|(frontend, kind)| (frontend.addr.ip(), *kind))
-            .collect();
+        let addresses: BTreeMap<IpAddr, u8> =
+            wanted.iter().map(|(frontend, kind)| (frontend.addr.ip(), *kind)).collect();
         let half = half(self.key.family);
-        let new = wanted
-            .keys()
-            .filter(|frontend| !shadow.frontends.contains_key(frontend))
-            .count();
+        let new = wanted.keys().filter(|frontend| !shadow.frontends.contains_key(frontend)).count();
         let free = shadow.capacity.frontends[half].saturating_sub(shadow.frontend_count[half]);
         if new > free as usize {
             return Err(self.no_room(Table::Frontends, new, free));
@@ -307,24 +235,14 @@ impl Planner<'_> {
             return Err(self.no_room(Table::Addresses, new, free));
         }
         for (frontend, kind) in &wanted {
-            let value = FrontendValue {
-                service: id,
-                kind: *kind,
-                pad: [0; 3],
-            };
+            let value = FrontendValue { service: id, kind: *kind, pad: [0; 3] };
             if shadow.frontends.get(frontend) != Some(&value) {
-                ops.push(Op::PutFrontend {
-                    frontend: *frontend,
-                    value,
-                });
+                ops.push(Op::PutFrontend { frontend: *frontend, value });
             }
         }
         for (addr, kind) in &addresses {
             if known(addr) != Some(*kind) {
-                ops.push(Op::PutAddress {
-                    addr: *addr,
-                    kind: *kind,
-                });
+                ops.push(Op::PutAddress { addr: *addr, kind: *kind });
             }
         }
         let gone = self
@@ -332,9 +250,7 @@ impl Planner<'_> {
             .frontends
             .iter()
             .filter(|frontend| !wanted.contains_key(frontend) && !spared(frontend));
-        ops.extend(unpublish(shadow, gone.copied(), |addr| {
-            addresses.contains_key(&addr)
-        }));
+        ops.extend(unpublish(shadow, gone.copied(), |addr| addresses.contains_key(&addr)));
         Ok(())
     }
 }
@@ -344,8 +260,6 @@ impl Planner<'_> {
 fn cursor_start(node: &str, key: &ServicePortKey) -> u64 {
     let hash = format!("{node}/{key}")
         .bytes()
-        .fold(0x811c_9dc5_u32, |hash, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     u64::from(hash)
 }

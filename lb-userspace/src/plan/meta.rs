@@ -24,9 +24,7 @@ pub fn encode_meta(key: &ServicePortKey, port: u16) -> ServiceMeta {
 /// The key and the port number that `meta` names; `None` if it was not written by [`encode_meta`].
 #[must_use]
 pub fn decode_meta(meta: &ServiceMeta) -> Option<(ServicePortKey, u16)> {
-    let family = Family::ALL
-        .into_iter()
-        .find(|family| family.number() == meta.family)?;
+    let family = Family::ALL.into_iter().find(|family| family.number() == meta.family)?;
     let key = ServicePortKey {
         namespace: text(&meta.namespace)?,
         name: text(&meta.name)?,
@@ -76,13 +74,7 @@ mod tests {
             family: Family::V4,
         };
         let good = encode_meta(&key, 80);
-        assert_eq!(
-            decode_meta(&ServiceMeta {
-                name: [0xff; 64],
-                ..good
-            }),
-            None
-        );
+        assert_eq!(decode_meta(&ServiceMeta { name: [0xff; 64], ..good }), None);
         assert_eq!(decode_meta(&ServiceMeta { proto: 1, ..good }), None);
         assert_eq!(decode_meta(&ServiceMeta { family: 5, ..good }), None);
     }

@@ -49,11 +49,7 @@ impl Pool {
     /// Free runs in the order in which they are to be used. The run around the place where the search goes on comes twice:
     /// from that place on, first; whole, last.
     fn runs(&self) -> impl Iterator<Item = Range<u32>> {
-        let around = self
-            .free
-            .range(..self.next)
-            .next_back()
-            .map(|(_, end)| self.next..*end);
+        let around = self.free.range(..self.next).next_back().map(|(_, end)| self.next..*end);
         let run = |(start, end): (&u32, &u32)| *start..*end;
         around
             .into_iter()
@@ -101,11 +97,7 @@ impl Pool {
             self.free.insert(run.end, end);
         }
         self.available -= run.end - run.start;
-        self.next = if run.end < self.limits.end {
-            run.end
-        } else {
-            self.limits.start
-        };
+        self.next = if run.end < self.limits.end { run.end } else { self.limits.start };
         true
     }
 
@@ -150,11 +142,7 @@ impl Pool {
     }
 
     fn free_within(&self, bounds: &Range<u32>) -> Vec<Range<u32>> {
-        let first = self
-            .free
-            .range(..=bounds.start)
-            .next_back()
-            .map_or(bounds.start, |(start, _)| *start);
+        let first = self.free.range(..=bounds.start).next_back().map_or(bounds.start, |(start, _)| *start);
         self.free
             .range(first..bounds.end.max(first))
             .map(|(start, end)| (*start).max(bounds.start)..(*end).min(bounds.end))

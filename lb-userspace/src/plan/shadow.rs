@@ -91,9 +91,7 @@ impl Shadow {
     /// Keys of the Service ports that have backends.
     pub fn keys_with_backends(&self) -> impl Iterator<Item = &ServicePortKey> {
         let services = self.services.values();
-        services
-            .filter(|service| !service.backends.is_empty())
-            .filter_map(|service| service.key.as_ref())
+        services.filter(|service| !service.backends.is_empty()).filter_map(|service| service.key.as_ref())
     }
 
     /// The service id of `key`.
@@ -112,30 +110,21 @@ impl Shadow {
     /// Whether no id and no slot is in use or resting.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
-        [&self.service_ids, &self.backend_ids]
-            .into_iter()
-            .chain(&self.slots)
-            .all(Pool::is_untouched)
+        [&self.service_ids, &self.backend_ids].into_iter().chain(&self.slots).all(Pool::is_untouched)
     }
 
     /// A grace period begins; `false` if nothing waits for one.
     pub fn begin_grace(&mut self) -> bool {
-        self.pools()
-            .map(Pool::begin_grace)
-            .fold(false, |any, one| any | one)
+        self.pools().map(Pool::begin_grace).fold(false, |any, one| any | one)
     }
 
     /// The grace period has ended: what had been given back before it began can be handed out. `true` if that is anything.
     pub fn end_grace(&mut self) -> bool {
-        self.pools()
-            .map(Pool::end_grace)
-            .fold(false, |any, one| any | one)
+        self.pools().map(Pool::end_grace).fold(false, |any, one| any | one)
     }
 
     fn pools(&mut self) -> impl Iterator<Item = &mut Pool> {
-        [&mut self.service_ids, &mut self.backend_ids]
-            .into_iter()
-            .chain(&mut self.slots)
+        [&mut self.service_ids, &mut self.backend_ids].into_iter().chain(&mut self.slots)
     }
 
     /// Notes that the tables have taken `op`.
@@ -148,12 +137,7 @@ impl Shadow {
                 service.key = Some(key.clone());
                 service.port = *port;
             }
-            Op::PutBackend {
-                id,
-                service,
-                addr,
-                generation,
-            } => {
+            Op::PutBackend { id, service, addr, generation } => {
                 self.backend_ids.take(one(*id));
                 self.backends.insert(*id, (*service, *addr));
                 self.generations.insert(*id, *generation);
@@ -163,41 +147,16 @@ impl Shadow {
             }
             // A run of slots is in use when a span names it; until then its content is nobody's.
             Op::PutSlots { .. } => {}
-            Op::PutService {
-                id,
-                spans,
-                slots,
-                flags,
-                cursor: _,
-            } => {
+            Op::PutService { id, spans, slots, flags, cursor: _ } => {
                 for ((scope, span), slots) in Scope::ALL.into_iter().zip(*spans).zip(slots) {
-                    self.turn(
-                        *id,
-                        scope,
-                        Block {
-                            span,
-                            slots: slots.clone(),
-                        },
-                    );
+                    self.turn(*id, scope, Block { span, slots: slots.clone() });
                 }
                 if let Some(service) = self.services.get_mut(id) {
                     (service.made, service.flags) = (true, *flags);
                 }
             }
-            Op::SetSpan {
-                id,
-                scope,
-                span,
-                slots,
-            } => {
-                self.turn(
-                    *id,
-                    *scope,
-                    Block {
-                        span: *span,
-                        slots: slots.clone(),
-                    },
-                );
+            Op::SetSpan { id, scope, span, slots } => {
+                self.turn(*id, *scope, Block { span: *span, slots: slots.clone() });
             }
             Op::SetFlags { id, flags } => {
                 if let Some(service) = self.services.get_mut(id) {

@@ -136,11 +136,7 @@ impl<T: Tables> Reconciler<T> {
         if !self.listed {
             return None;
         }
-        if self.audit || !self.dirty.is_empty() {
-            Some(now)
-        } else {
-            self.troubles.next()
-        }
+        if self.audit || !self.dirty.is_empty() { Some(now) } else { self.troubles.next() }
     }
 
     /// Programs what has changed and what is due for another attempt. One Service port's failure holds up no other.
@@ -149,8 +145,7 @@ impl<T: Tables> Reconciler<T> {
             return Outcome::default();
         }
         let before = (self.report.operations, self.report.repairs);
-        self.kept
-            .retain(|key| self.desired.get(key).is_none_or(|it| it.serving.is_empty()));
+        self.kept.retain(|key| self.desired.get(key).is_none_or(|it| it.serving.is_empty()));
         let mut changed = std::mem::take(&mut self.dirty);
         changed.extend(self.troubles.due(now).cloned());
         let mut audit = std::mem::take(&mut self.audit);
@@ -188,10 +183,7 @@ impl<T: Tables> Reconciler<T> {
             self.remove_strays();
         }
         self.report.synced = true;
-        Outcome {
-            operations: self.report.operations - before.0,
-            repairs: self.report.repairs - before.1,
-        }
+        Outcome { operations: self.report.operations - before.0, repairs: self.report.repairs - before.1 }
     }
 
     /// How things stand.
@@ -199,20 +191,13 @@ impl<T: Tables> Reconciler<T> {
     pub fn report(&self) -> Report {
         let mut problems = self.troubles.problems();
         if let Some(text) = &self.unread {
-            problems.push(Problem {
-                object: "tables".into(),
-                text: text.clone(),
-            });
+            problems.push(Problem { object: "tables".into(), text: text.clone() });
         }
         problems.extend(self.kept.iter().map(|key| Problem {
             object: key.to_string(),
             text: "it stays as a former agent left it until all manifests can be read".into(),
         }));
-        Report {
-            service_ports: self.desired.len(),
-            problems,
-            ..self.report.clone()
-        }
+        Report { service_ports: self.desired.len(), problems, ..self.report.clone() }
     }
 
     /// A wait that must end before what was given back can be handed out again, if anything was. To be called where
@@ -242,15 +227,11 @@ impl<T: Tables> Reconciler<T> {
     fn program(&mut self, key: &ServicePortKey, claims: &Claims, now: Instant) -> u64 {
         let before = self.report.operations;
         let known = self.shadow.service_id(key).is_some();
-        let failure = match plan(&self.shadow, key, self.desired.get(key), |frontend| {
-            claims.contains_key(frontend)
-        }) {
-            Err(no_room) => Some((no_room.to_string(), true)),
-            Ok(ops) => self
-                .carry_out(&ops)
-                .err()
-                .map(|error| (error.to_string(), error.is_full())),
-        };
+        let failure =
+            match plan(&self.shadow, key, self.desired.get(key), |frontend| claims.contains_key(frontend)) {
+                Err(no_room) => Some((no_room.to_string(), true)),
+                Ok(ops) => self.carry_out(&ops).err().map(|error| (error.to_string(), error.is_full())),
+            };
         let operations = self.report.operations - before;
         match failure {
             None => {

@@ -50,9 +50,7 @@ pub async fn run<T: Tables>(
             () = wait_until(due.map(|due| due.max(not_before))) => {}
         }
         let now = Instant::now();
-        let due = reconciler
-            .due(now.into_std())
-            .is_some_and(|due| due <= now.into_std());
+        let due = reconciler.due(now.into_std()).is_some_and(|due| due <= now.into_std());
         if due && not_before <= now {
             not_before = now + COALESCE;
             let outcome = reconciler.step(now.into_std());

@@ -31,15 +31,7 @@ impl Troubles {
         let attempts = before.map_or(0, |trouble| trouble.attempts) + 1;
         let news = before.is_none_or(|trouble| trouble.text != text);
         let due = now + wait(key, attempts);
-        self.0.insert(
-            key.clone(),
-            Trouble {
-                text,
-                no_room,
-                attempts,
-                due,
-            },
-        );
+        self.0.insert(key.clone(), Trouble { text, no_room, attempts, due });
         news
     }
 
@@ -63,10 +55,7 @@ impl Troubles {
 
     /// What is to be tried again by `now`.
     pub(super) fn due(&self, now: Instant) -> impl Iterator<Item = &ServicePortKey> {
-        self.0
-            .iter()
-            .filter(move |(_, trouble)| trouble.due <= now)
-            .map(|(key, _)| key)
+        self.0.iter().filter(move |(_, trouble)| trouble.due <= now).map(|(key, _)| key)
     }
 
     /// When the next one is due.
@@ -76,10 +65,7 @@ impl Troubles {
 
     /// What did not fit.
     pub(super) fn without_room(&self) -> impl Iterator<Item = &ServicePortKey> {
-        self.0
-            .iter()
-            .filter(|(_, trouble)| trouble.no_room)
-            .map(|(key, _)| key)
+        self.0.iter().filter(|(_, trouble)| trouble.no_room).map(|(key, _)| key)
     }
 
     /// For the report.
@@ -95,9 +81,7 @@ impl Troubles {
 /// The wait before attempt `attempts + 1`: doubling, and up to a quarter longer by a hash of the key, so that what failed
 /// together is not tried together for ever.
 fn wait(key: &ServicePortKey, attempts: u32) -> Duration {
-    let doubled = FIRST
-        .saturating_mul(1 << attempts.saturating_sub(1).min(16))
-        .min(LAST);
+    let doubled = FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(LAST);
     let mut hasher = DefaultHasher::new();
     (key, attempts).hash(&mut hasher);
     let [jitter, ..] = hasher.finish().to_le_bytes();

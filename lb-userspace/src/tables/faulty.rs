@@ -49,11 +49,7 @@ enum Fate {
 impl<T> Faulty<T> {
     /// `inner`, failing by `fault`.
     pub const fn new(inner: T, fault: Fault) -> Self {
-        Self {
-            inner,
-            fault,
-            calls: Cell::new(0),
-        }
+        Self { inner, fault, calls: Cell::new(0) }
     }
 
     /// How many calls there have been.
@@ -69,9 +65,7 @@ impl<T> Faulty<T> {
             Fault::Random { seed, per_mille } => {
                 let random = scramble(seed ^ scramble(call));
                 if random % 1000 < per_mille {
-                    Fate::Fails {
-                        applied: random >> 63 == 1,
-                    }
+                    Fate::Fails { applied: random >> 63 == 1 }
                 } else {
                     Fate::Succeeds
                 }
@@ -90,12 +84,7 @@ const fn scramble(x: u64) -> u64 {
 }
 
 fn failure(call: &'static str) -> TableError {
-    MapError::Syscall {
-        call,
-        map: "faulty",
-        source: io::ErrorKind::Interrupted.into(),
-    }
-    .into()
+    MapError::Syscall { call, map: "faulty", source: io::ErrorKind::Interrupted.into() }.into()
 }
 
 impl<T: Tables> Tables for Faulty<T> {

@@ -23,13 +23,7 @@ impl Fake {
     /// Empty tables.
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
-        let Capacity {
-            services,
-            backends,
-            slots,
-            frontends,
-            addresses,
-        } = capacity;
+        let Capacity { services, backends, slots, frontends, addresses } = capacity;
         Self {
             meta: MemoryHash::new(maps::SERVICE_META, services),
             services: MemoryArray::new(maps::SERVICES_MAP, services),
@@ -70,11 +64,7 @@ pub struct MemoryHash<K, V> {
 
 impl<K, V> MemoryHash<K, V> {
     fn new(map: &'static str, capacity: u32) -> Self {
-        Self {
-            map,
-            capacity,
-            entries: HashMap::new(),
-        }
+        Self { map, capacity, entries: HashMap::new() }
     }
 }
 
@@ -111,16 +101,11 @@ pub struct MemoryArray<T> {
 
 impl<T: Pod> MemoryArray<T> {
     fn new(map: &'static str, len: u32) -> Self {
-        Self {
-            map,
-            records: vec![T::zeroed(); len as usize],
-        }
+        Self { map, records: vec![T::zeroed(); len as usize] }
     }
 
     fn at(&mut self, index: u32) -> Result<&mut T, MapError> {
-        self.records
-            .get_mut(index as usize)
-            .ok_or(MapError::Index { map: self.map, index })
+        self.records.get_mut(index as usize).ok_or(MapError::Index { map: self.map, index })
     }
 }
 
@@ -141,9 +126,7 @@ impl<T: Pod> ArrayTable<T> for MemoryArray<T> {
     fn store(&mut self, index: u32, offset: usize, word: u64) -> Result<(), MapError> {
         let map = self.map;
         let bytes = bytemuck::bytes_of_mut(self.at(index)?);
-        let target = bytes
-            .get_mut(offset..offset + 8)
-            .ok_or(MapError::Index { map, index })?;
+        let target = bytes.get_mut(offset..offset + 8).ok_or(MapError::Index { map, index })?;
         target.copy_from_slice(&word.to_ne_bytes());
         Ok(())
     }

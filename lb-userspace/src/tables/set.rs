@@ -66,44 +66,20 @@ impl<S: Storage> Tables for TableSet<S> {
     fn apply(&mut self, op: &Op) -> Result<(), TableError> {
         match op {
             Op::PutMeta { id, key, port } => self.meta.insert(id, &encode_meta(key, *port))?,
-            Op::PutBackend {
-                id,
-                service,
-                addr,
-                generation,
-            } => {
+            Op::PutBackend { id, service, addr, generation } => {
                 self.backend_stats.set(*id, &BackendStats::default())?;
                 self.backends.set(*id, &backend(*service, addr, *generation))?;
             }
-            Op::PutSlots {
-                family,
-                offset,
-                slots,
-            } => {
+            Op::PutSlots { family, offset, slots } => {
                 with_half!(self, family, half => half.put_slots(*offset, slots))?;
             }
-            Op::PutService {
-                id,
-                spans: [cluster, local],
-                slots: _,
-                flags,
-                cursor,
-            } => {
-                let record = ServiceRecord {
-                    cluster: cluster.0,
-                    local: local.0,
-                    flags: *flags,
-                    cursor: *cursor,
-                };
+            Op::PutService { id, spans: [cluster, local], slots: _, flags, cursor } => {
+                let record =
+                    ServiceRecord { cluster: cluster.0, local: local.0, flags: *flags, cursor: *cursor };
                 self.service_stats.set(*id, &ServiceStats::default())?;
                 self.services.set(*id, &record)?;
             }
-            Op::SetSpan {
-                id,
-                scope,
-                span,
-                slots: _,
-            } => {
+            Op::SetSpan { id, scope, span, slots: _ } => {
                 let offset = match scope {
                     Scope::Cluster => offset_of!(ServiceRecord, cluster),
                     Scope::Local => offset_of!(ServiceRecord, local),
@@ -111,8 +87,7 @@ impl<S: Storage> Tables for TableSet<S> {
                 self.services.store(*id, offset, span.0)?;
             }
             Op::SetFlags { id, flags } => {
-                self.services
-                    .store(*id, offset_of!(ServiceRecord, flags), *flags)?;
+                self.services.store(*id, offset_of!(ServiceRecord, flags), *flags)?;
             }
             Op::PutFrontend { frontend, value } => {
                 with_half!(self, Family::of(&frontend.addr.ip()), half => {
@@ -120,10 +95,7 @@ impl<S: Storage> Tables for TableSet<S> {
                 })?;
             }
             Op::PutAddress { addr, kind } => {
-                let value = AddressValue {
-                    kind: *kind,
-                    pad: [0; 3],
-                };
+                let value = AddressValue { kind: *kind, pad: [0; 3] };
                 with_half!(self, Family::of(addr), half => half.addresses.insert(&address(*addr)?, &value))?;
             }
             Op::DeleteAddress { addr } => {
@@ -137,8 +109,7 @@ impl<S: Storage> Tables for TableSet<S> {
             Op::ClearService { id } => self.services.set(*id, &ServiceRecord::default())?,
             Op::StopBackend { id, generation } => {
                 let word = BackendWord::new(*generation, false);
-                self.backends
-                    .store(*id, offset_of!(BackendRecord, word), word.0)?;
+                self.backends.store(*id, offset_of!(BackendRecord, word), word.0)?;
             }
             Op::DeleteMeta { id } => self.meta.delete(id)?,
         }
@@ -155,20 +126,13 @@ impl<S: Storage> Tables for TableSet<S> {
                     self.v6.run(Span(span))
                 }
             });
-            ServiceEntry {
-                id,
-                meta,
-                record,
-                slots,
-            }
+            ServiceEntry { id, meta, record, slots }
         });
         let backends = (0..self.backends.records()).filter_map(|id| Some((id, self.backends.get(id)?)));
         Ok(Snapshot {
             capacity: self.capacity(),
             services: services.collect(),
-            backends: backends
-                .filter(|(_, record)| *record != BackendRecord::default())
-                .collect(),
+            backends: backends.filter(|(_, record)| *record != BackendRecord::default()).collect(),
             frontends: [self.v4.frontends()?, self.v6.frontends()?].concat(),
             addresses: [self.v4.addresses()?, self.v6.addresses()?].concat(),
         })
@@ -181,20 +145,9 @@ impl<S: Storage> Tables for TableSet<S> {
 
 impl<S: Storage> TableSet<S> {
     fn capacity(&self) -> Capacity {
-        let Self {
-            meta,
-            services,
-            service_stats,
-            backends,
-            backend_stats,
-            v4,
-            v6,
-        } = self;
+        let Self { meta, services, service_stats, backends, backend_stats, v4, v6 } = self;
         Capacity {
-            services: meta
-                .capacity()
-                .min(services.records())
-                .min(service_stats.records()),
+            services: meta.capacity().min(services.records()).min(service_stats.records()),
             backends: backends.records().min(backend_stats.records()),
             slots: [v4.slots.records(), v6.slots.records()],
             frontends: [v4.frontends.capacity(), v6.frontends.capacity()],
@@ -230,10 +183,9 @@ where
             generation: slot.generation,
         };
         match span.offset().checked_add(span.len()) {
-            Some(end) if end <= self.slots.records() => (span.offset()..end)
-                .filter_map(|index| self.slots.get(index))
-                .map(entry)
-                .collect(),
+            Some(end) if end <= self.slots.records() => {
+                (span.offset()..end).filter_map(|index| self.slots.get(index)).map(entry).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -241,24 +193,13 @@ where
     fn frontends(&self) -> Result<Vec<(FrontendAddr, FrontendValue)>, TableError> {
         let entries = self.frontends.entries()?.into_iter().map(|(key, value)| {
             let addr = SocketAddr::new(key.addr.into(), key.port.number());
-            (
-                FrontendAddr {
-                    addr,
-                    proto: key.proto,
-                },
-                value,
-            )
+            (FrontendAddr { addr, proto: key.proto }, value)
         });
         Ok(entries.collect())
     }
 
     fn addresses(&self) -> Result<Vec<(IpAddr, u8)>, TableError> {
-        Ok(self
-            .addresses
-            .entries()?
-            .into_iter()
-            .map(|(addr, value)| (addr.into(), value.kind))
-            .collect())
+        Ok(self.addresses.entries()?.into_iter().map(|(addr, value)| (addr.into(), value.kind)).collect())
     }
 }
 
@@ -275,11 +216,7 @@ fn mapped(addr: IpAddr) -> Addr6 {
 
 fn frontend_key<A: Address>(frontend: &FrontendAddr) -> Result<FrontendKey<A>, TableError> {
     let port = Port::new(frontend.addr.port());
-    Ok(FrontendKey::new(
-        address(frontend.addr.ip())?,
-        port,
-        frontend.proto,
-    ))
+    Ok(FrontendKey::new(address(frontend.addr.ip())?, port, frontend.proto))
 }
 
 fn backend(service: u32, addr: &SocketAddr, generation: u32) -> BackendRecord {

@@ -82,11 +82,7 @@ impl Node {
         let log = self.manifests.path().join("log");
         let file = fs::File::create(&log).unwrap();
         let child = self.agent().stderr(file).spawn().unwrap();
-        let mut agent = Agent {
-            node: self,
-            child,
-            log,
-        };
+        let mut agent = Agent { node: self, child, log };
         agent.wait("synced", |status| status["synced"] == true);
         agent
     }
@@ -170,10 +166,7 @@ fn an_agent_is_started_killed_and_started_again() {
     // Both ends of the pair are veths, one has such a name.
     assert_eq!(status["interfaces"], serde_json::json!(["veth1"]));
     assert_eq!(status["problems"], serde_json::json!([]));
-    let config = run(&format!(
-        "bpftool -j map dump pinned {}",
-        node.pins.0.map("config").display()
-    ));
+    let config = run(&format!("bpftool -j map dump pinned {}", node.pins.0.map("config").display()));
     let address = r#""0x0a","0x4d","0x00","0x02""#;
     assert!(config.contains(address), "the Node's address: {config}");
 
@@ -188,20 +181,13 @@ fn an_agent_is_started_killed_and_started_again() {
     let agent = node.start();
     assert_eq!(ids(&node), before, "links and maps are the same");
     let log = agent.stop();
-    assert!(
-        log.contains("ready") && log.contains("maps adopted, 0 made"),
-        "{log}"
-    );
+    assert!(log.contains("ready") && log.contains("maps adopted, 0 made"), "{log}");
     assert_eq!(ids(&node), before);
 
     assert!(
         patiently(|| {
             let output = node.sluice(&["cleanup"]).output().unwrap();
-            if output.status.success() {
-                Ok(())
-            } else {
-                Err(output)
-            }
+            if output.status.success() { Ok(()) } else { Err(output) }
         })
         .is_ok()
     );
@@ -247,9 +233,7 @@ fn what_came_and_went_while_no_agent_ran_is_put_right() {
     run(&format!("ip -n {} link del veth1", node.netns.0));
     let new = node.netns.veth("veth2");
     let agent = node.start();
-    let mut expected: Vec<String> = ["pod_egress", "pod_ingress"]
-        .map(|name| format!("{name}-{new}"))
-        .into();
+    let mut expected: Vec<String> = ["pod_egress", "pod_ingress"].map(|name| format!("{name}-{new}")).into();
     let mut links = node.pins.0.links().unwrap();
     links.retain(|name| name.starts_with("pod_"));
     links.sort();
@@ -268,11 +252,7 @@ fn what_came_and_went_while_no_agent_ran_is_put_right() {
         .arg(node.pins.0.root())
         .output()
         .unwrap();
-    assert_eq!(
-        name(rows(elsewhere)),
-        Value::Null,
-        "another namespace's interface"
-    );
+    assert_eq!(name(rows(elsewhere)), Value::Null, "another namespace's interface");
     agent.stop();
 }
 
@@ -304,18 +284,11 @@ fn overlapping_ports_are_reserved_and_given_back() {
         })
     };
     node.start().stop();
-    assert_eq!(
-        sysctl("ip_local_reserved_ports", None),
-        "",
-        "the default ranges do not overlap"
-    );
+    assert_eq!(sysctl("ip_local_reserved_ports", None), "", "the default ranges do not overlap");
     sysctl("ip_local_port_range", Some("29000 61999"));
     sysctl("ip_local_reserved_ports", Some("29100,40000"));
     node.start().stop();
-    assert_eq!(
-        sysctl("ip_local_reserved_ports", None),
-        "29000-29999,40000,61000-61999"
-    );
+    assert_eq!(sysctl("ip_local_reserved_ports", None), "29000-29999,40000,61000-61999");
     sysctl("ip_local_port_range", Some("28999 61999"));
     let agent = node.start();
     let refused = node.sluice(&["cleanup"]).output().unwrap();
@@ -335,10 +308,7 @@ fn overlapping_ports_are_reserved_and_given_back() {
 fn what_an_agent_cannot_do_is_said_before_anything_is_made() {
     let node = Node::new();
     for (flags, expected) in [
-        (
-            &["--manifests", "/tmp", "--cgroup-root", "/proc"][..],
-            "/proc is not in a cgroup v2 tree",
-        ),
+        (&["--manifests", "/tmp", "--cgroup-root", "/proc"][..], "/proc is not in a cgroup v2 tree"),
         (&["--manifests", "/nonexistent"], "/nonexistent"),
     ] {
         let output = node.sluice(&["agent"]).args(flags).output().unwrap();

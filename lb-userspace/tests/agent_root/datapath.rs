@@ -20,11 +20,7 @@ use serde_json::Value;
 use super::support::{Netns, TestCgroup, TestPins, patiently, run};
 
 /// Small tables: these tests run beside others.
-const SMALL: Sizes = Sizes {
-    flows: Some(1024),
-    services: Some(64),
-    backends: Some(64),
-};
+const SMALL: Sizes = Sizes { flows: Some(1024), services: Some(64), backends: Some(64) };
 
 fn load(pins: &PinDir, sizes: &Sizes) -> Result<Datapath, LoadError> {
     Datapath::load(pins, patiently(|| pins.lock())?, object::embedded()?, sizes)
@@ -37,11 +33,7 @@ fn show(what: &str) -> Value {
 /// Id, program id and cgroup of a pinned link.
 fn link(pins: &PinDir, name: &str) -> (u64, u64, Value) {
     let info = show(&format!("link show pinned {}", pins.link(name).display()));
-    (
-        info["id"].as_u64().unwrap(),
-        info["prog_id"].as_u64().unwrap(),
-        info["cgroup_id"].clone(),
-    )
+    (info["id"].as_u64().unwrap(), info["prog_id"].as_u64().unwrap(), info["cgroup_id"].clone())
 }
 
 /// Ids of the programs that a packet meets on `interface`, in that order.
@@ -54,9 +46,7 @@ fn map_ids(pins: &PinDir) -> Vec<u64> {
     maps::ALL
         .iter()
         .map(|spec| {
-            show(&format!("map show pinned {}", pins.map(spec.name).display()))["id"]
-                .as_u64()
-                .unwrap()
+            show(&format!("map show pinned {}", pins.map(spec.name).display()))["id"].as_u64().unwrap()
         })
         .collect()
 }
@@ -69,9 +59,7 @@ fn this_machine_has_what_is_needed() {
     assert_ne!(a, b);
     // Linux 6.16 and later have it; older ones may.
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release
-        .split('.')
-        .map(|number| number.parse::<u32>().unwrap_or(0));
+    let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap(), numbers.next().unwrap());
     assert!(probe::csum_ipv6_flag().unwrap() || version < (6, 16), "{release}");
 }
@@ -81,18 +69,12 @@ fn maps_are_adopted_with_their_sizes() {
     let pins = TestPins::new();
     drop(load(&pins.0, &SMALL).unwrap());
     let before = map_ids(&pins.0);
-    let wanted = Sizes {
-        flows: Some(4096),
-        ..SMALL
-    };
+    let wanted = Sizes { flows: Some(4096), ..SMALL };
     drop(load(&pins.0, &wanted).unwrap());
     assert_eq!(map_ids(&pins.0), before);
     let flows = show(&format!("map show pinned {}", pins.0.map(maps::FLOWS4).display()));
     assert_eq!(flows["max_entries"], 1024);
-    let lru = show(&format!(
-        "map show pinned {}",
-        pins.0.map(maps::FLOWS_LRU6).display()
-    ));
+    let lru = show(&format!("map show pinned {}", pins.0.map(maps::FLOWS_LRU6).display()));
     assert_eq!(lru["max_entries"], 128);
     let slots = show(&format!("map show pinned {}", pins.0.map(maps::SLOTS4).display()));
     assert_eq!(slots["max_entries"], 128);
@@ -103,10 +85,7 @@ fn a_foreign_map_in_the_way_is_refused_before_anything_is_loaded() {
     let pins = TestPins::new();
     drop(pins.0.lock().unwrap());
     let path = pins.0.map(maps::SERVICES_MAP);
-    run(&format!(
-        "bpftool map create {} type array key 4 value 16 entries 4 name other",
-        path.display()
-    ));
+    run(&format!("bpftool map create {} type array key 4 value 16 entries 4 name other", path.display()));
     match load(&pins.0, &SMALL) {
         Err(LoadError::Map(MapError::Shape { what, .. })) => assert_eq!(what, "value size"),
         other => panic!("{other:?}"),
@@ -146,9 +125,7 @@ fn programs_are_swapped_inside_their_links() {
     datapath.detach_interface(one).unwrap();
     assert_eq!(datapath.linked_interfaces().unwrap(), BTreeSet::from([two]));
     assert_eq!(
-        run(&format!("ip netns exec {} bpftool net show dev veth1", netns.0))
-            .matches("pod_")
-            .count(),
+        run(&format!("ip netns exec {} bpftool net show dev veth1", netns.0)).matches("pod_").count(),
         0
     );
 }
@@ -164,10 +141,7 @@ fn links_whose_target_is_gone_are_replaced() {
     run(&format!("ip -n {} link del veth1", netns.0));
     let error = netns.within(|| datapath.attach_interface(index, "veth1").unwrap_err());
     assert!(error.is_gone(), "{error}");
-    run(&format!(
-        "ip -n {} link add veth9 index {index} type veth peer name peer-veth9",
-        netns.0
-    ));
+    run(&format!("ip -n {} link add veth9 index {index} type veth peer name peer-veth9", netns.0));
     netns.within(|| datapath.attach_interface(index, "veth9").unwrap());
     assert_ne!(link(&pins.0, &ingress).0, first.0);
 
@@ -192,17 +166,8 @@ fn a_pod_interface_has_our_programs_outermost() {
         ours.attach_interface(index, "veth1").unwrap();
     });
     let id = |pins: &PinDir, program: &str| link(pins, &format!("{program}-{index}")).1;
-    let [ingress, egress] = [
-        (TcAttachType::Ingress, "pod_ingress"),
-        (TcAttachType::Egress, "pod_egress"),
-    ]
-    .map(|(hook, program)| {
-        (
-            chain(&netns, "veth1", hook),
-            id(&pins.0, program),
-            id(&other.0, program),
-        )
-    });
+    let [ingress, egress] = [(TcAttachType::Ingress, "pod_ingress"), (TcAttachType::Egress, "pod_egress")]
+        .map(|(hook, program)| (chain(&netns, "veth1", hook), id(&pins.0, program), id(&other.0, program)));
     assert_eq!(ingress.0, [ingress.1, ingress.2]);
     assert_eq!(egress.0, [egress.2, egress.1]);
 }
@@ -222,31 +187,17 @@ fn cleanup_leaves_nothing() {
     let datapath = load(&pins.0, &SMALL).unwrap();
     netns.within(|| datapath.attach_interface(index, "veth1").unwrap());
     datapath.attach_cgroup(&cgroup.0).unwrap();
-    let links: Vec<u64> = pins
-        .0
-        .links()
-        .unwrap()
-        .iter()
-        .map(|name| link(&pins.0, name).0)
-        .collect();
+    let links: Vec<u64> = pins.0.links().unwrap().iter().map(|name| link(&pins.0, name).0).collect();
     assert_eq!(links.len(), 11);
     match cleanup(&pins.0) {
-        Err(error) => assert!(
-            error.to_string().contains(&format!("pid {}", std::process::id())),
-            "{error}"
-        ),
+        Err(error) => assert!(error.to_string().contains(&format!("pid {}", std::process::id())), "{error}"),
         Ok(_) => panic!("an agent holds the lock"),
     }
     drop(datapath);
     assert!(patiently(|| cleanup(&pins.0)).unwrap());
     assert!(!pins.0.root().exists());
     let left = show("link show");
-    let left: Vec<u64> = left
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|link| link["id"].as_u64())
-        .collect();
+    let left: Vec<u64> = left.as_array().unwrap().iter().filter_map(|link| link["id"].as_u64()).collect();
     assert!(links.iter().all(|id| !left.contains(id)), "{links:?} {left:?}");
     assert!(!cleanup(&pins.0).unwrap(), "there is nothing any more");
 }

@@ -8,10 +8,7 @@ use lb_userspace::bpf::pin::{PinDir, PinError};
 use super::support::{TestPins, patiently, run};
 
 fn create(dir: &PinDir, name: &str, shape: &str) {
-    run(&format!(
-        "bpftool map create {} {shape} name {name}",
-        dir.map(name).display()
-    ));
+    run(&format!("bpftool map create {} {shape} name {name}", dir.map(name).display()));
 }
 
 fn frontend(i: u32) -> FrontendKey<Addr4> {
@@ -19,10 +16,7 @@ fn frontend(i: u32) -> FrontendKey<Addr4> {
 }
 
 fn value(service: u32) -> FrontendValue {
-    FrontendValue {
-        service,
-        ..FrontendValue::default()
-    }
+    FrontendValue { service, ..FrontendValue::default() }
 }
 
 #[test]
@@ -46,26 +40,16 @@ fn a_hash_is_read_and_written_in_full() {
         Hash::<FrontendKey<Addr4>, FrontendValue>::open(&pins.0, maps::FRONTENDS4),
         Err(MapError::NotPinned { .. })
     ));
-    create(
-        &pins.0,
-        "frontends4",
-        &format!("type hash key 8 value 8 entries 10000 flags {NO_PREALLOC}"),
-    );
+    create(&pins.0, "frontends4", &format!("type hash key 8 value 8 entries 10000 flags {NO_PREALLOC}"));
     let hash = Hash::open(&pins.0, maps::FRONTENDS4).unwrap();
     assert_eq!(hash.capacity(), 10_000);
     assert_eq!(hash.entries().count(), 0);
     for i in 0..10_000 {
         hash.insert(&frontend(i), &value(i), Insert::New).unwrap();
     }
-    assert!(matches!(
-        hash.insert(&frontend(1), &value(0), Insert::New),
-        Err(MapError::Exists { .. })
-    ));
+    assert!(matches!(hash.insert(&frontend(1), &value(0), Insert::New), Err(MapError::Exists { .. })));
     hash.insert(&frontend(1), &value(77), Insert::Any).unwrap();
-    assert!(matches!(
-        hash.insert(&frontend(10_000), &value(0), Insert::Any),
-        Err(MapError::Full { .. })
-    ));
+    assert!(matches!(hash.insert(&frontend(10_000), &value(0), Insert::Any), Err(MapError::Full { .. })));
     assert_eq!(hash.get(&frontend(1)).unwrap(), Some(value(77)));
     assert_eq!(hash.get(&frontend(10_000)).unwrap(), None);
     let mut all: Vec<_> = hash.entries().map(|entry| entry.unwrap().0).collect();
@@ -79,39 +63,20 @@ fn a_hash_is_read_and_written_in_full() {
 fn arrays_share_memory_with_the_kernel() {
     let pins = TestPins::new();
     let _lock = pins.0.lock().unwrap();
-    create(
-        &pins.0,
-        "services",
-        &format!("type array key 4 value 32 entries 100 flags {MMAPABLE}"),
-    );
+    create(&pins.0, "services", &format!("type array key 4 value 32 entries 100 flags {MMAPABLE}"));
     let services = Array::<ServiceRecord>::open(&pins.0, maps::SERVICES_MAP).unwrap();
-    let record = ServiceRecord {
-        cluster: 1,
-        local: 2,
-        flags: 3,
-        cursor: 4,
-    };
+    let record = ServiceRecord { cluster: 1, local: 2, flags: 3, cursor: 4 };
     services.set(99, &record).unwrap();
     services.store(99, 8, 0x0807_0605_0403_0201).unwrap();
     assert_eq!(services.load(99, 8), Some(0x0807_0605_0403_0201));
     assert_eq!(services.get(99).map(|record| record.cursor), Some(4));
     assert!(services.get(100).is_none() && services.load(99, 32).is_none());
-    assert!(matches!(
-        services.set(100, &record),
-        Err(MapError::Index { index: 100, .. })
-    ));
-    let seen = run(&format!(
-        "bpftool map lookup pinned {} key 99 0 0 0",
-        pins.0.map("services").display()
-    ));
+    assert!(matches!(services.set(100, &record), Err(MapError::Index { index: 100, .. })));
+    let seen = run(&format!("bpftool map lookup pinned {} key 99 0 0 0", pins.0.map("services").display()));
     assert!(seen.contains("01 02 03 04 05 06 07 08"), "{seen}");
 
     // 28 bytes in a record, 32 from one to the next.
-    create(
-        &pins.0,
-        "slots6",
-        &format!("type array key 4 value 28 entries 300 flags {MMAPABLE}"),
-    );
+    create(&pins.0, "slots6", &format!("type array key 4 value 28 entries 300 flags {MMAPABLE}"));
     let slots = Array::<Slot<Addr6>>::open(&pins.0, maps::SLOTS6).unwrap();
     let slot = |i: u32| Slot {
         addr: Addr6([7; 16]),
@@ -123,10 +88,7 @@ fn arrays_share_memory_with_the_kernel() {
     for i in 0..slots.len() {
         slots.set(i, &slot(i)).unwrap();
     }
-    let seen = run(&format!(
-        "bpftool map lookup pinned {} key 3 1 0 0",
-        pins.0.map("slots6").display()
-    ));
+    let seen = run(&format!("bpftool map lookup pinned {} key 3 1 0 0", pins.0.map("slots6").display()));
     assert!(seen.contains("03 01 00 00  fc fe ff ff"), "{seen}");
     assert_eq!(slots.get(259), Some(slot(259)));
 }
@@ -136,11 +98,7 @@ fn each_cpu_has_a_record() {
     let pins = TestPins::new();
     let _lock = pins.0.lock().unwrap();
     let reasons = lb_common::Reason::ALL.len();
-    create(
-        &pins.0,
-        "reasons",
-        &format!("type percpu_array key 4 value 8 entries {reasons}"),
-    );
+    create(&pins.0, "reasons", &format!("type percpu_array key 4 value 8 entries {reasons}"));
     let counts = PerCpuArray::<u64>::open(&pins.0, maps::REASONS).unwrap();
     let cpus = aya::util::nr_cpus().unwrap();
     assert_eq!(counts.get(0).unwrap(), vec![0; cpus]);
@@ -152,30 +110,15 @@ fn a_map_of_another_shape_is_not_adopted() {
     let pins = TestPins::new();
     let _lock = pins.0.lock().unwrap();
     for (shape, expected) in [
-        (
-            "type lru_hash key 8 value 8 entries 16",
-            "kind 9 where this build has 1",
-        ),
-        (
-            "type hash key 12 value 8 entries 16 flags 1",
-            "key size 12 where this build has 8",
-        ),
-        (
-            "type hash key 8 value 4 entries 16 flags 1",
-            "value size 4 where this build has 8",
-        ),
-        (
-            "type hash key 8 value 8 entries 16",
-            "flags 0 where this build has 1",
-        ),
+        ("type lru_hash key 8 value 8 entries 16", "kind 9 where this build has 1"),
+        ("type hash key 12 value 8 entries 16 flags 1", "key size 12 where this build has 8"),
+        ("type hash key 8 value 4 entries 16 flags 1", "value size 4 where this build has 8"),
+        ("type hash key 8 value 8 entries 16", "flags 0 where this build has 1"),
     ] {
         create(&pins.0, "frontends4", shape);
         let error = Hash::<FrontendKey<Addr4>, FrontendValue>::open(&pins.0, maps::FRONTENDS4).unwrap_err();
         let text = error.to_string();
-        assert!(
-            text.contains(expected) && text.contains("sluice cleanup"),
-            "{text}"
-        );
+        assert!(text.contains(expected) && text.contains("sluice cleanup"), "{text}");
         std::fs::remove_file(pins.0.map("frontends4")).unwrap();
     }
 }

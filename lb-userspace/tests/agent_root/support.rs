@@ -16,11 +16,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// A name that no other test, in this run or another one, has.
 pub(crate) fn unique(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!(
-        "{prefix}{}x{}",
-        process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("{prefix}{}x{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Repeats `body` while it fails, for a second. A lock that this process has given up may be held for a moment by a child
@@ -55,12 +51,7 @@ pub(crate) fn run(command: &str) -> String {
     let words: Vec<&str> = command.split_whitespace().collect();
     let output = Command::new(words[0]).args(&words[1..]).output().expect(command);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{command}: {}{}",
-        text,
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{command}: {}{}", text, String::from_utf8_lossy(&output.stderr));
     text
 }
 
@@ -82,18 +73,13 @@ impl Netns {
                 move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
                 body()
             });
-            inside
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
     /// Adds a veth pair with both ends inside; returns the index of the first.
     pub(crate) fn veth(&self, name: &str) -> u32 {
-        run(&format!(
-            "ip -n {0} link add {name} type veth peer name peer-{name}",
-            self.0
-        ));
+        run(&format!("ip -n {0} link add {name} type veth peer name peer-{name}", self.0));
         let shown = run(&format!("ip -n {0} -o link show {name}", self.0));
         shown.split(':').next().unwrap().parse().unwrap()
     }

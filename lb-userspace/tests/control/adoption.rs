@@ -14,18 +14,11 @@ use crate::support::{Desired, ROOMY, check, key, replace, service, settle, start
 
 fn busy() -> Desired {
     let mut all = scale_1_3_0_1()[1].clone();
-    all.extend(
-        services_swap_addresses()[2]
-            .iter()
-            .map(|(key, service)| (key.clone(), service.clone())),
-    );
+    all.extend(services_swap_addresses()[2].iter().map(|(key, service)| (key.clone(), service.clone())));
     let mut service = local_and_terminating()[0].values().next().unwrap().clone();
     service.frontends[0].addr = "10.0.0.7".parse().unwrap();
     all.insert(key("local", "10.0.0.7:80"), service);
-    all.insert(
-        key("idle", "10.0.0.8:80"),
-        crate::support::service("10.0.0.8:80", &[]),
-    );
+    all.insert(key("idle", "10.0.0.8:80"), crate::support::service("10.0.0.8:80", &[]));
     // Two at one address and port would be a fault of the model.
     all.remove(&key("a", "10.0.0.1:80"));
     all
@@ -42,10 +35,7 @@ fn b9_a_restart_changes_nothing() {
     let mut after = next.tables().read().unwrap();
     before.services.sort_by_key(|entry| entry.id);
     after.services.sort_by_key(|entry| entry.id);
-    assert_eq!(
-        (before.services, before.backends),
-        (after.services, after.backends)
-    );
+    assert_eq!((before.services, before.backends), (after.services, after.backends));
 }
 
 #[test]
@@ -72,9 +62,7 @@ fn b7_what_may_be_in_an_unreadable_manifest_stays_until_all_can_be_read() {
     let mut new = Desired::new();
     new.insert(key(emptied, emptied), service(emptied, &[]));
     new.insert(key(smaller, smaller), service(smaller, &["10.1.0.1:8080"]));
-    let Change::Replace(list) = replace(&new) else {
-        panic!()
-    };
+    let Change::Replace(list) = replace(&new) else { panic!() };
     let mut next = Reconciler::adopt(tables, "node-1").unwrap();
     let mut now = Instant::now();
     next.desire(Change::Partial(list));
@@ -86,16 +74,8 @@ fn b7_what_may_be_in_an_unreadable_manifest_stays_until_all_can_be_read() {
         kept.insert(key(name, name), old[&key(name, name)].clone());
     }
     assert_eq!(check(&next.tables().read().unwrap()), views_of(&kept));
-    let problems: Vec<_> = next
-        .report()
-        .problems
-        .into_iter()
-        .map(|problem| problem.object)
-        .collect();
-    assert_eq!(
-        problems,
-        [key(gone, gone).to_string(), key(emptied, emptied).to_string()]
-    );
+    let problems: Vec<_> = next.report().problems.into_iter().map(|problem| problem.object).collect();
+    assert_eq!(problems, [key(gone, gone).to_string(), key(emptied, emptied).to_string()]);
 
     next.desire(Change::Whole);
     settle(&mut next, &mut now);
@@ -114,11 +94,7 @@ fn repaired(damage: impl FnOnce(&mut Fake)) {
     assert!(outcome.repairs > 0);
     assert_eq!(check(&reconciler.tables().read().unwrap()), views_of(&desired));
     reconciler.verify();
-    assert_eq!(
-        settle(&mut reconciler, &mut now).operations,
-        0,
-        "once repaired, it stays so"
-    );
+    assert_eq!(settle(&mut reconciler, &mut now).operations, 0, "once repaired, it stays so");
     reconciler.desire(replace(&Desired::new()));
     settle(&mut reconciler, &mut now);
     assert!(reconciler.shadow().is_untouched());
@@ -144,17 +120,9 @@ fn b10_what_somebody_deleted_comes_back() {
 fn entries_of_no_service_port_are_removed() {
     repaired(|tables| {
         let key = FrontendKey::new(lb_common::Addr4([10, 0, 9, 9]), Port::new(80), 6);
-        let value = FrontendValue {
-            service: 63,
-            kind: 0,
-            pad: [0; 3],
-        };
+        let value = FrontendValue { service: 63, kind: 0, pad: [0; 3] };
         tables.v4.frontends.entries.insert(key, value);
-        tables
-            .v4
-            .addresses
-            .entries
-            .insert(key.addr, AddressValue::default());
+        tables.v4.addresses.entries.insert(key.addr, AddressValue::default());
     });
     repaired(|tables| {
         let addr = lb_common::Addr6([9; 16]);
@@ -163,12 +131,8 @@ fn entries_of_no_service_port_are_removed() {
     repaired(|tables| {
         let word = BackendWord::new(7, true).0;
         for (id, family) in [(0, 4), (200, 4), (201, 9)] {
-            tables.backends.records[id] = BackendRecord {
-                word,
-                family,
-                service: 60,
-                ..BackendRecord::default()
-            };
+            tables.backends.records[id] =
+                BackendRecord { word, family, service: 60, ..BackendRecord::default() };
         }
     });
 }
@@ -177,13 +141,7 @@ fn entries_of_no_service_port_are_removed() {
 fn names_that_make_no_sense_or_come_twice_are_removed() {
     repaired(|tables| {
         let meta = *tables.meta.entries.values().next().unwrap();
-        tables.meta.entries.insert(
-            50,
-            ServiceMeta {
-                name: [0xff; 64],
-                ..meta
-            },
-        );
+        tables.meta.entries.insert(50, ServiceMeta { name: [0xff; 64], ..meta });
         tables.services.records[50].cluster = Span::new(3, 4).0;
     });
     repaired(|tables| {
@@ -204,12 +162,7 @@ fn spans_that_leave_the_array_or_overlap_are_rewritten() {
     });
     repaired(|tables| {
         let id = first_used(tables) as usize;
-        let mut other = tables
-            .meta
-            .entries
-            .keys()
-            .copied()
-            .filter(|other| *other as usize != id);
+        let mut other = tables.meta.entries.keys().copied().filter(|other| *other as usize != id);
         let span = Span(tables.services.records[id].cluster);
         tables.services.records[other.next().unwrap() as usize].local = Span::new(span.offset() + 1, 1).0;
     });
@@ -218,20 +171,8 @@ fn spans_that_leave_the_array_or_overlap_are_rewritten() {
 #[test]
 fn a_frontend_that_names_the_wrong_service_is_put_right() {
     repaired(|tables| {
-        let ids: Vec<u32> = tables
-            .v4
-            .frontends
-            .entries
-            .values()
-            .map(|value| value.service)
-            .collect();
-        for (value, id) in tables
-            .v4
-            .frontends
-            .entries
-            .values_mut()
-            .zip(ids.into_iter().cycle().skip(1))
-        {
+        let ids: Vec<u32> = tables.v4.frontends.entries.values().map(|value| value.service).collect();
+        for (value, id) in tables.v4.frontends.entries.values_mut().zip(ids.into_iter().cycle().skip(1)) {
             value.service = id;
         }
     });
@@ -241,21 +182,9 @@ fn a_frontend_that_names_the_wrong_service_is_put_right() {
 fn b71_a_restart_keeps_ids() {
     let desired = busy();
     let reconciler = started(Fake::new(ROOMY), &desired);
-    let ids: Vec<_> = desired
-        .keys()
-        .map(|key| reconciler.shadow().service_id(key))
-        .collect();
+    let ids: Vec<_> = desired.keys().map(|key| reconciler.shadow().service_id(key)).collect();
     let mut more = desired.clone();
-    more.insert(
-        key("aaa", "10.0.0.99:80"),
-        service("10.0.0.99:80", &["10.1.9.9:1"]),
-    );
+    more.insert(key("aaa", "10.0.0.99:80"), service("10.0.0.99:80", &["10.1.9.9:1"]));
     let next = started(reconciler.into_tables(), &more);
-    assert_eq!(
-        desired
-            .keys()
-            .map(|key| next.shadow().service_id(key))
-            .collect::<Vec<_>>(),
-        ids
-    );
+    assert_eq!(desired.keys().map(|key| next.shadow().service_id(key)).collect::<Vec<_>>(), ids);
 }

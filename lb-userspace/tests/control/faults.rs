@@ -11,16 +11,9 @@ use crate::support::{
 
 #[test]
 fn b8_one_failed_write_is_tried_again_whether_it_had_an_effect_or_not() {
-    for scenario in [
-        scale_1_3_0_1(),
-        services_swap_addresses(),
-        local_and_terminating(),
-    ] {
+    for scenario in [scale_1_3_0_1(), services_swap_addresses(), local_and_terminating()] {
         for (old, new) in scenario.iter().zip(&scenario[1..]) {
-            for (applied, write) in [false, true]
-                .into_iter()
-                .flat_map(|a| (0..12).map(move |w| (a, w)))
-            {
+            for (applied, write) in [false, true].into_iter().flat_map(|a| (0..12).map(move |w| (a, w))) {
                 let mut now = Instant::now();
                 let mut reconciler = started(Faulty::new(Fake::new(ROOMY), Fault::Never), old);
                 let call = reconciler.tables().calls() + write;
@@ -30,10 +23,7 @@ fn b8_one_failed_write_is_tried_again_whether_it_had_an_effect_or_not() {
                 assert_eq!(check(&reconciler.tables().inner.read().unwrap()), views_of(new));
                 reconciler.desire(replace(&Desired::new()));
                 settle(&mut reconciler, &mut now);
-                assert!(
-                    reconciler.shadow().is_untouched(),
-                    "write {write}, applied: {applied}"
-                );
+                assert!(reconciler.shadow().is_untouched(), "write {write}, applied: {applied}");
             }
         }
     }
@@ -41,19 +31,11 @@ fn b8_one_failed_write_is_tried_again_whether_it_had_an_effect_or_not() {
 
 #[test]
 fn b8_random_failures_converge_and_no_path_is_ever_broken() {
-    let scenarios = [
-        scale_1_3_0_1(),
-        services_swap_addresses(),
-        local_and_terminating(),
-    ]
-    .concat();
+    let scenarios = [scale_1_3_0_1(), services_swap_addresses(), local_and_terminating()].concat();
     for seed in 0..40 {
         let mut now = Instant::now();
         let mut reconciler = started(Faulty::new(Fake::new(ROOMY), Fault::Never), &Desired::new());
-        reconciler.tables_mut().fault = Fault::Random {
-            seed,
-            per_mille: 50 + seed * 8,
-        };
+        reconciler.tables_mut().fault = Fault::Random { seed, per_mille: 50 + seed * 8 };
         let mut last = Desired::new();
         for desired in &scenarios {
             reconciler.desire(update(&last, desired));
@@ -65,20 +47,13 @@ fn b8_random_failures_converge_and_no_path_is_ever_broken() {
             last.clone_from(desired);
         }
         settle(&mut reconciler, &mut now);
-        assert_eq!(
-            check(&reconciler.tables().inner.read().unwrap()),
-            views_of(&last),
-            "seed {seed}"
-        );
+        assert_eq!(check(&reconciler.tables().inner.read().unwrap()), views_of(&last), "seed {seed}");
         reconciler.desire(replace(&Desired::new()));
         settle(&mut reconciler, &mut now);
         reconciler.tables_mut().fault = Fault::Never;
         reconciler.verify();
         settle(&mut reconciler, &mut now);
-        assert_eq!(
-            check(&reconciler.tables().inner.read().unwrap()),
-            views_of(&Desired::new())
-        );
+        assert_eq!(check(&reconciler.tables().inner.read().unwrap()), views_of(&Desired::new()));
         assert!(reconciler.shadow().is_untouched(), "seed {seed}");
     }
 }
@@ -89,14 +64,9 @@ fn b17_one_service_that_cannot_be_programmed_holds_up_no_other() {
     let mut mapped = service("10.0.0.1:80", &[]);
     mapped.serving = vec!["[::ffff:10.1.0.1]:1".parse().unwrap()];
     let bad6 = key("bad", "[fd00::1]:80");
-    let mut desired = Desired::from([
-        (bad6.clone(), service("[fd00::1]:80", &["[::ffff:10.1.0.1]:1"])),
-        (bad, mapped),
-    ]);
-    let good = (
-        key("good", "[fd00::2]:80"),
-        service("[fd00::2]:80", &["[fd01::1]:1"]),
-    );
+    let mut desired =
+        Desired::from([(bad6.clone(), service("[fd00::1]:80", &["[::ffff:10.1.0.1]:1"])), (bad, mapped)]);
+    let good = (key("good", "[fd00::2]:80"), service("[fd00::2]:80", &["[fd01::1]:1"]));
     desired.extend([good.clone()]);
     let reconciler = started(Fake::new(ROOMY), &desired);
     let problems = reconciler.report().problems;
@@ -104,8 +74,5 @@ fn b17_one_service_that_cannot_be_programmed_holds_up_no_other() {
     assert_eq!(problems[0].object, bad6.to_string());
     assert!(problems[0].text.contains("::ffff:10.1.0.1"), "{problems:?}");
     let (views, _) = check(&reconciler.tables().read().unwrap());
-    assert_eq!(
-        views.get(&good.0),
-        views_of(&Desired::from([good.clone()])).0.get(&good.0)
-    );
+    assert_eq!(views.get(&good.0), views_of(&Desired::from([good.clone()])).0.get(&good.0));
 }

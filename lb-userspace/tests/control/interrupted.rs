@@ -22,11 +22,7 @@ fn stopped(old: &Desired, new: &Desired, writes: u64) -> Option<Fake> {
 #[test]
 fn b7_after_each_write_every_path_leads_somewhere_and_the_next_agent_finishes() {
     let empty = Desired::new();
-    for scenario in [
-        scale_1_3_0_1(),
-        services_swap_addresses(),
-        local_and_terminating(),
-    ] {
+    for scenario in [scale_1_3_0_1(), services_swap_addresses(), local_and_terminating()] {
         let states: Vec<_> = [&empty].into_iter().chain(&scenario).chain([&empty]).collect();
         for turn in states.windows(2) {
             let (old, new) = (turn[0], turn[1]);
@@ -36,11 +32,7 @@ fn b7_after_each_write_every_path_leads_somewhere_and_the_next_agent_finishes() 
                 let mut next = started(tables, new);
                 let mut now = Instant::now();
                 settle(&mut next, &mut now);
-                assert_eq!(
-                    check(&next.tables().read().unwrap()),
-                    views_of(new),
-                    "after {writes} writes"
-                );
+                assert_eq!(check(&next.tables().read().unwrap()), views_of(new), "after {writes} writes");
                 next.desire(replace(&empty));
                 settle(&mut next, &mut now);
                 assert!(next.shadow().is_untouched(), "after {writes} writes");
@@ -59,11 +51,7 @@ fn b7_a_turn_that_was_given_up_half_way_leaves_nothing() {
     while let Some(tables) = stopped(old, new, writes) {
         let mut next = started(tables, old);
         settle(&mut next, &mut Instant::now());
-        assert_eq!(
-            check(&next.tables().read().unwrap()),
-            views_of(old),
-            "after {writes} writes"
-        );
+        assert_eq!(check(&next.tables().read().unwrap()), views_of(old), "after {writes} writes");
         writes += 1;
     }
 }

@@ -15,13 +15,8 @@ use crate::scenarios::{local_and_terminating, play, scale_1_3_0_1, services_swap
 use crate::support::{Desired, NODE, check, key, replace, service, settle, started, views_of};
 
 /// What the maps below have room for.
-const SMALL: Capacity = Capacity {
-    services: 16,
-    backends: 64,
-    slots: [128; 2],
-    frontends: [16; 2],
-    addresses: [16; 2],
-};
+const SMALL: Capacity =
+    Capacity { services: 16, backends: 64, slots: [128; 2], frontends: [16; 2], addresses: [16; 2] };
 
 /// A pin directory with small maps, removed with everything in it.
 struct Pins(PinDir);
@@ -30,10 +25,7 @@ impl Pins {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let pins = Self(PinDir::new(format!(
-            "/sys/fs/bpf/sluice-test-tables-{}-{number}",
-            process::id()
-        )));
+        let pins = Self(PinDir::new(format!("/sys/fs/bpf/sluice-test-tables-{}-{number}", process::id())));
         drop(pins.0.lock().unwrap());
         for map in maps::ALL {
             let entries = match map.sizing {
@@ -42,20 +34,11 @@ impl Pins {
                 Sizing::Backends => SMALL.backends,
                 Sizing::Fixed | Sizing::Flows => continue,
             };
-            let kind = if map.kind == MapKind::Hash {
-                "hash"
-            } else {
-                "array"
-            };
+            let kind = if map.kind == MapKind::Hash { "hash" } else { "array" };
             let status = Command::new("bpftool")
                 .args(["map", "create", pins.0.map(map.name).to_str().unwrap()])
                 .args(["type", kind, "name", map.name, "key", &map.key_size.to_string()])
-                .args([
-                    "value",
-                    &map.value_size.to_string(),
-                    "entries",
-                    &entries.to_string(),
-                ])
+                .args(["value", &map.value_size.to_string(), "entries", &entries.to_string()])
                 .args(["flags", &map.flags.to_string()])
                 .status();
             assert!(status.unwrap().success(), "bpftool map create {}", map.name);
@@ -73,11 +56,7 @@ impl Drop for Pins {
 #[test]
 fn b13_b51_b98_scenarios_over_real_maps() {
     let pins = Pins::new();
-    for scenario in [
-        scale_1_3_0_1(),
-        services_swap_addresses(),
-        local_and_terminating(),
-    ] {
+    for scenario in [scale_1_3_0_1(), services_swap_addresses(), local_and_terminating()] {
         play(Kernel::open(&pins.0).unwrap(), &scenario);
     }
 }
@@ -87,13 +66,7 @@ fn kernel_and_fake_hold_the_same() {
     let pins = Pins::new();
     let mut kernel = started(Kernel::open(&pins.0).unwrap(), &Desired::new());
     let mut fake = started(Fake::new(SMALL), &Desired::new());
-    for desired in [
-        scale_1_3_0_1(),
-        services_swap_addresses(),
-        local_and_terminating(),
-    ]
-    .concat()
-    {
+    for desired in [scale_1_3_0_1(), services_swap_addresses(), local_and_terminating()].concat() {
         kernel.desire(replace(&desired));
         fake.desire(replace(&desired));
         assert_eq!(kernel.step(Instant::now()), fake.step(Instant::now()));
@@ -114,10 +87,7 @@ fn b9_a_restart_over_real_maps_changes_nothing() {
     drop(started(Kernel::open(&pins.0).unwrap(), &desired));
     let before = Instant::now();
     let mut next = Reconciler::adopt(Kernel::open(&pins.0).unwrap(), NODE).unwrap();
-    assert!(
-        before.elapsed() < Duration::from_secs(3),
-        "the wait for a grace period"
-    );
+    assert!(before.elapsed() < Duration::from_secs(3), "the wait for a grace period");
     next.desire(replace(&desired));
     assert_eq!(settle(&mut next, &mut Instant::now()).operations, 0);
     assert_eq!(check(&next.tables().read().unwrap()), views_of(&desired));
@@ -127,10 +97,7 @@ fn b9_a_restart_over_real_maps_changes_nothing() {
 fn a_map_that_is_full_is_told_from_other_failures() {
     let pins = Pins::new();
     let names: Vec<_> = (0..20_u8).map(|i| format!("10.0.0.{i}:80")).collect();
-    let desired: Desired = names
-        .iter()
-        .map(|at| (key(&format!("s{at}"), at), service(at, &[])))
-        .collect();
+    let desired: Desired = names.iter().map(|at| (key(&format!("s{at}"), at), service(at, &[]))).collect();
     let kernel = started(Kernel::open(&pins.0).unwrap(), &desired);
     assert_eq!(kernel.report().problems.len(), 4);
     assert_eq!(check(&kernel.tables().read().unwrap()).0.len(), 16);

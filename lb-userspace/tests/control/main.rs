@@ -1,8 +1,5 @@
 //! Plan, tables and reconcile together: what is desired, through every interruption and fault, into the tables.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says no more than that it failed, and where"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says no more than that it failed, and where")]
 
 mod adoption;
 mod faults;

@@ -16,11 +16,7 @@ fn turn(shadow: &mut Shadow, key: &ServicePortKey, desired: Option<&ServicePort>
     for op in &ops {
         shadow.apply(op);
     }
-    assert_eq!(
-        plan(shadow, key, desired, |_| false).unwrap(),
-        [],
-        "a second time there is nothing to do"
-    );
+    assert_eq!(plan(shadow, key, desired, |_| false).unwrap(), [], "a second time there is nothing to do");
     ops.iter().map(brief).collect()
 }
 
@@ -48,20 +44,10 @@ fn a_new_service_port_is_published_from_the_backends_to_the_address() {
 fn b72_a_removed_service_port_goes_from_the_address_to_the_name() {
     let web = key("web", "[fd00::1]:80");
     let mut shadow = empty();
-    turn(
-        &mut shadow,
-        &web,
-        Some(&service("[fd00::1]:80", &["[fd01::1]:8080"])),
-    );
+    turn(&mut shadow, &web, Some(&service("[fd00::1]:80", &["[fd01::1]:8080"])));
     assert_eq!(
         turn(&mut shadow, &web, None),
-        [
-            "-address fd00::1",
-            "-frontend [fd00::1]:80/TCP",
-            "-service 0",
-            "-backend 1",
-            "-meta 0"
-        ]
+        ["-address fd00::1", "-frontend [fd00::1]:80/TCP", "-service 0", "-backend 1", "-meta 0"]
     );
     shadow.begin_grace();
     shadow.end_grace();
@@ -72,23 +58,10 @@ fn b72_a_removed_service_port_goes_from_the_address_to_the_name() {
 fn b100_an_endpoint_stops_serving_after_the_new_selection_is_in_place() {
     let web = key("web", "10.0.0.1:80");
     let mut shadow = empty();
-    turn(
-        &mut shadow,
-        &web,
-        Some(&service("10.0.0.1:80", &["10.1.0.1:1", "10.1.0.2:1"])),
-    );
+    turn(&mut shadow, &web, Some(&service("10.0.0.1:80", &["10.1.0.1:1", "10.1.0.2:1"])));
     assert_eq!(
-        turn(
-            &mut shadow,
-            &web,
-            Some(&service("10.0.0.1:80", &["10.1.0.2:1", "10.1.0.3:1"]))
-        ),
-        [
-            "backend 3 0 10.1.0.3:1 #1",
-            "slots v4 2 [2, 3]",
-            "span 0 Cluster 2+2",
-            "-backend 1"
-        ]
+        turn(&mut shadow, &web, Some(&service("10.0.0.1:80", &["10.1.0.2:1", "10.1.0.3:1"]))),
+        ["backend 3 0 10.1.0.3:1 #1", "slots v4 2 [2, 3]", "span 0 Cluster 2+2", "-backend 1"]
     );
     assert_eq!(
         turn(&mut shadow, &web, Some(&service("10.0.0.1:80", &[]))),
@@ -103,10 +76,7 @@ fn b97_an_endpoint_that_serves_unselected_keeps_its_backend() {
     let mut desired = service("10.0.0.1:80", &["10.1.0.1:1", "10.1.0.2:1"]);
     turn(&mut shadow, &web, Some(&desired));
     desired.cluster.pop();
-    assert_eq!(
-        turn(&mut shadow, &web, Some(&desired)),
-        ["slots v4 2 [1]", "span 0 Cluster 2+1"]
-    );
+    assert_eq!(turn(&mut shadow, &web, Some(&desired)), ["slots v4 2 [1]", "span 0 Cluster 2+1"]);
 }
 
 #[test]
@@ -118,10 +88,7 @@ fn b51_scopes_of_equal_content_share_a_run_and_an_unchanged_scope_stays() {
     let ops = turn(&mut shadow, &web, Some(&desired));
     assert_eq!(ops[3..5], ["slots v4 0 [1, 2]", "service 0 0+2 0+2"]);
     desired.cluster = endpoints(&["10.1.0.2:1"]);
-    assert_eq!(
-        turn(&mut shadow, &web, Some(&desired)),
-        ["slots v4 2 [2]", "span 0 Cluster 2+1"]
-    );
+    assert_eq!(turn(&mut shadow, &web, Some(&desired)), ["slots v4 2 [2]", "span 0 Cluster 2+1"]);
     desired.local = desired.cluster.clone();
     assert_eq!(turn(&mut shadow, &web, Some(&desired)), ["span 0 Local 2+1"]);
 }
@@ -143,20 +110,11 @@ fn b12_a_renumbered_port_is_published_before_the_old_one_goes() {
     turn(&mut shadow, &web, Some(&service("10.0.0.1:80", &["10.1.0.1:1"])));
     assert_eq!(
         turn(&mut shadow, &web, Some(&service("10.0.0.1:81", &["10.1.0.1:1"]))),
-        [
-            "meta 0 default/web:http/TCP/v4 81",
-            "frontend 10.0.0.1:81/TCP 0",
-            "-frontend 10.0.0.1:80/TCP"
-        ]
+        ["meta 0 default/web:http/TCP/v4 81", "frontend 10.0.0.1:81/TCP 0", "-frontend 10.0.0.1:80/TCP"]
     );
     assert_eq!(
         turn(&mut shadow, &web, Some(&service("10.0.0.2:81", &["10.1.0.1:1"]))),
-        [
-            "frontend 10.0.0.2:81/TCP 0",
-            "address 10.0.0.2",
-            "-address 10.0.0.1",
-            "-frontend 10.0.0.1:81/TCP"
-        ]
+        ["frontend 10.0.0.2:81/TCP 0", "address 10.0.0.2", "-address 10.0.0.1", "-frontend 10.0.0.1:81/TCP"]
     );
 }
 
@@ -169,10 +127,7 @@ fn b13_a_reused_cluster_ip_goes_over_in_one_write() {
         turn(&mut shadow, &new, Some(&service("10.0.0.1:80", &["10.1.0.2:1"])))[4..],
         ["frontend 10.0.0.1:80/TCP 1"]
     );
-    assert_eq!(
-        turn(&mut shadow, &old, None),
-        ["-service 0", "-backend 1", "-meta 0"]
-    );
+    assert_eq!(turn(&mut shadow, &old, None), ["-service 0", "-backend 1", "-meta 0"]);
 }
 
 #[test]
@@ -182,16 +137,9 @@ fn an_address_stays_while_another_port_of_it_is_served() {
     turn(&mut shadow, &web, Some(&service("10.0.0.1:80", &[])));
     assert_eq!(
         turn(&mut shadow, &dns, Some(&service("10.0.0.1:53", &[]))),
-        [
-            "meta 1 default/dns:http/TCP/v4 53",
-            "service 1 0+0 0+0",
-            "frontend 10.0.0.1:53/TCP 1"
-        ]
+        ["meta 1 default/dns:http/TCP/v4 53", "service 1 0+0 0+0", "frontend 10.0.0.1:53/TCP 1"]
     );
-    assert_eq!(
-        turn(&mut shadow, &web, None),
-        ["-frontend 10.0.0.1:80/TCP", "-service 0", "-meta 0"]
-    );
+    assert_eq!(turn(&mut shadow, &web, None), ["-frontend 10.0.0.1:80/TCP", "-service 0", "-meta 0"]);
     assert_eq!(turn(&mut shadow, &dns, None)[0], "-address 10.0.0.1");
 }
 
@@ -203,21 +151,12 @@ fn ids_come_back_late_and_with_a_new_generation() {
     let mut shadow = Shadow::new(snapshot, NODE);
     let mut used = Vec::new();
     for port in 1..=4 {
-        let ops = turn(
-            &mut shadow,
-            &web,
-            Some(&service("10.0.0.1:80", &[&format!("10.1.0.1:{port}")])),
-        );
+        let ops = turn(&mut shadow, &web, Some(&service("10.0.0.1:80", &[&format!("10.1.0.1:{port}")])));
         used.push(ops.into_iter().find(|op| op.starts_with("backend")).unwrap());
         shadow.begin_grace();
         shadow.end_grace();
     }
-    let expected = [
-        "1 0 10.1.0.1:1 #1",
-        "2 0 10.1.0.1:2 #1",
-        "3 0 10.1.0.1:3 #1",
-        "1 0 10.1.0.1:4 #2",
-    ];
+    let expected = ["1 0 10.1.0.1:1 #1", "2 0 10.1.0.1:2 #1", "3 0 10.1.0.1:3 #1", "1 0 10.1.0.1:4 #2"];
     assert_eq!(used, expected.map(|op| format!("backend {op}")));
 }
 

@@ -20,47 +20,16 @@ use crate::scenarios::{local_and_terminating, scale_1_3_0_1, services_swap_addre
 use crate::support::{Desired, ROOMY, started, update};
 
 /// No more than a world has room for.
-const SMALL: Capacity = Capacity {
-    services: 16,
-    backends: 64,
-    slots: [128; 2],
-    ..ROOMY
-};
+const SMALL: Capacity = Capacity { services: 16, backends: 64, slots: [128; 2], ..ROOMY };
 
 /// What the datapath would find.
 fn datapath_tables(tables: &Fake) -> DatapathTables {
-    let TableSet {
-        services,
-        backends,
-        v4,
-        v6,
-        ..
-    } = tables;
+    let TableSet { services, backends, v4, v6, .. } = tables;
     DatapathTables {
-        addresses4: v4
-            .addresses
-            .entries
-            .iter()
-            .map(|(addr, value)| (*addr, value.kind))
-            .collect(),
-        addresses6: v6
-            .addresses
-            .entries
-            .iter()
-            .map(|(addr, value)| (*addr, value.kind))
-            .collect(),
-        frontends4: v4
-            .frontends
-            .entries
-            .iter()
-            .map(|(key, value)| (*key, value.service))
-            .collect(),
-        frontends6: v6
-            .frontends
-            .entries
-            .iter()
-            .map(|(key, value)| (*key, value.service))
-            .collect(),
+        addresses4: v4.addresses.entries.iter().map(|(addr, value)| (*addr, value.kind)).collect(),
+        addresses6: v6.addresses.entries.iter().map(|(addr, value)| (*addr, value.kind)).collect(),
+        frontends4: v4.frontends.entries.iter().map(|(key, value)| (*key, value.service)).collect(),
+        frontends6: v6.frontends.entries.iter().map(|(key, value)| (*key, value.service)).collect(),
         services: services.records.clone(),
         slots4: v4.slots.records.clone(),
         slots6: v6.slots.records.clone(),
@@ -87,19 +56,13 @@ fn send(world: &World, packet: &Packet) -> (Reason, Option<SocketAddr>) {
     let before = world.counters().reasons;
     let verdict = host::run(&world.on_cpu(0), Point::PodIngress, &mut bytes);
     let after = world.counters().reasons;
-    let (reason, _) = after
-        .into_iter()
-        .find(|(reason, count)| before.get(reason) != Some(count))
-        .unwrap();
+    let (reason, _) = after.into_iter().find(|(reason, count)| before.get(reason) != Some(count)).unwrap();
     let sent = wire::parse(bytes.data()).unwrap();
     let port = match sent.transport {
         Transport::Tcp { ports, .. } | Transport::Udp { ports } => ports[1],
         _ => 0,
     };
-    (
-        reason,
-        (verdict == Verdict::Pass).then(|| SocketAddr::new(sent.dst, port)),
-    )
+    (reason, (verdict == Verdict::Pass).then(|| SocketAddr::new(sent.dst, port)))
 }
 
 /// What a packet to a frontend may meet: all endpoints of the Service ports that have it before or after, and whether
@@ -114,19 +77,11 @@ struct Expected {
 fn expected(old: &Desired, new: &Desired) -> BTreeMap<SocketAddr, Expected> {
     let mut all: BTreeMap<SocketAddr, Expected> = BTreeMap::new();
     for service in [old, new].into_iter().flat_map(BTreeMap::values) {
-        let usable = if service.internal_local {
-            &service.local
-        } else {
-            &service.cluster
-        };
+        let usable = if service.internal_local { &service.local } else { &service.cluster };
         for frontend in &service.frontends {
-            let entry = all
-                .entry(SocketAddr::new(frontend.addr, frontend.port))
-                .or_default();
+            let entry = all.entry(SocketAddr::new(frontend.addr, frontend.port)).or_default();
             // While the policy changes, each scope may be used with the other state's policy.
-            entry
-                .endpoints
-                .extend(service.cluster.iter().chain(&service.local));
+            entry.endpoints.extend(service.cluster.iter().chain(&service.local));
             entry.states += 1;
             entry.states_with_endpoints += usize::from(!usable.is_empty());
         }
@@ -137,12 +92,7 @@ fn expected(old: &Desired, new: &Desired) -> BTreeMap<SocketAddr, Expected> {
 fn with_proto(desired: &Desired, proto: Proto) -> Desired {
     desired
         .iter()
-        .map(|(key, service)| {
-            (
-                lb_userspace::model::ServicePortKey { proto, ..key.clone() },
-                service.clone(),
-            )
-        })
+        .map(|(key, service)| (lb_userspace::model::ServicePortKey { proto, ..key.clone() }, service.clone()))
         .collect()
 }
 
@@ -198,14 +148,9 @@ fn no_packet_goes_astray(proto: Proto, old: &Desired, new: &Desired) {
             let at = format!("{proto} flow to {frontend} after {writes} writes: {reason:?} {dst:?}");
             let serves = |state: &Desired| {
                 let owners = state.values().filter(|service| {
-                    service
-                        .frontends
-                        .iter()
-                        .any(|f| SocketAddr::new(f.addr, f.port) == *frontend)
+                    service.frontends.iter().any(|f| SocketAddr::new(f.addr, f.port) == *frontend)
                 });
-                owners
-                    .flat_map(|service| service.serving.clone())
-                    .collect::<BTreeSet<_>>()
+                owners.flat_map(|service| service.serving.clone()).collect::<BTreeSet<_>>()
             };
             match proto {
                 Proto::Tcp => assert_eq!((reason, dst), (Reason::FlowForward, Some(*backend)), "{at}"),
@@ -225,11 +170,7 @@ fn no_packet_goes_astray(proto: Proto, old: &Desired, new: &Desired) {
 fn b7_b71_b96_at_every_stop_of_a_plan_no_packet_goes_astray() {
     let empty = Desired::new();
     for proto in [Proto::Tcp, Proto::Udp] {
-        for scenario in [
-            scale_1_3_0_1(),
-            services_swap_addresses(),
-            local_and_terminating(),
-        ] {
+        for scenario in [scale_1_3_0_1(), services_swap_addresses(), local_and_terminating()] {
             let scenario: Vec<_> = scenario.iter().map(|state| with_proto(state, proto)).collect();
             let states: Vec<_> = [&empty].into_iter().chain(&scenario).chain([&empty]).collect();
             for turn in states.windows(2) {

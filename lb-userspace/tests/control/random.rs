@@ -11,13 +11,8 @@ use proptest::prelude::*;
 use crate::support::{Desired, check, endpoint, key, replace, settle, started, update, views_of};
 
 /// Room for what the strategies can desire and for what rests beside it, but not for more.
-const TIGHT: Capacity = Capacity {
-    services: 16,
-    backends: 130,
-    slots: [256; 2],
-    frontends: [16; 2],
-    addresses: [16; 2],
-};
+const TIGHT: Capacity =
+    Capacity { services: 16, backends: 130, slots: [256; 2], frontends: [16; 2], addresses: [16; 2] };
 
 /// Service port number `index`: its endpoints as bits, and by how many places it has moved along the frontends.
 fn service_port(
@@ -34,25 +29,14 @@ fn service_port(
     let frontend = format!("{prefix}{}{end}:{}", at / 2 + 1, 80 + at % 2);
     let list = |bits: u8| {
         let endpoint = |bit: u8| {
-            endpoint(&if v6 {
-                format!("[fd01::{bit}]:8080")
-            } else {
-                format!("10.1.0.{bit}:8080")
-            })
+            endpoint(&if v6 { format!("[fd01::{bit}]:8080") } else { format!("10.1.0.{bit}:8080") })
         };
-        (0..6)
-            .filter(|bit| bits >> bit & 1 == 1)
-            .map(endpoint)
-            .collect::<Vec<_>>()
+        (0..6).filter(|bit| bits >> bit & 1 == 1).map(endpoint).collect::<Vec<_>>()
     };
     let addr = endpoint(&frontend);
     let service = ServicePort {
         port: addr.port(),
-        frontends: vec![Frontend {
-            addr: addr.ip(),
-            port: addr.port(),
-            kind: FrontendKind::ClusterIp,
-        }],
+        frontends: vec![Frontend { addr: addr.ip(), port: addr.port(), kind: FrontendKind::ClusterIp }],
         cluster: list(serving & cluster),
         local: list(serving & local),
         serving: list(serving),

@@ -37,32 +37,17 @@ struct Seen {
 
 impl Watched {
     fn new(capacity: Capacity) -> Self {
-        Self {
-            inner: Fake::new(capacity),
-            seen: Arc::default(),
-            log: Vec::new(),
-        }
+        Self { inner: Fake::new(capacity), seen: Arc::default(), log: Vec::new() }
     }
 
     /// Notes that all programs read everything that can be found.
     fn look(&self) {
-        let Snapshot {
-            services,
-            backends,
-            frontends,
-            ..
-        } = self.inner.read().unwrap();
-        let serving = backends
-            .iter()
-            .filter(|(_, record)| BackendWord(record.word).serving());
+        let Snapshot { services, backends, frontends, .. } = self.inner.read().unwrap();
+        let serving = backends.iter().filter(|(_, record)| BackendWord(record.word).serving());
         let mut places: Vec<_> = serving.map(|(id, _)| Place::Backend(*id)).collect();
         places.extend(frontends.iter().map(|(_, value)| Place::Service(value.service)));
         for entry in services {
-            let family = if entry.meta.family == 4 {
-                Family::V4
-            } else {
-                Family::V6
-            };
+            let family = if entry.meta.family == 4 { Family::V4 } else { Family::V6 };
             for span in [entry.record.cluster, entry.record.local].map(Span) {
                 places.extend((0..span.len()).map(|i| Place::Slot(family, span.offset() + i)));
             }
@@ -78,24 +63,15 @@ impl Tables for Watched {
         let written: Vec<_> = match op {
             Op::PutBackend { id, .. } => vec![Place::Backend(*id)],
             Op::PutService { id, .. } => vec![Place::Service(*id)],
-            Op::PutSlots {
-                family,
-                offset,
-                slots,
-            } => (*offset..)
-                .take(slots.len())
-                .map(|slot| Place::Slot(*family, slot))
-                .collect(),
+            Op::PutSlots { family, offset, slots } => {
+                (*offset..).take(slots.len()).map(|slot| Place::Slot(*family, slot)).collect()
+            }
             _ => Vec::new(),
         };
         self.look();
         for place in written {
             let held = self.seen.lock().unwrap().places.contains_key(&place);
-            assert!(
-                !held,
-                "{op:?} would change {place:?} under a reader; before: {:#?}",
-                self.log
-            );
+            assert!(!held, "{op:?} would change {place:?} under a reader; before: {:#?}", self.log);
         }
         self.inner.apply(op)?;
         self.look();
@@ -117,28 +93,15 @@ impl Tables for Watched {
 }
 
 /// So little room that ids and slots come back as soon as they may.
-const TIGHT: Capacity = Capacity {
-    services: 6,
-    backends: 12,
-    slots: [16; 2],
-    ..ROOMY
-};
+const TIGHT: Capacity = Capacity { services: 6, backends: 12, slots: [16; 2], ..ROOMY };
 
 #[test]
 fn nothing_is_reused_before_a_grace_period_has_ended() {
-    let scenarios = [
-        scale_1_3_0_1(),
-        services_swap_addresses(),
-        local_and_terminating(),
-    ]
-    .concat();
+    let scenarios = [scale_1_3_0_1(), services_swap_addresses(), local_and_terminating()].concat();
     for (seed, capacity) in (0..30).flat_map(|seed| [(seed, ROOMY), (seed, TIGHT)]) {
         let tables = Faulty::new(Watched::new(capacity), Fault::Never);
         let mut reconciler = started(tables, &Desired::new());
-        reconciler.tables_mut().fault = Fault::Random {
-            seed,
-            per_mille: seed * 10,
-        };
+        reconciler.tables_mut().fault = Fault::Random { seed, per_mille: seed * 10 };
         let mut now = Instant::now();
         let mut last = Desired::new();
         for (turn, desired) in scenarios.iter().chain(&scenarios).enumerate() {
@@ -194,10 +157,6 @@ fn b13_b26_a_frontend_that_passes_to_another_service_is_never_absent() {
         reconciler.desire(update(&before, &after));
         reconciler.step(Instant::now());
         let log = &reconciler.tables().log;
-        assert!(
-            log.iter()
-                .all(|op| !op.starts_with("-frontend") && !op.starts_with("-address")),
-            "{log:?}"
-        );
+        assert!(log.iter().all(|op| !op.starts_with("-frontend") && !op.starts_with("-address")), "{log:?}");
     }
 }

@@ -59,21 +59,13 @@ fn spawn(shutdown: impl Future<Output = ()> + Send + 'static) -> Running {
     let (sent, report) = watch::channel(Report::default());
     let reconciler = Reconciler::adopt(tables.clone(), NODE).unwrap();
     let task = tokio::spawn(run(reconciler, received, sent, shutdown));
-    Running {
-        tables,
-        changes,
-        report,
-        task,
-    }
+    Running { tables, changes, report, task }
 }
 
 fn desired(services: u8) -> Desired {
     let entry = |i| {
         let frontend = format!("10.0.0.{i}:80");
-        (
-            key(&format!("s{i}"), &frontend),
-            service(&frontend, &["10.1.0.1:1"]),
-        )
+        (key(&format!("s{i}"), &frontend), service(&frontend, &["10.1.0.1:1"]))
     };
     (0..services).map(entry).collect()
 }
@@ -85,11 +77,7 @@ async fn b8_a_lone_change_is_programmed_at_once() {
     running.report.changed().await.unwrap();
     sleep(Duration::from_secs(1)).await;
     let before = Instant::now();
-    running
-        .changes
-        .send(update(&desired(1), &desired(2)))
-        .await
-        .unwrap();
+    running.changes.send(update(&desired(1), &desired(2))).await.unwrap();
     running.report.changed().await.unwrap();
     assert!(before.elapsed() < Duration::from_millis(1));
     assert!(running.tables.holds(&desired(2)));
@@ -103,29 +91,18 @@ async fn b8_a_burst_is_coalesced_over_ten_milliseconds() {
     sleep(Duration::from_secs(1)).await;
     let before = Instant::now();
     for i in 0..60 {
-        running
-            .changes
-            .send(update(&desired(i), &desired(i + 1)))
-            .await
-            .unwrap();
+        running.changes.send(update(&desired(i), &desired(i + 1))).await.unwrap();
         if i % 10 == 9 {
             sleep(Duration::from_millis(1)).await;
         }
     }
     let mut reports = 0;
     while !running.tables.holds(&desired(60)) {
-        timeout(Duration::from_secs(1), running.report.changed())
-            .await
-            .unwrap()
-            .unwrap();
+        timeout(Duration::from_secs(1), running.report.changed()).await.unwrap().unwrap();
         reports += 1;
     }
     assert!(reports <= 2, "{reports} steps");
-    assert!(
-        before.elapsed() <= Duration::from_millis(15),
-        "{:?}",
-        before.elapsed()
-    );
+    assert!(before.elapsed() <= Duration::from_millis(15), "{:?}", before.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -134,11 +111,7 @@ async fn b8_what_failed_is_tried_again_in_time() {
     let calls = running.tables.get().calls();
     running.tables.get().fault = Fault::From(calls + 2);
     running.changes.send(replace(&desired(3))).await.unwrap();
-    running
-        .report
-        .wait_for(|report| !report.problems.is_empty())
-        .await
-        .unwrap();
+    running.report.wait_for(|report| !report.problems.is_empty()).await.unwrap();
     sleep(Duration::from_secs(5)).await;
     running.tables.get().fault = Fault::Never;
     let report = running.report.wait_for(|report| report.problems.is_empty());
@@ -153,11 +126,7 @@ async fn b10_the_tables_are_compared_every_minute() {
     running.report.changed().await.unwrap();
     running.tables.get().inner.v4.frontends.entries.clear();
     let report = running.report.wait_for(|report| report.repairs > 0);
-    let repairs = timeout(Duration::from_secs(61), report)
-        .await
-        .unwrap()
-        .unwrap()
-        .repairs;
+    let repairs = timeout(Duration::from_secs(61), report).await.unwrap().unwrap().repairs;
     assert_eq!(repairs, 3);
     assert!(running.tables.holds(&desired(3)));
 }

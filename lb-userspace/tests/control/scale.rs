@@ -23,10 +23,7 @@ fn ten_thousand() -> Desired {
         let endpoint = |n: u32| format!("10.{}.{}.{n}:8080", 100 + (i >> 8), i & 255);
         let endpoints: Vec<_> = (0..10).map(endpoint).collect();
         let endpoints: Vec<_> = endpoints.iter().map(String::as_str).collect();
-        (
-            key(&format!("service-{i}"), &frontend),
-            service(&frontend, &endpoints),
-        )
+        (key(&format!("service-{i}"), &frontend), service(&frontend, &endpoints))
     };
     (0..10_000).map(entry).collect()
 }
@@ -64,16 +61,10 @@ fn a_change_costs_the_same_among_ten_thousand_as_alone() {
     assert_eq!(reconciler.report().problems, []);
     let among = mean_of_changes(&mut reconciler, &desired);
 
-    let few: Desired = desired
-        .iter()
-        .step_by(100)
-        .map(|(key, service)| (key.clone(), service.clone()))
-        .collect();
+    let few: Desired =
+        desired.iter().step_by(100).map(|(key, service)| (key.clone(), service.clone())).collect();
     let alone = mean_of_changes(&mut started(Fake::new(DEFAULT), &few), &few);
     println!("a change: {among:?} among ten thousand, {alone:?} among a hundred");
     // Work for all would be a hundred times as much.
-    assert!(
-        among < alone * 20 + Duration::from_millis(1),
-        "{among:?} against {alone:?}"
-    );
+    assert!(among < alone * 20 + Duration::from_millis(1), "{among:?} against {alone:?}");
 }

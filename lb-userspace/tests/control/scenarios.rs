@@ -21,10 +21,7 @@ pub(crate) fn play<T: Tables>(tables: T, states: &[Desired]) {
         assert_eq!(check(&reconciler.tables().read().unwrap()), views_of(desired));
         last = desired;
     }
-    assert!(
-        reconciler.shadow().is_untouched(),
-        "everything has been given back"
-    );
+    assert!(reconciler.shadow().is_untouched(), "everything has been given back");
 }
 
 pub(crate) fn scale_1_3_0_1() -> Vec<Desired> {
@@ -84,10 +81,7 @@ fn b98_scale_1_3_0_1() {
 #[test]
 fn b13_services_swap_addresses() {
     play(Fake::new(ROOMY), &services_swap_addresses());
-    play(
-        Fake::new(ROOMY),
-        &services_swap_addresses().into_iter().rev().collect::<Vec<_>>(),
-    );
+    play(Fake::new(ROOMY), &services_swap_addresses().into_iter().rev().collect::<Vec<_>>());
 }
 
 #[test]
@@ -100,10 +94,7 @@ fn b9_what_ends_where_it_began_is_no_write() {
     let desired = &scale_1_3_0_1()[1];
     let mut reconciler = started(Fake::new(ROOMY), desired);
     let mut now = Instant::now();
-    let other = Desired::from([(
-        key("brief", "10.0.0.9:80"),
-        service("10.0.0.9:80", &["10.1.0.9:1"]),
-    )]);
+    let other = Desired::from([(key("brief", "10.0.0.9:80"), service("10.0.0.9:80", &["10.1.0.9:1"]))]);
     reconciler.desire(update(desired, &other));
     reconciler.desire(update(&other, desired));
     assert_eq!(settle(&mut reconciler, &mut now).operations, 0);

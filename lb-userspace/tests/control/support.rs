@@ -12,13 +12,8 @@ use lb_userspace::tables::Tables;
 
 pub(crate) const NODE: &str = "node-1";
 
-pub(crate) const ROOMY: Capacity = Capacity {
-    services: 64,
-    backends: 256,
-    slots: [512; 2],
-    frontends: [64; 2],
-    addresses: [64; 2],
-};
+pub(crate) const ROOMY: Capacity =
+    Capacity { services: 64, backends: 256, slots: [512; 2], frontends: [64; 2], addresses: [64; 2] };
 
 /// What is desired, by Service port.
 pub(crate) type Desired = BTreeMap<ServicePortKey, ServicePort>;
@@ -80,34 +75,17 @@ pub(crate) fn views_of(desired: &Desired) -> Views {
         cluster: service.cluster.clone(),
         local: service.local.clone(),
         serving: service.serving.iter().copied().collect(),
-        frontends: service
-            .frontends
-            .iter()
-            .map(|f| SocketAddr::new(f.addr, f.port))
-            .collect(),
+        frontends: service.frontends.iter().map(|f| SocketAddr::new(f.addr, f.port)).collect(),
     };
-    let addresses = desired
-        .values()
-        .flat_map(|service| &service.frontends)
-        .map(|f| f.addr)
-        .collect();
-    (
-        desired
-            .iter()
-            .map(|(key, service)| (key.clone(), view(service)))
-            .collect(),
-        addresses,
-    )
+    let addresses = desired.values().flat_map(|service| &service.frontends).map(|f| f.addr).collect();
+    (desired.iter().map(|(key, service)| (key.clone(), view(service))).collect(), addresses)
 }
 
 /// Reads the tables as the datapath would and panics where it would lose its way, or reject what is no Service's.
 pub(crate) fn check(snapshot: &Snapshot) -> Views {
     let (views, addresses) = check_paths(snapshot);
     for addr in &addresses {
-        assert!(
-            snapshot.frontends.iter().any(|(f, _)| f.addr.ip() == *addr),
-            "{addr} has a frontend"
-        );
+        assert!(snapshot.frontends.iter().any(|(f, _)| f.addr.ip() == *addr), "{addr} has a frontend");
     }
     (views, addresses)
 }
@@ -124,29 +102,18 @@ pub(crate) fn check_paths(snapshot: &Snapshot) -> Views {
         let spans = [entry.record.cluster, entry.record.local].map(Span);
         let mut scopes = Vec::new();
         for (span, slots) in spans.into_iter().zip(&entry.slots) {
-            assert_eq!(
-                slots.len(),
-                span.len() as usize,
-                "{key}: the span lies in the array"
-            );
+            assert_eq!(slots.len(), span.len() as usize, "{key}: the span lies in the array");
             for slot in slots {
                 let record = backends.get(&slot.backend).expect("a slot names a backend");
                 let word = BackendWord::new(slot.generation, true).0;
-                assert_eq!(
-                    (record.word, record.service),
-                    (word, entry.id),
-                    "{key}: slot {slot:?}"
-                );
+                assert_eq!((record.word, record.service), (word, entry.id), "{key}: slot {slot:?}");
                 assert_eq!(record.port.number(), slot.addr.port(), "{key}: slot {slot:?}");
             }
             scopes.push(slots.iter().map(|slot| slot.addr).collect::<Vec<_>>());
         }
         let half = usize::from(key.family == Family::V6);
-        let own: BTreeSet<_> = spans
-            .iter()
-            .filter(|span| !span.is_empty())
-            .map(|s| (s.offset(), s.len()))
-            .collect();
+        let own: BTreeSet<_> =
+            spans.iter().filter(|span| !span.is_empty()).map(|s| (s.offset(), s.len())).collect();
         runs[half].extend(own);
         if entry.record != ServiceRecord::default() {
             made.insert(entry.id);
@@ -156,10 +123,7 @@ pub(crate) fn check_paths(snapshot: &Snapshot) -> Views {
             .iter()
             .filter(|(_, record)| record.service == entry.id && BackendWord(record.word).serving());
         let address = |record: lb_common::BackendRecord| match key.family {
-            Family::V4 => std::net::Ipv6Addr::from(record.addr.0)
-                .to_ipv4_mapped()
-                .unwrap()
-                .into(),
+            Family::V4 => std::net::Ipv6Addr::from(record.addr.0).to_ipv4_mapped().unwrap().into(),
             Family::V6 => IpAddr::from(record.addr.0),
         };
         let view = View {
@@ -167,9 +131,7 @@ pub(crate) fn check_paths(snapshot: &Snapshot) -> Views {
             internal_local: entry.record.flags & service_flags::INTERNAL_LOCAL != 0,
             local: scopes.pop().unwrap(),
             cluster: scopes.pop().unwrap(),
-            serving: serving
-                .map(|(_, r)| SocketAddr::new(address(*r), r.port.number()))
-                .collect(),
+            serving: serving.map(|(_, r)| SocketAddr::new(address(*r), r.port.number())).collect(),
             frontends: BTreeSet::new(),
         };
         assert!(keys.insert(entry.id, key.clone()).is_none());
@@ -183,13 +145,8 @@ pub(crate) fn check_paths(snapshot: &Snapshot) -> Views {
         );
     }
     for (frontend, value) in &snapshot.frontends {
-        let key = keys
-            .get(&value.service)
-            .unwrap_or_else(|| panic!("{frontend} names a service"));
-        assert!(
-            made.contains(&value.service),
-            "{frontend} names a service with a record"
-        );
+        let key = keys.get(&value.service).unwrap_or_else(|| panic!("{frontend} names a service"));
+        assert!(made.contains(&value.service), "{frontend} names a service with a record");
         views.get_mut(key).unwrap().frontends.insert(frontend.addr);
     }
     let addresses: BTreeSet<_> = snapshot.addresses.iter().map(|(addr, _)| *addr).collect();
@@ -198,12 +155,7 @@ pub(crate) fn check_paths(snapshot: &Snapshot) -> Views {
 
 /// The whole of `desired`, as the first change.
 pub(crate) fn replace(desired: &Desired) -> Change {
-    Change::Replace(
-        desired
-            .iter()
-            .map(|(key, service)| (key.clone(), Some(service.clone())))
-            .collect(),
-    )
+    Change::Replace(desired.iter().map(|(key, service)| (key.clone(), Some(service.clone()))).collect())
 }
 
 /// What turns `old` into `new`.
@@ -248,17 +200,10 @@ pub(crate) fn brief(op: &Op) -> String {
     let at = |span: &Span| format!("{}+{}", span.offset(), span.len());
     match op {
         Op::PutMeta { id, key, port } => format!("meta {id} {key} {port}"),
-        Op::PutBackend {
-            id,
-            service,
-            addr,
-            generation,
-        } => format!("backend {id} {service} {addr} #{generation}"),
-        Op::PutSlots {
-            family,
-            offset,
-            slots,
-        } => format!("slots {family} {offset} {:?}", names(slots)),
+        Op::PutBackend { id, service, addr, generation } => {
+            format!("backend {id} {service} {addr} #{generation}")
+        }
+        Op::PutSlots { family, offset, slots } => format!("slots {family} {offset} {:?}", names(slots)),
         Op::PutService { id, spans, .. } => format!("service {id} {} {}", at(&spans[0]), at(&spans[1])),
         Op::SetSpan { id, scope, span, .. } => format!("span {id} {scope:?} {}", at(span)),
         Op::SetFlags { id, flags } => format!("flags {id} {flags}"),

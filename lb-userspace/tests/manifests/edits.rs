@@ -29,30 +29,12 @@ fn yaml_json_lists_and_sub_folders_are_read() {
         ("a.yaml~", service("hidden", "10.0.0.9")),
         (".a.yaml.swp", service("hidden", "10.0.0.9")),
         (".git/x.yaml", service("hidden", "10.0.0.9")),
-        (
-            "other.yaml",
-            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n".to_owned(),
-        ),
-        (
-            "knative.yaml",
-            service("hidden", "10.0.0.9").replace("v1", "serving.knative.dev/v1"),
-        ),
+        ("other.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n".to_owned()),
+        ("knative.yaml", service("hidden", "10.0.0.9").replace("v1", "serving.knative.dev/v1")),
     ]);
-    watched.expect(&[
-        "a=10.0.0.1",
-        "b=10.0.0.2",
-        "c=10.0.0.3",
-        "d=10.0.0.4",
-        "e=10.0.0.5",
-        "Node n1",
-    ]);
+    watched.expect(&["a=10.0.0.1", "b=10.0.0.2", "c=10.0.0.3", "d=10.0.0.4", "e=10.0.0.5", "Node n1"]);
     watched.expect_problems(&[]);
-    assert!(
-        watched
-            .objects
-            .keys()
-            .all(|key| *key.namespace == *"default" || key.namespace.is_empty())
-    );
+    assert!(watched.objects.keys().all(|key| *key.namespace == *"default" || key.namespace.is_empty()));
 }
 
 #[test]
@@ -82,10 +64,7 @@ fn b25_a_rewrite_of_the_same_content_is_no_change() {
     let mut watched = Watched::with(&[("a.yaml", service("a", "10.0.0.1"))]);
     watched.write(
         "a.yaml",
-        &format!(
-            "# another comment\n{}status: {{conditions: []}}\n",
-            service("a", "10.0.0.1")
-        ),
+        &format!("# another comment\n{}status: {{conditions: []}}\n", service("a", "10.0.0.1")),
     );
     watched.expect_quiet();
 }
@@ -147,10 +126,6 @@ fn fields_may_be_absent_null_or_unknown() {
     let Some(Object::EndpointSlice(slice)) = watched.objects.values().next() else {
         panic!("{:?}", watched.problems);
     };
-    assert_eq!(
-        slice.ports[0].name.as_deref(),
-        Some(""),
-        "the API server's default"
-    );
+    assert_eq!(slice.ports[0].name.as_deref(), Some(""), "the API server's default");
     assert!(slice.endpoints.is_empty());
 }

@@ -11,18 +11,11 @@ use super::support::*;
 #[test]
 fn b17_a_bad_document_disturbs_nothing_else_and_its_last_good_version_stays() {
     let good = [("a", "10.0.0.1"), ("b", "10.0.0.2"), ("c", "10.0.0.3")];
-    let mut watched = Watched::with(&[
-        ("a.yaml", services(&good)),
-        ("other.yaml", service("o", "10.0.0.9")),
-    ]);
+    let mut watched = Watched::with(&[("a.yaml", services(&good)), ("other.yaml", service("o", "10.0.0.9"))]);
     let lines = service("a", "10.0.0.1").lines().count() as u64;
 
     // The name can no longer be read: everything stays, and what can be read is taken over.
-    let text = format!(
-        "{}---\n{BROKEN}---\n{}",
-        service("a", "10.0.0.11"),
-        service("c", "10.0.0.13")
-    );
+    let text = format!("{}---\n{BROKEN}---\n{}", service("a", "10.0.0.11"), service("c", "10.0.0.13"));
     watched.write("a.yaml", &text);
     watched.expect(&["a=10.0.0.11", "b=10.0.0.2", "c=10.0.0.13", "o=10.0.0.9"]);
     watched.expect_problems(&["what this file held before stays"]);
@@ -30,11 +23,8 @@ fn b17_a_bad_document_disturbs_nothing_else_and_its_last_good_version_stays() {
     assert!((lines + 2..=lines + 6).contains(&line), "{line}");
 
     // The name can be read: only that object stays, others may go.
-    let text = format!(
-        "{}---\n{}",
-        service("a", "10.0.0.11"),
-        service("b", "10.0.0.12").replace("80", "80000")
-    );
+    let text =
+        format!("{}---\n{}", service("a", "10.0.0.11"), service("b", "10.0.0.12").replace("80", "80000"));
     watched.write("a.yaml", &text);
     watched.expect(&["a=10.0.0.11", "b=10.0.0.2", "o=10.0.0.9"]);
     watched.expect_problems(&["Service default/b: spec.ports[0].port: invalid value: integer `80000`"]);
@@ -64,10 +54,8 @@ fn b7_a_folder_is_complete_when_each_file_could_be_read_once() {
 
 #[test]
 fn b17_what_an_api_server_would_refuse_keeps_its_last_good_version() {
-    let mut watched = Watched::with(&[
-        ("a.yaml", service("a", "10.0.0.1")),
-        ("b.yaml", service("b", "10.0.0.2")),
-    ]);
+    let mut watched =
+        Watched::with(&[("a.yaml", service("a", "10.0.0.1")), ("b.yaml", service("b", "10.0.0.2"))]);
     watched.expect(&["a=10.0.0.1", "b=10.0.0.2"]);
     watched.write("a.yaml", &service("a", "10.0.0.1").replace("ports", "prots"));
     watched.write("b.yaml", &service("b", "10.0.0.2x"));
@@ -126,10 +114,8 @@ fn what_is_no_manifest_is_reported_and_harmless() {
 
 #[test]
 fn b26_of_two_files_with_the_same_object_the_first_counts() {
-    let mut watched = Watched::with(&[
-        ("b.yaml", service("a", "10.0.0.2")),
-        ("c.yaml", service("a", "10.0.0.3")),
-    ]);
+    let mut watched =
+        Watched::with(&[("b.yaml", service("a", "10.0.0.2")), ("c.yaml", service("a", "10.0.0.3"))]);
     watched.expect(&["a=10.0.0.2"]);
     watched.expect_problems(&["Service default/a stands in"]);
     assert_eq!(watched.problems[0].path, watched.path("c.yaml"));
@@ -170,8 +156,7 @@ fn a_half_written_file_is_left_alone_until_it_is_closed() {
     let mut file = fs::File::create(watched.path("a.yaml")).unwrap();
     file.write_all(service("a", "10.0.0.1").as_bytes()).unwrap();
     watched.expect_quiet();
-    file.write_all(format!("---\n{}", service("b", "10.0.0.3")).as_bytes())
-        .unwrap();
+    file.write_all(format!("---\n{}", service("b", "10.0.0.3")).as_bytes()).unwrap();
     drop(file);
     watched.expect(&["a=10.0.0.1", "b=10.0.0.3"]);
 }

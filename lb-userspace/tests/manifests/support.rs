@@ -31,18 +31,9 @@ impl Watched {
         }
         let folder = Folder::open(dir.path()).unwrap();
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let mut watched = Self {
-            dir,
-            folder,
-            runtime,
-            objects: BTreeMap::new(),
-            problems: Vec::new(),
-            complete: false,
-        };
-        assert!(
-            watched.next(Duration::from_secs(10)),
-            "the first update comes at once"
-        );
+        let mut watched =
+            Self { dir, folder, runtime, objects: BTreeMap::new(), problems: Vec::new(), complete: false };
+        assert!(watched.next(Duration::from_secs(10)), "the first update comes at once");
         watched
     }
 
@@ -56,9 +47,7 @@ impl Watched {
 
     /// Takes up the next update, if one comes within `limit`.
     pub(crate) fn next(&mut self, limit: Duration) -> bool {
-        let next = self
-            .runtime
-            .block_on(async { timeout(limit, self.folder.next()).await });
+        let next = self.runtime.block_on(async { timeout(limit, self.folder.next()).await });
         let Ok(update) = next else { return false };
         let update = update.expect("the thread lives");
         for object in update.upserts {
@@ -76,12 +65,7 @@ impl Watched {
     pub(crate) fn expect(&mut self, expected: &[&str]) {
         while self.seen() != expected {
             let came = self.next(Duration::from_secs(5));
-            assert!(
-                came,
-                "expected {expected:?}, have {:?}, problems {:?}",
-                self.seen(),
-                self.problems
-            );
+            assert!(came, "expected {expected:?}, have {:?}, problems {:?}", self.seen(), self.problems);
         }
     }
 
@@ -89,10 +73,7 @@ impl Watched {
     pub(crate) fn expect_problems(&mut self, expected: &[&str]) {
         let told = |problems: &[Problem]| {
             problems.len() == expected.len()
-                && problems
-                    .iter()
-                    .zip(expected)
-                    .all(|(problem, part)| problem.to_string().contains(part))
+                && problems.iter().zip(expected).all(|(problem, part)| problem.to_string().contains(part))
         };
         while !told(&self.problems) {
             let came = self.next(Duration::from_secs(5));
@@ -102,12 +83,7 @@ impl Watched {
 
     /// Asserts that nothing more comes.
     pub(crate) fn expect_quiet(&mut self) {
-        assert!(
-            !self.next(Duration::from_millis(150)),
-            "{:?} {:?}",
-            self.seen(),
-            self.problems
-        );
+        assert!(!self.next(Duration::from_millis(150)), "{:?} {:?}", self.seen(), self.problems);
     }
 
     pub(crate) fn seen(&self) -> Vec<String> {
@@ -131,10 +107,7 @@ pub(crate) fn service(name: &str, ip: &str) -> String {
 }
 
 pub(crate) fn services(all: &[(&str, &str)]) -> String {
-    all.iter()
-        .map(|(name, ip)| service(name, ip))
-        .collect::<Vec<_>>()
-        .join("---\n")
+    all.iter().map(|(name, ip)| service(name, ip)).collect::<Vec<_>>().join("---\n")
 }
 
 pub(crate) const BROKEN: &str = "apiVersion: v1\nkind: Service\nmetadata:\n  name: [oops\n";

@@ -14,9 +14,7 @@ fn b9_what_ends_where_it_began_is_no_change() {
     followed.index.delete(&service(json!({})).key());
     assert_eq!(followed.take(), 0);
     followed.apply(&service(json!({})));
-    followed
-        .index
-        .apply(service(json!({"spec": {"internalTrafficPolicy": "Local"}})));
+    followed.index.apply(service(json!({"spec": {"internalTrafficPolicy": "Local"}})));
     followed.index.apply(service(json!({})));
     assert_eq!(followed.take(), 0);
 }
@@ -37,10 +35,7 @@ fn b13_a_service_may_be_recreated_with_another_address() {
     followed.apply(&service(json!({})));
     followed.index.delete(&service(json!({})).key());
     followed.apply(&service(json!({"spec": {"clusterIP": "10.0.0.2"}})));
-    assert_eq!(
-        followed.ports["d/s:http/TCP/v4"].frontends[0].addr.to_string(),
-        "10.0.0.2"
-    );
+    assert_eq!(followed.ports["d/s:http/TCP/v4"].frontends[0].addr.to_string(), "10.0.0.2");
     assert_eq!(text(&followed.ports["d/s:http/TCP/v4"].cluster), "1");
 }
 
@@ -49,9 +44,8 @@ fn scale_1_3_0_1_leaves_nothing_behind() {
     let mut followed = Followed::new();
     followed.apply(&service(json!({})));
     for (count, expected) in [(1, "1"), (3, "1 2 3"), (0, ""), (1, "1")] {
-        let endpoints: Vec<_> = (1..=count)
-            .map(|last| endpoint(&format!("10.1.0.{last}"), "n1", "rs"))
-            .collect();
+        let endpoints: Vec<_> =
+            (1..=count).map(|last| endpoint(&format!("10.1.0.{last}"), "n1", "rs")).collect();
         assert_eq!(followed.apply(&slice("a", json!(endpoints))), 1);
         assert_sets(&followed.ports["d/s:http/TCP/v4"], [expected; 3], "scaled");
     }
@@ -70,9 +64,8 @@ fn one_changed_slice_among_10_000_services_costs_what_it_touches() {
         index.apply(service(
             json!({"metadata": {"name": name}, "spec": {"clusterIP": format!("10.96.{high}.{low}")}}),
         ));
-        let endpoints: Vec<_> = (1..=10)
-            .map(|last| endpoint(&format!("10.1.{high}.{last}"), "n2", "rs"))
-            .collect();
+        let endpoints: Vec<_> =
+            (1..=10).map(|last| endpoint(&format!("10.1.{high}.{last}"), "n2", "rs")).collect();
         let label =
             json!({"metadata": {"labels": {"kubernetes.io/service-name": name}}, "endpoints": endpoints});
         index.apply(slice_with(&format!("slice{n}"), label));

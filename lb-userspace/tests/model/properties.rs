@@ -26,10 +26,8 @@ fn service_object() -> impl Strategy<Value = Object> {
     );
     fields.prop_map(|(name, ip, dual, selector, ports, policy)| {
         let ips = if dual { json!([ip, "fd00::1"]) } else { json!([ip]) };
-        object(
-            json!({"kind": "Service", "metadata": {"namespace": "d", "name": name}, "spec": {
-            "clusterIPs": ips, "selector": selector, "ports": ports, "internalTrafficPolicy": policy}}),
-        )
+        object(json!({"kind": "Service", "metadata": {"namespace": "d", "name": name}, "spec": {
+            "clusterIPs": ips, "selector": selector, "ports": ports, "internalTrafficPolicy": policy}}))
     })
 }
 
@@ -41,15 +39,8 @@ fn endpoint_value() -> impl Strategy<Value = Value> {
         select(vec!["z1", "z2", ""]),
     );
     fields.prop_map(|(last, node, conditions, zone)| {
-        let hints = if zone.is_empty() {
-            json!([])
-        } else {
-            json!([{"name": zone}])
-        };
-        merge(
-            endpoint(&format!("10.1.0.{last}"), node, conditions),
-            json!({"hints": {"forZones": hints}}),
-        )
+        let hints = if zone.is_empty() { json!([]) } else { json!([{"name": zone}]) };
+        merge(endpoint(&format!("10.1.0.{last}"), node, conditions), json!({"hints": {"forZones": hints}}))
     })
 }
 

@@ -9,47 +9,15 @@ fn b50_b51_truth_table_of_conditions() {
     let n1 = |last: &str, conditions| endpoint(&format!("10.1.0.{last}"), "n1", conditions);
     let n2 = |last: &str, conditions| endpoint(&format!("10.1.0.{last}"), "n2", conditions);
     for (case, endpoints, expected) in [
-        (
-            "ready",
-            json!([n1("1", "rs"), n2("2", "rs")]),
-            ["1 2", "1", "1 2"],
-        ),
-        (
-            "terminating beside ready",
-            json!([n1("1", "st"), n2("2", "rs")]),
-            ["2", "1", "1 2"],
-        ),
-        (
-            "terminating beside ready here",
-            json!([n1("1", "st"), n1("2", "rs")]),
-            ["2", "2", "1 2"],
-        ),
-        (
-            "all terminating",
-            json!([n1("1", "st"), n2("2", "st")]),
-            ["1 2", "1", "1 2"],
-        ),
-        (
-            "terminating, some not serving",
-            json!([n1("1", "t"), n2("2", "st")]),
-            ["2", "", "2"],
-        ),
-        (
-            "terminating, none serving",
-            json!([n1("1", "t"), n2("2", "t")]),
-            ["", "", ""],
-        ),
+        ("ready", json!([n1("1", "rs"), n2("2", "rs")]), ["1 2", "1", "1 2"]),
+        ("terminating beside ready", json!([n1("1", "st"), n2("2", "rs")]), ["2", "1", "1 2"]),
+        ("terminating beside ready here", json!([n1("1", "st"), n1("2", "rs")]), ["2", "2", "1 2"]),
+        ("all terminating", json!([n1("1", "st"), n2("2", "st")]), ["1 2", "1", "1 2"]),
+        ("terminating, some not serving", json!([n1("1", "t"), n2("2", "st")]), ["2", "", "2"]),
+        ("terminating, none serving", json!([n1("1", "t"), n2("2", "t")]), ["", "", ""]),
         ("not ready", json!([n1("1", ""), n2("2", "")]), ["", "", ""]),
-        (
-            "serving but not ready",
-            json!([n1("1", "s"), n2("2", "rs")]),
-            ["2", "", "1 2"],
-        ),
-        (
-            "b34: terminating and ready",
-            json!([n1("1", "rt"), n2("2", "rst")]),
-            ["1 2", "1", "1 2"],
-        ),
+        ("serving but not ready", json!([n1("1", "s"), n2("2", "rs")]), ["2", "", "1 2"]),
+        ("b34: terminating and ready", json!([n1("1", "rt"), n2("2", "rst")]), ["1 2", "1", "1 2"]),
         ("only remote terminating", json!([n2("2", "st")]), ["2", "", "2"]),
         ("none", json!([]), ["", "", ""]),
     ] {
@@ -64,16 +32,8 @@ fn b53_internal_policy_local() {
     let local = json!({"spec": {"internalTrafficPolicy": "Local"}});
     for (case, endpoints, expected) in [
         ("none here", json!([endpoint("10.1.0.2", "n2", "rs")]), ""),
-        (
-            "one here",
-            json!([endpoint("10.1.0.1", "n1", "rs"), endpoint("10.1.0.2", "n2", "rs")]),
-            "1",
-        ),
-        (
-            "two here",
-            json!([endpoint("10.1.0.1", "n1", "rs"), endpoint("10.1.0.2", "n1", "rs")]),
-            "1 2",
-        ),
+        ("one here", json!([endpoint("10.1.0.1", "n1", "rs"), endpoint("10.1.0.2", "n2", "rs")]), "1"),
+        ("two here", json!([endpoint("10.1.0.1", "n1", "rs"), endpoint("10.1.0.2", "n1", "rs")]), "1 2"),
         (
             "b51: only terminating here",
             json!([endpoint("10.1.0.1", "n1", "st"), endpoint("10.1.0.2", "n2", "rs")]),
@@ -86,10 +46,7 @@ fn b53_internal_policy_local() {
     }
     let (ports, problems) = outcome(&[service(json!({"spec": {"internalTrafficPolicy": "Near"}}))]);
     assert!(!ports["d/s:http/TCP/v4"].internal_local);
-    assert_eq!(
-        problems,
-        ["Service d/s: there is no internalTrafficPolicy `Near`: Cluster is used"]
-    );
+    assert_eq!(problems, ["Service d/s: there is no internalTrafficPolicy `Near`: Cluster is used"]);
 }
 
 #[test]
@@ -101,11 +58,7 @@ fn b32_b33_absent_conditions_and_node() {
             json!([{"addresses": ["10.1.0.1"]}, {"addresses": ["10.1.0.2"], "conditions": null, "nodeName": "n1"}]),
         ),
     ]);
-    assert_sets(
-        &port,
-        ["1 2", "2", "1 2"],
-        "absent means ready, serving, not terminating, elsewhere",
-    );
+    assert_sets(&port, ["1 2", "2", "1 2"], "absent means ready, serving, not terminating, elsewhere");
 }
 
 #[test]
@@ -118,27 +71,14 @@ fn b59_topology_hints() {
         merge(endpoint(&format!("10.1.0.{last}"), "n2", conditions), hints)
     };
     for (case, node, endpoints, expected) in [
-        (
-            "zone",
-            &here,
-            json!([
-                hinted("1", "rs", &["z1", "z3"], &[]),
-                hinted("2", "rs", &["z2"], &[])
-            ]),
-            "1",
-        ),
+        ("zone", &here, json!([hinted("1", "rs", &["z1", "z3"], &[]), hinted("2", "rs", &["z2"], &[])]), "1"),
         (
             "zone of nobody",
             &here,
             json!([hinted("1", "rs", &["z2"], &[]), hinted("2", "rs", &["z3"], &[])]),
             "1 2",
         ),
-        (
-            "one without",
-            &here,
-            json!([hinted("1", "rs", &["z1"], &[]), hinted("2", "rs", &[], &[])]),
-            "1 2",
-        ),
+        ("one without", &here, json!([hinted("1", "rs", &["z1"], &[]), hinted("2", "rs", &[], &[])]), "1 2"),
         (
             "unready without",
             &here,
@@ -152,10 +92,7 @@ fn b59_topology_hints() {
         (
             "node first",
             &here,
-            json!([
-                hinted("1", "rs", &["z1"], &["n1"]),
-                hinted("2", "rs", &["z1"], &["n2"])
-            ]),
+            json!([hinted("1", "rs", &["z1"], &["n1"]), hinted("2", "rs", &["z1"], &["n2"])]),
             "1",
         ),
         (

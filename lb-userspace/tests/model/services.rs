@@ -13,11 +13,7 @@ fn b1_b2_b3_services_that_are_not_balanced() {
         json!({"spec": {"type": "ExternalName"}}),
     ] {
         assert!(
-            ports(&[
-                service(more.clone()),
-                slice("a", json!([endpoint("10.1.0.1", "n1", "rs")]))
-            ])
-            .is_empty(),
+            ports(&[service(more.clone()), slice("a", json!([endpoint("10.1.0.1", "n1", "rs")]))]).is_empty(),
             "{more}"
         );
         let mut followed = Followed::new();
@@ -28,10 +24,7 @@ fn b1_b2_b3_services_that_are_not_balanced() {
     }
     let (ports, problems) = outcome(&[service(json!({"spec": {"clusterIP": ""}}))]);
     assert!(ports.is_empty());
-    assert_eq!(
-        problems,
-        ["Service d/s: it has no address: write one into spec.clusterIP"]
-    );
+    assert_eq!(problems, ["Service d/s: it has no address: write one into spec.clusterIP"]);
 }
 
 #[test]
@@ -40,18 +33,9 @@ fn b11_b12_ports_are_told_apart_by_name_and_protocol() {
     let endpoints = json!({"endpoints": [endpoint("10.1.0.1", "n1", "rs")], "ports": [
         {"name": "tcp", "port": 5353}, {"name": "udp", "protocol": "UDP", "port": 53}, {"name": "tcp", "protocol": "UDP", "port": 54}]});
     let all = ports(&[service(dns.clone()), slice_with("a", endpoints.clone())]);
-    let seen: Vec<_> = all
-        .iter()
-        .map(|(key, port)| format!("{key} {} {}", port.port, text(&port.cluster)))
-        .collect();
-    assert_eq!(
-        seen,
-        [
-            "d/s:tcp/TCP/v4 53 1:5353",
-            "d/s:tcp/UDP/v4 5300 1:54",
-            "d/s:udp/UDP/v4 53 1:53"
-        ]
-    );
+    let seen: Vec<_> =
+        all.iter().map(|(key, port)| format!("{key} {} {}", port.port, text(&port.cluster))).collect();
+    assert_eq!(seen, ["d/s:tcp/TCP/v4 53 1:5353", "d/s:tcp/UDP/v4 5300 1:54", "d/s:udp/UDP/v4 53 1:53"]);
 
     let mut followed = Followed::new();
     followed.apply(&slice_with("a", endpoints));
@@ -68,56 +52,27 @@ fn b11_bad_ports_are_left_out_and_named() {
         {"name": "c", "port": 0}, {"name": "d", "port": 4, "protocol": "tcp"}, {"name": "e", "port": 1}]}}))]);
     assert_eq!(ports.keys().collect::<Vec<_>>(), ["d/s:a/TCP/v4"]);
     assert_eq!(problems.len(), 5, "{problems:#?}");
-    assert!(
-        problems[1].contains("port `b` (3) is left out: SCTP is not supported yet"),
-        "{problems:#?}"
-    );
-    assert!(
-        problems[4].contains("10.0.0.1 port 1/TCP belongs to d/s:a/TCP/v4"),
-        "{problems:#?}"
-    );
+    assert!(problems[1].contains("port `b` (3) is left out: SCTP is not supported yet"), "{problems:#?}");
+    assert!(problems[4].contains("10.0.0.1 port 1/TCP belongs to d/s:a/TCP/v4"), "{problems:#?}");
 }
 
 #[test]
 fn b14_b17_addresses_by_family() {
     let both = json!(["10.0.0.1", "fd00::1"]);
     for (case, spec, expected) in [
-        (
-            "single",
-            json!({"ipFamilies": ["IPv4"], "clusterIPs": ["10.0.0.1"]}),
-            vec!["10.0.0.1"],
-        ),
-        (
-            "dual",
-            json!({"ipFamilies": ["IPv4", "IPv6"], "clusterIPs": both}),
-            vec!["10.0.0.1", "fd00::1"],
-        ),
+        ("single", json!({"ipFamilies": ["IPv4"], "clusterIPs": ["10.0.0.1"]}), vec!["10.0.0.1"]),
+        ("dual", json!({"ipFamilies": ["IPv4", "IPv6"], "clusterIPs": both}), vec!["10.0.0.1", "fd00::1"]),
         (
             "v6 first",
             json!({"ipFamilies": ["IPv6", "IPv4"], "clusterIP": "fd00::1", "clusterIPs": ["fd00::1", "10.0.0.1"]}),
             vec!["10.0.0.1", "fd00::1"],
         ),
-        (
-            "families absent",
-            json!({"clusterIPs": both}),
-            vec!["10.0.0.1", "fd00::1"],
-        ),
-        (
-            "clusterIP alone",
-            json!({"clusterIP": " fd00::0001"}),
-            vec!["fd00::1"],
-        ),
-        (
-            "b17: leading zeros",
-            json!({"clusterIP": "010.000.000.001"}),
-            vec!["10.0.0.1"],
-        ),
+        ("families absent", json!({"clusterIPs": both}), vec!["10.0.0.1", "fd00::1"]),
+        ("clusterIP alone", json!({"clusterIP": " fd00::0001"}), vec!["fd00::1"]),
+        ("b17: leading zeros", json!({"clusterIP": "010.000.000.001"}), vec!["10.0.0.1"]),
     ] {
         let ports = ports(&[service(json!({"spec": spec}))]);
-        let seen: Vec<_> = ports
-            .values()
-            .map(|port| port.frontends[0].addr.to_string())
-            .collect();
+        let seen: Vec<_> = ports.values().map(|port| port.frontends[0].addr.to_string()).collect();
         assert_eq!(seen, expected, "{case}");
     }
     for (spec, expected, problem) in [
@@ -143,10 +98,7 @@ fn b14_b17_addresses_by_family() {
         ),
     ] {
         let (ports, problems) = outcome(&[service(json!({"spec": spec}))]);
-        assert_eq!(
-            (ports.len(), problems),
-            (expected, vec![format!("Service d/s: {problem}")])
-        );
+        assert_eq!((ports.len(), problems), (expected, vec![format!("Service d/s: {problem}")]));
     }
 }
 
@@ -162,31 +114,19 @@ fn b26_of_two_services_with_one_address_the_older_has_it() {
         problems,
         ["Service d/b: 10.0.0.1 port 80/TCP belongs to d/a:http/TCP/v4: not served for this Service"]
     );
-    let (ports, _) = outcome(&[
-        made("a", Some("2026-02-01T00:00:00Z")),
-        made("b", Some("2026-01-01T00:00:00Z")),
-    ]);
+    let (ports, _) =
+        outcome(&[made("a", Some("2026-02-01T00:00:00Z")), made("b", Some("2026-01-01T00:00:00Z"))]);
     assert_eq!(ports.keys().collect::<Vec<_>>(), ["d/b:http/TCP/v4"]);
 
     let mut followed = Followed::new();
     followed.apply(&b);
     followed.index.apply(&a);
     let changes = followed.index.take_changes();
-    let seen: Vec<_> = changes
-        .iter()
-        .map(|(key, port)| (&*key.name, port.is_some()))
-        .collect();
-    assert_eq!(
-        seen,
-        [("b", false), ("a", true)],
-        "the frontend is free before it is given again"
-    );
+    let seen: Vec<_> = changes.iter().map(|(key, port)| (&*key.name, port.is_some())).collect();
+    assert_eq!(seen, [("b", false), ("a", true)], "the frontend is free before it is given again");
     followed.index.delete(&a.key());
     let changes = followed.index.take_changes();
-    let seen: Vec<_> = changes
-        .iter()
-        .map(|(key, port)| (&*key.name, port.is_some()))
-        .collect();
+    let seen: Vec<_> = changes.iter().map(|(key, port)| (&*key.name, port.is_some())).collect();
     assert_eq!(seen, [("a", false), ("b", true)], "the loser takes over");
     assert!(followed.problems().is_empty());
 }
@@ -196,15 +136,8 @@ fn what_comes_later_is_named_and_the_cluster_ip_works() {
     let more = json!({"spec": {"type": "LoadBalancer", "sessionAffinity": "ClientIP", "externalIPs": ["192.0.2.1"],
             "externalTrafficPolicy": "Local", "ports": [{"name": "http", "port": 80, "nodePort": 30080}]},
         "status": {"loadBalancer": {"ingress": [{"hostname": "x"}, {"ip": "192.0.2.2"}]}}});
-    let (ports, problems) = outcome(&[
-        service(more),
-        slice("a", json!([endpoint("10.1.0.1", "n2", "rs")])),
-    ]);
-    assert_sets(
-        &ports["d/s:http/TCP/v4"],
-        ["1", "", "1"],
-        "b22, b23: neither matters for the ClusterIP",
-    );
+    let (ports, problems) = outcome(&[service(more), slice("a", json!([endpoint("10.1.0.1", "n2", "rs")]))]);
+    assert_sets(&ports["d/s:http/TCP/v4"], ["1", "", "1"], "b22, b23: neither matters for the ClusterIP");
     assert_eq!(
         problems,
         [
@@ -219,10 +152,7 @@ fn b17_names_that_fit_nowhere_leave_the_service_out() {
     let long = "x".repeat(64);
     let (ports, problems) = outcome(&[service(json!({"metadata": {"name": long}}))]);
     assert!(ports.is_empty());
-    assert!(
-        problems[0].ends_with("left out: a name is longer than 63 characters"),
-        "{problems:?}"
-    );
+    assert!(problems[0].ends_with("left out: a name is longer than 63 characters"), "{problems:?}");
     let more = json!({"spec": {"ports": [{"name": long, "port": 1}, {"name": "ok", "port": 2}]}});
     let (ports, problems) = outcome(&[service(more)]);
     assert_eq!((ports.len(), problems.len()), (1, 1));

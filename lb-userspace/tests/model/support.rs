@@ -75,10 +75,7 @@ pub(crate) struct Followed {
 
 impl Followed {
     pub(crate) fn new() -> Self {
-        Self {
-            index: Index::new(NODE),
-            ports: Ports::new(),
-        }
+        Self { index: Index::new(NODE), ports: Ports::new() }
     }
 
     pub(crate) fn apply(&mut self, object: &Object) -> usize {
@@ -95,10 +92,9 @@ impl Followed {
         let changes = self.index.take_changes();
         for (key, port) in &changes {
             match port {
-                Some(port) => assert_ne!(
-                    self.ports.insert(key.to_string(), port.clone()).as_ref(),
-                    Some(port)
-                ),
+                Some(port) => {
+                    assert_ne!(self.ports.insert(key.to_string(), port.clone()).as_ref(), Some(port))
+                }
                 None => assert!(self.ports.remove(&key.to_string()).is_some()),
             }
         }
@@ -106,10 +102,7 @@ impl Followed {
     }
 
     pub(crate) fn problems(&self) -> Vec<String> {
-        self.index
-            .problems()
-            .map(|(object, text)| format!("{object}: {text}"))
-            .collect()
+        self.index.problems().map(|(object, text)| format!("{object}: {text}")).collect()
     }
 }
 
@@ -121,10 +114,7 @@ pub(crate) fn outcome(objects: &[Object]) -> (Ports, Vec<String>) {
         forward.apply(object);
     }
     let mut backward = Followed::new();
-    objects
-        .iter()
-        .rev()
-        .for_each(|object| backward.index.apply(object));
+    objects.iter().rev().for_each(|object| backward.index.apply(object));
     backward.take();
     assert_eq!(forward.ports, backward.ports, "order of arrival");
     assert_eq!(forward.problems(), backward.problems(), "order of arrival");
@@ -136,11 +126,7 @@ pub(crate) fn outcome(objects: &[Object]) -> (Ports, Vec<String>) {
     for object in objects {
         forward.delete(object);
     }
-    assert!(
-        forward.ports.is_empty() && forward.problems().is_empty(),
-        "{:?}",
-        forward.ports
-    );
+    assert!(forward.ports.is_empty() && forward.problems().is_empty(), "{:?}", forward.ports);
     let problems = backward.problems();
     (backward.ports, problems)
 }
@@ -162,20 +148,12 @@ pub(crate) fn text(endpoints: &[std::net::SocketAddr]) -> String {
     let one = |endpoint: &std::net::SocketAddr| {
         let addr = endpoint.ip().to_string();
         let last = addr.rsplit(['.', ':']).next().unwrap().to_owned();
-        if endpoint.port() == 8080 {
-            last
-        } else {
-            format!("{last}:{}", endpoint.port())
-        }
+        if endpoint.port() == 8080 { last } else { format!("{last}:{}", endpoint.port()) }
     };
     endpoints.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
 /// Asserts cluster, local and serving set.
 pub(crate) fn assert_sets(port: &ServicePort, expected: [&str; 3], case: &str) {
-    assert_eq!(
-        [&port.cluster, &port.local, &port.serving].map(|set| text(set)),
-        expected,
-        "{case}"
-    );
+    assert_eq!([&port.cluster, &port.local, &port.serving].map(|set| text(set)), expected, "{case}");
 }

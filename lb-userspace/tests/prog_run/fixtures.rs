@@ -32,12 +32,7 @@ fn fixtures_hold() -> Result<()> {
         }
     }
     assert!(played > 100, "only {played} fixtures");
-    assert!(
-        failures.is_empty(),
-        "{} of {played} failed:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
+    assert!(failures.is_empty(), "{} of {played} failed:\n{}", failures.len(), failures.join("\n"));
     Ok(())
 }
 
@@ -72,24 +67,13 @@ fn exchange_packet(kernel: &Kernel, exchange: &Exchange) -> Result<()> {
     );
     if verdict != Verdict::Drop {
         let difference = wire::difference(&exchange.output, &packet);
-        ensure!(
-            difference.is_none(),
-            "{:?}: {}",
-            exchange.reason,
-            difference.unwrap_or_default()
-        );
+        ensure!(difference.is_none(), "{:?}: {}", exchange.reason, difference.unwrap_or_default());
     }
-    for (index, (before, after)) in [
-        (&before.services, &after.services),
-        (&before.backends, &after.backends),
-    ]
-    .into_iter()
-    .enumerate()
+    for (index, (before, after)) in
+        [(&before.services, &after.services), (&before.backends, &after.backends)].into_iter().enumerate()
     {
-        let mut expected: BTreeMap<u32, u64> = before
-            .iter()
-            .map(|(id, stats)| (*id, stats.connections))
-            .collect();
+        let mut expected: BTreeMap<u32, u64> =
+            before.iter().map(|(id, stats)| (*id, stats.connections)).collect();
         if let Some(ids) = exchange.opens {
             *expected.entry(ids[index]).or_default() += 1;
         }
@@ -101,8 +85,6 @@ fn exchange_packet(kernel: &Kernel, exchange: &Exchange) -> Result<()> {
 
 fn changed_reasons(before: &Counters, after: &Counters) -> Vec<(Reason, u64)> {
     let count = |counters: &Counters, reason| counters.reasons.get(reason).copied().unwrap_or(0);
-    let changes = Reason::ALL
-        .iter()
-        .map(|reason| (*reason, count(after, reason) - count(before, reason)));
+    let changes = Reason::ALL.iter().map(|reason| (*reason, count(after, reason) - count(before, reason)));
     changes.filter(|(_, change)| *change != 0).collect()
 }

@@ -56,9 +56,7 @@ impl Kernel {
         }
         let mut ebpf = loader.load(&object()?).context("make the maps")?;
         for name in ["pod_ingress", "pod_egress", "sweep4", "sweep6"] {
-            let program = ebpf
-                .program_mut(name)
-                .with_context(|| format!("no program {name}"))?;
+            let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
             match program {
                 Program::SchedClassifier(program) => program.load(),
                 Program::RawTracePoint(program) => program.load(),
@@ -150,22 +148,10 @@ impl Kernel {
             let cursor = services.get(&id, 0)?.cursor;
             services.set(id, ServiceRecord { cursor, ..*record }, 0)?;
         }
-        self.refill(
-            maps::FRONTENDS4,
-            tables.frontends4.iter().map(|(key, id)| (*key, frontend(*id))),
-        )?;
-        self.refill(
-            maps::FRONTENDS6,
-            tables.frontends6.iter().map(|(key, id)| (*key, frontend(*id))),
-        )?;
-        self.refill(
-            maps::ADDRESSES4,
-            tables.addresses4.keys().map(|addr| (*addr, ADDRESS)),
-        )?;
-        self.refill(
-            maps::ADDRESSES6,
-            tables.addresses6.keys().map(|addr| (*addr, ADDRESS)),
-        )
+        self.refill(maps::FRONTENDS4, tables.frontends4.iter().map(|(key, id)| (*key, frontend(*id))))?;
+        self.refill(maps::FRONTENDS6, tables.frontends6.iter().map(|(key, id)| (*key, frontend(*id))))?;
+        self.refill(maps::ADDRESSES4, tables.addresses4.keys().map(|addr| (*addr, ADDRESS)))?;
+        self.refill(maps::ADDRESSES6, tables.addresses6.keys().map(|addr| (*addr, ADDRESS)))
     }
 
     /// Makes all flows so many seconds older.
@@ -228,11 +214,8 @@ impl Kernel {
         };
         let program: &SchedClassifier = self.ebpf.program(name).context("no such program")?.try_into()?;
         let mut output = vec![0; packet.len() + 128];
-        let options = TestRunOptions {
-            data_in: Some(packet),
-            data_out: Some(&mut output),
-            ..TestRunOptions::new()
-        };
+        let options =
+            TestRunOptions { data_in: Some(packet), data_out: Some(&mut output), ..TestRunOptions::new() };
         let result = match program.test_run(options) {
             Err(ProgramError::SyscallError(error))
                 if error.io_error.kind() == io::ErrorKind::InvalidInput && packet.len() < HEADERS =>
@@ -255,16 +238,9 @@ impl Kernel {
     pub(crate) fn sweep(&self, family: u8, cpu: u32) -> Result<SweepReport> {
         let name = if family == 4 { "sweep4" } else { "sweep6" };
         let program: &RawTracePoint = self.ebpf.program(name).context("no such program")?.try_into()?;
-        let options = RawTracePointRunOptions {
-            cpu: Some(cpu),
-            ..RawTracePointRunOptions::new()
-        };
+        let options = RawTracePointRunOptions { cpu: Some(cpu), ..RawTracePointRunOptions::new() };
         let result = program.test_run(options)?;
-        ensure!(
-            result.return_value == 0,
-            "{name} returned {}",
-            result.return_value
-        );
+        ensure!(result.return_value == 0, "{name} returned {}", result.return_value);
         Ok(Array::<_, SweepReport>::try_from(self.map(maps::SWEEP)?)?.get(&0, 0)?)
     }
 }

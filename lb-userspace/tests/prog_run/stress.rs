@@ -33,15 +33,9 @@ const SHORT: Lifetimes = Lifetimes {
 fn kernel(scene: &Scene, lifetimes: Lifetimes) -> Result<Kernel> {
     let endpoints = [1, 2, 3].map(|n| scene.endpoint(n));
     let services = [0, 1, 2].map(|n| Service::new(scene.proto, scene.vip(10 + n, 80)).endpoints(&endpoints));
-    let sizes = Sizes {
-        main: 16_384,
-        lru: 1024,
-    };
+    let sizes = Sizes { main: 16_384, lru: 1024 };
     let mut kernel = Kernel::load(sizes)?;
-    kernel.reset(&Config {
-        lifetimes,
-        ..scene.config()
-    })?;
+    kernel.reset(&Config { lifetimes, ..scene.config() })?;
     kernel.program(&Tables::of(&services))?;
     Ok(kernel)
 }
@@ -57,17 +51,9 @@ fn send(kernel: &Kernel, packet: &Packet) -> Result<Option<Packet>> {
 
 fn faults(kernel: &Kernel) -> Result<Faults> {
     let mut faults = Faults::default();
-    let flows = |name| {
-        kernel
-            .flows::<Addr4>(name)
-            .map(|entries| entries.into_iter().collect())
-    };
+    let flows = |name| kernel.flows::<Addr4>(name).map(|entries| entries.into_iter().collect());
     faults.look_at(&flows(maps::FLOWS4)?, &flows(maps::FLOWS_LRU4)?);
-    let flows = |name| {
-        kernel
-            .flows::<Addr6>(name)
-            .map(|entries| entries.into_iter().collect())
-    };
+    let flows = |name| kernel.flows::<Addr6>(name).map(|entries| entries.into_iter().collect());
     faults.look_at(&flows(maps::FLOWS6)?, &flows(maps::FLOWS_LRU6)?);
     Ok(faults)
 }
@@ -104,18 +90,13 @@ fn beside_a_sweep<R: Send>(
         let results = workers.map(std::thread::ScopedJoinHandle::join);
         done.store(true, Ordering::Relaxed);
         sweeper.join().expect("the sweep")?;
-        results
-            .into_iter()
-            .map(|result| result.expect("a CPU"))
-            .collect::<Result<Vec<R>>>()
+        results.into_iter().map(|result| result.expect("a CPU")).collect::<Result<Vec<R>>>()
     })?;
     Ok((results, sweeps.into_inner()))
 }
 
 fn scenes() -> impl Iterator<Item = Scene> {
-    Scene::ALL
-        .into_iter()
-        .filter(|scene| scene.checksum == Checksum::Complete)
+    Scene::ALL.into_iter().filter(|scene| scene.checksum == Checksum::Complete)
 }
 
 /// Two CPUs send the first packets of the same flows: both see one pair each, and no two flows share one.
@@ -133,10 +114,7 @@ fn both_cpus_see_one_pair() -> Result<()> {
                 let order = if cpu == 0 { [0, 1, 2] } else { [2, 1, 0] };
                 for flow in order.map(|index| trio[index]) {
                     let translated = send(&kernel, &scene.first(flow.0, flow.1))?;
-                    seen.insert(
-                        flow,
-                        translated.map(|packet| (packet.source(), packet.destination())),
-                    );
+                    seen.insert(flow, translated.map(|packet| (packet.source(), packet.destination())));
                 }
             }
             Ok(seen)
@@ -145,13 +123,8 @@ fn both_cpus_see_one_pair() -> Result<()> {
         let mut used = HashMap::new();
         for flow in &flows {
             let tuples: Vec<_> = seen.iter().filter_map(|seen| seen[flow]).collect();
-            let first = *tuples
-                .first()
-                .with_context(|| format!("{flow:?} dropped twice: {reasons:?}"))?;
-            ensure!(
-                tuples.iter().all(|tuple| *tuple == first),
-                "{flow:?} seen as {tuples:?}"
-            );
+            let first = *tuples.first().with_context(|| format!("{flow:?} dropped twice: {reasons:?}"))?;
+            ensure!(tuples.iter().all(|tuple| *tuple == first), "{flow:?} seen as {tuples:?}");
             ensure!(used.insert(first, *flow).is_none(), "{first:?} serves two flows");
         }
         ensure!(sweeps > 0, "the sweep never ran");
@@ -174,9 +147,8 @@ fn churn_leaves_whole_pairs() -> Result<()> {
         beside_a_sweep(&kernel, family, |cpu| {
             let mut random = cpu as u64 + 1;
             while Instant::now() < end {
-                random = random
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let [a, b, c, d, ..] = random.to_be_bytes();
                 let (client, vip) = (scene.pod(7, 50_000 + u16::from(a)), scene.vip(10 + b % 3, 80));
                 let kind = match c % 8 {
@@ -185,10 +157,9 @@ fn churn_leaves_whole_pairs() -> Result<()> {
                     _ => flags::RST,
                 };
                 let translated = send(&kernel, &scene.packet(client, vip, kind))?;
-                if let (Some((src, dst)), 0..=99) = (
-                    translated.and_then(|there| there.source().zip(there.destination())),
-                    d,
-                ) {
+                if let (Some((src, dst)), 0..=99) =
+                    (translated.and_then(|there| there.source().zip(there.destination())), d)
+                {
                     kernel.run(Point::PodEgress, &mut scene.packet(dst, src, kind).build())?;
                 }
             }
@@ -199,17 +170,11 @@ fn churn_leaves_whole_pairs() -> Result<()> {
         // Segments from the midst of a flow live in the LRU table, which may evict half a pair; here it never fills.
         ensure!(found.none(), "{scene}: {found:#?}\n{reasons:?}");
         for reason in [Reason::FlowOpened, Reason::FlowForward, Reason::FlowReverse] {
-            ensure!(
-                reasons.contains_key(&reason),
-                "{scene}: {reason:?} never happened: {reasons:?}"
-            );
+            ensure!(reasons.contains_key(&reason), "{scene}: {reason:?} never happened: {reasons:?}");
         }
         // Datagrams have no end, and what idles the sweep removes before any packet meets it.
         let reopened = reasons.contains_key(&Reason::FlowReopened);
-        ensure!(
-            reopened || scene.proto == Proto::Udp,
-            "{scene}: no flow was taken over: {reasons:?}"
-        );
+        ensure!(reopened || scene.proto == Proto::Udp, "{scene}: no flow was taken over: {reasons:?}");
     }
     Ok(())
 }

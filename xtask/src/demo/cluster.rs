@@ -58,12 +58,7 @@ impl<'n> Cluster<'n> {
         }
         let path = tutorial().join("deployment.yaml");
         let deployment = serde_saphyr::from_str(&read(&path)?).with_context(|| path.display().to_string())?;
-        Ok(Self {
-            node,
-            deployment,
-            replicas: Vec::new(),
-            made: 0,
-        })
+        Ok(Self { node, deployment, replicas: Vec::new(), made: 0 })
     }
 
     /// How many replicas the Deployment wants.
@@ -86,9 +81,7 @@ impl<'n> Cluster<'n> {
         let first = self.replicas.len();
         while self.replicas.len() < count {
             self.made += 1;
-            let pod = self
-                .node
-                .pod(&format!("{}-{}", self.deployment.metadata.name, self.made))?;
+            let pod = self.node.pod(&format!("{}-{}", self.deployment.metadata.name, self.made))?;
             self.run(&pod)?;
             self.replicas.push(pod);
         }
@@ -140,12 +133,7 @@ impl<'n> Cluster<'n> {
     /// Starts the command of the pod's container; files of the volume /app are those of the tutorial.
     fn run(&self, pod: &Pod) -> Result<()> {
         let command = &self.deployment.spec.template.spec["containers"][0]["command"];
-        let words: Vec<_> = command
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
+        let words: Vec<_> = command.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let Some((program, args)) = words.split_first() else {
             bail!("the Deployment's container has no command")
         };
@@ -153,10 +141,10 @@ impl<'n> Cluster<'n> {
         let log = File::create(&log_path).with_context(|| format!("make {}", log_path.display()))?;
         let app = tutorial().join("app");
         pod.command(program)
-            .args(args.iter().map(|arg| {
-                arg.strip_prefix("/app/")
-                    .map_or_else(|| arg.into(), |file| app.join(file))
-            }))
+            .args(
+                args.iter()
+                    .map(|arg| arg.strip_prefix("/app/").map_or_else(|| arg.into(), |file| app.join(file))),
+            )
             .env("POD_NAME", pod.name())
             .stdout(log.try_clone()?)
             .stderr(log)

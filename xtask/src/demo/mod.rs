@@ -56,12 +56,7 @@ pub fn run(args: &DemoArgs) -> Result<()> {
         start.elapsed().as_secs_f32(),
     ));
     let mut report = Report::default();
-    let mut demo = Demo {
-        node: &node,
-        client: &client,
-        cluster,
-        agent: Some(agent),
-    };
+    let mut demo = Demo { node: &node, client: &client, cluster, agent: Some(agent) };
     demo.all(&mut report);
     tour::print(&node)?;
     let held = report.finish();

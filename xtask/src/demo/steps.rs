@@ -25,10 +25,7 @@ const ECHO_ADDRESSES: [SocketAddr; 2] = addresses(7, 7, 7);
 const fn addresses(last: u8, last6: u16, port: u16) -> [SocketAddr; 2] {
     [
         SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, last)), port),
-        SocketAddr::new(
-            IpAddr::V6(Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, last6)),
-            port,
-        ),
+        SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, last6)), port),
     ]
 }
 
@@ -46,25 +43,13 @@ pub(super) struct Demo<'n> {
 impl Demo<'_> {
     /// Every step, in an order in which each leaves the scene as the next one needs it.
     pub(super) fn all(&mut self, report: &mut Report) {
-        report.step(
-            "the stable address answers a pod and the host, IPv4 and IPv6 (curl)",
-            || self.answers(),
-        );
+        report.step("the stable address answers a pod and the host, IPv4 and IPv6 (curl)", || self.answers());
         report.step("300 connections fall on three pods evenly (curl)", || self.even());
         report.step("the UDP Service answers from its stable address", || self.udp());
-        report.step("a pod turns unready under load: no request lost or late", || {
-            self.unready()
-        });
-        report.step("no pod left: refused at once, everywhere, TCP and UDP", || {
-            self.refused()
-        });
-        report.step("a pod comes back with a new address: used at once", || {
-            self.comes_back()
-        });
-        report.step(
-            "the agent is killed and started again under load: nothing lost",
-            || self.restart(),
-        );
+        report.step("a pod turns unready under load: no request lost or late", || self.unready());
+        report.step("no pod left: refused at once, everywhere, TCP and UDP", || self.refused());
+        report.step("a pod comes back with a new address: used at once", || self.comes_back());
+        report.step("the agent is killed and started again under load: nothing lost", || self.restart());
     }
 
     fn clients(&self) -> [(&'static str, &Space); 2] {
@@ -87,15 +72,8 @@ impl Demo<'_> {
         let [to, _] = HTTP_ADDRESSES;
         let answers = curl(self.client, &format!("http://{to}/?[1-300]"))?;
         let counts = count(answers.iter().map(|answer| answer.pod.as_str()));
-        let text = counts
-            .iter()
-            .map(|(pod, count)| format!("{pod} {count}"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        ensure!(
-            counts.len() == 3 && counts.values().all(|count| *count == 100),
-            "{text}"
-        );
+        let text = counts.iter().map(|(pod, count)| format!("{pod} {count}")).collect::<Vec<_>>().join(", ");
+        ensure!(counts.len() == 3 && counts.values().all(|count| *count == 100), "{text}");
         Ok(text)
     }
 
@@ -110,9 +88,7 @@ impl Demo<'_> {
                 };
                 for _ in 0..3 {
                     let socket = client.open_from(Socket::Udp, Some(SocketAddr::new(any, 0)), None)?;
-                    let answer = socket
-                        .ask_to(to)
-                        .with_context(|| format!("from the {name} to {to}"))?;
+                    let answer = socket.ask_to(to).with_context(|| format!("from the {name} to {to}"))?;
                     ensure!(
                         answer.from == Some(to),
                         "the {name} asked {to} and was answered by {:?}",
@@ -128,9 +104,7 @@ impl Demo<'_> {
     }
 
     fn unready(&self) -> Result<String> {
-        let Some(pod) = self.cluster.replicas().last() else {
-            bail!("no replica runs")
-        };
+        let Some(pod) = self.cluster.replicas().last() else { bail!("no replica runs") };
         let mut taken_out = 0;
         let load = self.under_load(Duration::from_secs(10), || {
             std::thread::sleep(Duration::from_secs(4));
@@ -139,31 +113,16 @@ impl Demo<'_> {
             taken_out = now_ns();
             Ok(())
         })?;
-        let (before, late) = (
-            load.answered_by(pod.name(), 0),
-            load.answered_by(pod.name(), taken_out),
-        );
+        let (before, late) = (load.answered_by(pod.name(), 0), load.answered_by(pod.name(), taken_out));
         self.cluster.set_ready(pod, true)?;
         self.wait_listed(HTTP, pod, true)?;
-        let text = format!(
-            "{}, late {late}, {} answered {before} before",
-            summary(&load),
-            pod.name()
-        );
-        ensure!(
-            load.failed.is_empty() && late == 0 && before > 0 && load.sent() >= 3000,
-            "{text}"
-        );
+        let text = format!("{}, late {late}, {} answered {before} before", summary(&load), pod.name());
+        ensure!(load.failed.is_empty() && late == 0 && before > 0 && load.sent() >= 3000, "{text}");
         Ok(text)
     }
 
     fn refused(&mut self) -> Result<String> {
-        let last: Vec<_> = self
-            .cluster
-            .replicas()
-            .iter()
-            .map(|pod| pod.ipv4().to_string())
-            .collect();
+        let last: Vec<_> = self.cluster.replicas().iter().map(|pod| pod.ipv4().to_string()).collect();
         self.cluster.scale_to_zero()?;
         for service in [HTTP, ECHO] {
             self.wait_shown(service, |text| last.iter().all(|addr| !text.contains(addr)))?;
@@ -187,9 +146,7 @@ impl Demo<'_> {
 
     fn comes_back(&mut self) -> Result<String> {
         self.cluster.scale_up(1)?;
-        let Some(pod) = self.cluster.replicas().last() else {
-            bail!("no replica runs")
-        };
+        let Some(pod) = self.cluster.replicas().last() else { bail!("no replica runs") };
         let (start, [to, _]) = (Instant::now(), HTTP_ADDRESSES);
         wait_for(SOON, || curl(self.client, &format!("http://{to}/")).is_ok())
             .context("the new address is not used")?;
@@ -198,10 +155,7 @@ impl Demo<'_> {
             for to in HTTP_ADDRESSES {
                 let answers =
                     curl(client, &format!("http://{to}/")).with_context(|| format!("from the {name}"))?;
-                ensure!(
-                    answers.iter().all(|answer| answer.pod == pod.name()),
-                    "answered: {answers:?}"
-                );
+                ensure!(answers.iter().all(|answer| answer.pod == pod.name()), "answered: {answers:?}");
             }
         }
         Ok(format!(
@@ -217,9 +171,7 @@ impl Demo<'_> {
         for pod in self.cluster.replicas() {
             self.wait_listed(HTTP, pod, true)?;
         }
-        let Some(agent) = self.agent.take() else {
-            bail!("no agent runs")
-        };
+        let Some(agent) = self.agent.take() else { bail!("no agent runs") };
         let mut again = None;
         let load = self.under_load(Duration::from_secs(5), || {
             std::thread::sleep(Duration::from_secs(1));
@@ -230,22 +182,14 @@ impl Demo<'_> {
         });
         self.agent = again;
         let load = load?;
-        ensure!(
-            load.failed.is_empty() && load.pods.len() == 3,
-            "{}",
-            summary(&load)
-        );
+        ensure!(load.failed.is_empty() && load.pods.len() == 3, "{}", summary(&load));
         Ok(summary(&load))
     }
 
     /// Eight clients at once in the client pod for `time`, `work` in their midst.
     fn under_load(&self, time: Duration, work: impl FnOnce() -> Result<()>) -> Result<LoadReport> {
         let ([to, _], start) = (HTTP_ADDRESSES, Instant::now());
-        self.client.start_load(Load {
-            to,
-            clients: 8,
-            rate: 400,
-        })?;
+        self.client.start_load(Load { to, clients: 8, rate: 400 })?;
         let worked = work();
         std::thread::sleep(time.saturating_sub(start.elapsed()));
         let load = self.client.stop_load()?;
@@ -269,19 +213,10 @@ impl Demo<'_> {
 /// What curl gets, each line being the answer to one request over a connection of its own.
 fn curl(client: &Space, url: &str) -> Result<Vec<Answer>> {
     let mut curl = client.command("curl");
-    let output = curl
-        .args(["-sSf", "-m", "10", url])
-        .output()
-        .context("start curl")?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
+    let output = curl.args(["-sSf", "-m", "10", url]).output().context("start curl")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
     let text = String::from_utf8_lossy(&output.stdout);
-    text.lines()
-        .map(|line| serde_json::from_str(line).with_context(|| format!("answer {line:?}")))
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("answer {line:?}"))).collect()
 }
 
 fn count<'a>(pods: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
@@ -293,17 +228,8 @@ fn count<'a>(pods: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
 }
 
 fn summary(load: &LoadReport) -> String {
-    let first = load
-        .failed
-        .first()
-        .map(|(_, error)| format!(" ({error})"))
-        .unwrap_or_default();
-    format!(
-        "sent {}, answered {}, failed {}{first}",
-        load.sent(),
-        load.answered.len(),
-        load.failed.len()
-    )
+    let first = load.failed.first().map(|(_, error)| format!(" ({error})")).unwrap_or_default();
+    format!("sent {}, answered {}, failed {}{first}", load.sent(), load.answered.len(), load.failed.len())
 }
 
 fn outcome(result: &Result<Answer, Failure>) -> String {

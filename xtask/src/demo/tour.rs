@@ -8,11 +8,7 @@ use crate::sh;
 
 /// Prints the Services, some flows and the counters as `sluice` shows them.
 pub(super) fn print(node: &Node) -> Result<()> {
-    for args in [
-        &["service", "show"][..],
-        &["flow", "list", "--limit", "6"],
-        &["stats"],
-    ] {
+    for args in [&["service", "show"][..], &["flow", "list", "--limit", "6"], &["stats"]] {
         line(&format!("\n$ sluice {}", args.join(" ")));
         line(sh::read(&mut node.sluice(args))?.trim_end());
     }

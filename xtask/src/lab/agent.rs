@@ -45,9 +45,7 @@ impl Agent {
     /// When the program cannot be started.
     pub fn spawn(node: &Node, flags: &[&str]) -> Result<Self> {
         let dir = node.host().lab().dir().join(node.name());
-        let number = fs::read_dir(&dir)
-            .with_context(|| format!("list {}", dir.display()))?
-            .count();
+        let number = fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))?.count();
         let log = dir.join(format!("agent-{number}.log"));
         let file = File::create(&log).with_context(|| format!("make {}", log.display()))?;
         let child = node
@@ -89,10 +87,7 @@ impl Agent {
     /// # Errors
     /// When the process cannot be waited for.
     pub fn kill(mut self) -> Result<()> {
-        self.child
-            .kill()
-            .and_then(|()| self.child.wait())
-            .context("kill the agent")?;
+        self.child.kill().and_then(|()| self.child.wait()).context("kill the agent")?;
         Ok(())
     }
 

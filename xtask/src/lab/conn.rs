@@ -52,10 +52,7 @@ impl<'a> Conn<'a> {
     }
 
     fn exchange(&self, to: Option<SocketAddr>) -> Result<Answer, Failure> {
-        match self.space.must(&Request::Ask {
-            id: self.opened.id,
-            to,
-        })? {
+        match self.space.must(&Request::Ask { id: self.opened.id, to })? {
             Reply::Answer(answer) => Ok(answer),
             other => Err(Failure::protocol(&other)),
         }

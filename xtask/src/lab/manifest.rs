@@ -24,12 +24,7 @@ impl Port {
     #[must_use]
     pub fn new(transport: Transport, port: u16, target: u16) -> Self {
         let name = format!("{}-{port}", protocol(transport).to_lowercase());
-        Self {
-            name,
-            transport,
-            port,
-            target,
-        }
+        Self { name, transport, port, target }
     }
 }
 
@@ -50,12 +45,7 @@ impl Endpoint {
     /// A ready endpoint.
     #[must_use]
     pub fn ready(addr: IpAddr) -> Self {
-        Self {
-            addr,
-            ready: true,
-            serving: true,
-            terminating: false,
-        }
+        Self { addr, ready: true, serving: true, terminating: false }
     }
 }
 
@@ -69,10 +59,8 @@ fn protocol(transport: Transport) -> &'static str {
 /// A Service with these cluster addresses and without a selector.
 #[must_use]
 pub fn service(name: &str, addresses: &[IpAddr], ports: &[Port]) -> Value {
-    let families: Vec<_> = addresses
-        .iter()
-        .map(|addr| if addr.is_ipv4() { "IPv4" } else { "IPv6" })
-        .collect();
+    let families: Vec<_> =
+        addresses.iter().map(|addr| if addr.is_ipv4() { "IPv4" } else { "IPv6" }).collect();
     let ports: Vec<_> = ports
         .iter()
         .map(|port| json!({"name": port.name, "protocol": protocol(port.transport), "port": port.port, "targetPort": port.target}))
@@ -135,10 +123,8 @@ pub fn list(items: &[Value]) -> Value {
 /// The Node object of the node `name`.
 #[must_use]
 pub fn node(name: &str, addresses: &[IpAddr]) -> Value {
-    let addresses: Vec<_> = addresses
-        .iter()
-        .map(|addr| json!({"type": "InternalIP", "address": addr}))
-        .collect();
+    let addresses: Vec<_> =
+        addresses.iter().map(|addr| json!({"type": "InternalIP", "address": addr})).collect();
     json!({
         "apiVersion": "v1",
         "kind": "Node",

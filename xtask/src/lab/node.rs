@@ -62,10 +62,7 @@ impl Node {
 
     fn connect_uplink(&self) -> Result<()> {
         let (v4, v6) = (Self::IPV4, Self::IPV6);
-        self.host.ip(&format!(
-            "link add up0 type veth peer name node0 netns {}\n",
-            self.router.netns()
-        ))?;
+        self.host.ip(&format!("link add up0 type veth peer name node0 netns {}\n", self.router.netns()))?;
         self.router.ip(&format!(
             "link set node0 up\n\
              addr add 172.18.0.1/24 dev node0\n\
@@ -131,13 +128,7 @@ impl Node {
     /// # Errors
     /// When a command fails.
     pub fn remote_pod(&self, name: &str) -> Result<Pod> {
-        Pod::new(
-            &self.router,
-            self.router.cgroup(),
-            name,
-            OTHER_PODS,
-            self.next_pod(),
-        )
+        Pod::new(&self.router, self.router.cgroup(), name, OTHER_PODS, self.next_pod())
     }
 
     /// Addresses are not used twice: a pod that comes back has a new one.

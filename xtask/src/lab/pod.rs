@@ -22,11 +22,7 @@ impl Pod {
     /// Makes the `index`-th pod of `subnet` behind `host`, its group below `cgroup`. The pod reaches everything through
     /// 169.254.1.1 and fe80::1, which stand for the other end of the veth; `host` has a route to each of its addresses.
     pub(super) fn new(host: &Space, cgroup: &Path, name: &str, subnet: u8, index: u8) -> Result<Self> {
-        let space = Space::new(
-            host.lab(),
-            &format!("{}-{name}", cgroup_name(cgroup)),
-            &cgroup.join(name),
-        )?;
+        let space = Space::new(host.lab(), &format!("{}-{name}", cgroup_name(cgroup)), &cgroup.join(name))?;
         let pod = Self {
             name: name.to_owned(),
             ipv4: Ipv4Addr::new(10, 244, subnet, index),
@@ -39,17 +35,9 @@ impl Pod {
     }
 
     fn attach(&self, host: &Space, index: u8) -> Result<()> {
-        let Self {
-            ipv4,
-            ipv6,
-            interface,
-            space,
-            ..
-        } = self;
-        let (host_mac, pod_mac) = (
-            format!("02:00:00:00:00:{index:02x}"),
-            format!("02:00:00:00:01:{index:02x}"),
-        );
+        let Self { ipv4, ipv6, interface, space, .. } = self;
+        let (host_mac, pod_mac) =
+            (format!("02:00:00:00:00:{index:02x}"), format!("02:00:00:00:01:{index:02x}"));
         host.ip(&format!(
             "link add {interface} address {host_mac} type veth peer name eth0 address {pod_mac} netns {}\n",
             space.netns()

@@ -58,13 +58,7 @@ impl Lab {
             .process_group(0)
             .spawn()
             .with_context(|| format!("start {}", helper.display()))?;
-        Ok(Arc::new(Self {
-            id,
-            helper,
-            cgroup,
-            _lock: lock,
-            reaper,
-        }))
+        Ok(Arc::new(Self { id, helper, cgroup, _lock: lock, reaper }))
     }
 
     /// The process id that all names of this run carry.
@@ -143,15 +137,9 @@ impl Drop for Lab {
 /// # Errors
 /// When something of it cannot be removed.
 pub(super) fn reap(id: u32) -> Result<()> {
-    std::io::stdin()
-        .read_to_end(&mut Vec::new())
-        .context("wait for the end of the run")?;
+    std::io::stdin().read_to_end(&mut Vec::new()).context("wait for the end of the run")?;
     let _runs = lock_runs()?;
-    if run_dir(id).join("keep").exists() {
-        Ok(())
-    } else {
-        remove(id)
-    }
+    if run_dir(id).join("keep").exists() { Ok(()) } else { remove(id) }
 }
 
 fn run_dir(id: u32) -> PathBuf {

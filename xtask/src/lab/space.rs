@@ -74,17 +74,8 @@ impl Space {
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("the helper has no pipes");
         };
-        let helper = Mutex::new(Helper {
-            child,
-            stdin,
-            stdout: BufReader::new(stdout),
-        });
-        Ok(Self {
-            lab: Arc::clone(lab),
-            netns,
-            cgroup: cgroup.to_path_buf(),
-            helper,
-        })
+        let helper = Mutex::new(Helper { child, stdin, stdout: BufReader::new(stdout) });
+        Ok(Self { lab: Arc::clone(lab), netns, cgroup: cgroup.to_path_buf(), helper })
     }
 
     /// The run that this belongs to.
@@ -115,10 +106,7 @@ impl Space {
 
     /// Makes the namespace forward packets of both families.
     pub(super) fn forward(&self) -> Result<()> {
-        set_sysctls(
-            &self.netns,
-            &[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")],
-        )
+        set_sysctls(&self.netns, &[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")])
     }
 
     /// Runs `ip` with these lines of a batch on the namespace.
@@ -136,11 +124,7 @@ impl Space {
     /// When the port is taken.
     pub fn serve(&self, transport: Transport, port: u16, name: &str) -> Result<()> {
         let name = name.to_owned();
-        match self.call(&Request::Serve {
-            transport,
-            port,
-            name,
-        })? {
+        match self.call(&Request::Serve { transport, port, name })? {
             Ok(_) => Ok(()),
             Err(failure) => bail!("serve {transport:?} port {port}: {failure}"),
         }
@@ -198,23 +182,16 @@ impl Space {
     }
 
     pub(super) fn must(&self, request: &Request) -> Result<Reply, Failure> {
-        self.call(request)
-            .unwrap_or_else(|error| Err(Failure::other(&format!("{error:#}"))))
+        self.call(request).unwrap_or_else(|error| Err(Failure::other(&format!("{error:#}"))))
     }
 
     pub(super) fn call(&self, request: &Request) -> Result<Result<Reply, Failure>> {
         let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
         let mut line = serde_json::to_string(request)?;
         line.push('\n');
-        helper
-            .stdin
-            .write_all(line.as_bytes())
-            .context("write to the helper")?;
+        helper.stdin.write_all(line.as_bytes()).context("write to the helper")?;
         line.clear();
-        helper
-            .stdout
-            .read_line(&mut line)
-            .context("read from the helper")?;
+        helper.stdout.read_line(&mut line).context("read from the helper")?;
         serde_json::from_str(&line).with_context(|| format!("the helper of {} said {line:?}", self.netns))
     }
 }
@@ -238,13 +215,7 @@ fn enter(lab: &Lab, netns: &str, cgroup: &Path) -> Command {
     let mut command = lab.helper();
     // Ctrl-C is for the run; what it runs in here ends with its control group.
     command.process_group(0);
-    command
-        .arg("enter")
-        .arg("--netns")
-        .arg(netns)
-        .arg("--cgroup")
-        .arg(cgroup)
-        .arg("--");
+    command.arg("enter").arg("--netns").arg(netns).arg("--cgroup").arg(cgroup).arg("--");
     command
 }
 
@@ -288,10 +259,7 @@ fn ip(netns: &str, batch: &str) -> Result<()> {
     }
     let output = child.wait_with_output().context("wait for ip")?;
     if !output.status.success() {
-        bail!(
-            "ip -netns {netns} -batch: {}{batch}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("ip -netns {netns} -batch: {}{batch}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(())
 }

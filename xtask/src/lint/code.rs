@@ -27,9 +27,7 @@ impl Code {
     /// # Errors
     /// Text that is not made of Rust's tokens.
     pub(super) fn read(source: &str, module: &[&str]) -> Result<Self> {
-        let tokens: TokenStream = source
-            .parse()
-            .map_err(|e: proc_macro2::LexError| anyhow!("{e}"))?;
+        let tokens: TokenStream = source.parse().map_err(|e: proc_macro2::LexError| anyhow!("{e}"))?;
         let mut code = Self::default();
         code.walk(tokens, &mut module.iter().map(|&name| name.to_owned()).collect());
         Ok(code)
@@ -85,8 +83,7 @@ impl Code {
             Some([TokenTree::Group(group), ..]) if group.delimiter() == Delimiter::Brace => {
                 let tokens: Vec<TokenTree> = group.stream().into_iter().collect();
                 let comma = |token: &TokenTree| matches!(token, TokenTree::Punct(p) if p.as_char() == ',');
-                self.roots
-                    .extend(tokens.split(comma).filter_map(<[_]>::first).map(word));
+                self.roots.extend(tokens.split(comma).filter_map(<[_]>::first).map(word));
             }
             _ => {}
         }
@@ -94,10 +91,7 @@ impl Code {
 }
 
 fn word(token: &TokenTree) -> Word {
-    Word {
-        text: token.to_string(),
-        line: token.span().start().line,
-    }
+    Word { text: token.to_string(), line: token.span().start().line }
 }
 
 fn after_colons(tokens: &[TokenTree]) -> Option<&[TokenTree]> {
@@ -115,37 +109,22 @@ mod tests {
 
     fn roots(source: &str, module: &[&str]) -> Vec<(String, usize)> {
         let code = Code::read(source, module).unwrap();
-        code.roots
-            .into_iter()
-            .map(|word| (word.text, word.line))
-            .collect()
+        code.roots.into_iter().map(|word| (word.text, word.line)).collect()
     }
 
     #[test]
     fn every_form_of_a_path_to_the_root_is_seen() {
         let expected = |names: &[(&str, usize)]| -> Vec<_> {
-            names
-                .iter()
-                .map(|(name, line)| ((*name).to_owned(), *line))
-                .collect()
+            names.iter().map(|(name, line)| ((*name).to_owned(), *line)).collect()
         };
         let source = "use crate::model::Key;\nuse crate::{\n plan::{Op, diff},\n self,\n};\nfn f() { crate::agent::run() }";
-        assert_eq!(
-            roots(source, &["x"]),
-            expected(&[("model", 1), ("plan", 3), ("self", 4), ("agent", 6)])
-        );
-        assert_eq!(
-            roots("use super::tables::T;", &["plan"]),
-            expected(&[("tables", 1)])
-        );
+        assert_eq!(roots(source, &["x"]), expected(&[("model", 1), ("plan", 3), ("self", 4), ("agent", 6)]));
+        assert_eq!(roots("use super::tables::T;", &["plan"]), expected(&[("tables", 1)]));
         assert_eq!(
             roots("use super::super::{ctl, bpf};", &["plan", "diff"]),
             expected(&[("ctl", 1), ("bpf", 1)])
         );
-        assert_eq!(
-            roots("mod inner { use super::super::net; }", &["plan"]),
-            expected(&[("net", 1)])
-        );
+        assert_eq!(roots("mod inner { use super::super::net; }", &["plan"]), expected(&[("net", 1)]));
     }
 
     #[test]

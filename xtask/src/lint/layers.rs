@@ -16,19 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("bpf", &["net", "status"]),
     ("tables", &["model", "plan", "bpf"]),
     ("reconcile", &["model", "plan", "tables", "status"]),
-    (
-        "agent",
-        &[
-            "model",
-            "plan",
-            "tables",
-            "reconcile",
-            "bpf",
-            "net",
-            "source",
-            "status",
-        ],
-    ),
+    ("agent", &["model", "plan", "tables", "reconcile", "bpf", "net", "source", "status"]),
     ("ctl", &["bpf", "status"]),
 ];
 
@@ -42,17 +30,8 @@ const FOREIGN: &[(&str, &[&str])] = &[
 ];
 
 /// No clock, no kernel, no waiting.
-const PURE: &[&str] = &[
-    "Instant",
-    "SystemTime",
-    "async",
-    "aya",
-    "libc",
-    "notify",
-    "rtnetlink",
-    "rustix",
-    "tokio",
-];
+const PURE: &[&str] =
+    &["Instant", "SystemTime", "async", "aya", "libc", "notify", "rtnetlink", "rustix", "tokio"];
 
 /// The programs: they may name what the library beside them must not.
 const PROGRAMS: &[&str] = &["lb-ebpf/src/main.rs", "lb-ebpf/src/bpf"];
@@ -139,31 +118,13 @@ mod tests {
     #[test]
     fn an_import_against_the_flow_is_found() {
         assert_eq!(
-            faults_of(
-                "lb-userspace/src/plan/diff.rs",
-                "use crate::model::Key;\nuse crate::tables::Tables;"
-            ),
+            faults_of("lb-userspace/src/plan/diff.rs", "use crate::model::Key;\nuse crate::tables::Tables;"),
             ["lb-userspace/src/plan/diff.rs:2: `plan` must not import `tables`"]
         );
-        assert_eq!(
-            faults_of("lb-userspace/src/model/mod.rs", "use super::plan::Op;").len(),
-            1
-        );
-        assert_eq!(
-            faults_of("lb-userspace/src/bpf/map.rs", "use crate::{ctl::Out, plan};").len(),
-            2
-        );
-        assert_eq!(
-            faults_of(
-                "lb-userspace/src/tables/mod.rs",
-                "use crate::{bpf::map, plan::Op};"
-            ),
-            [""; 0]
-        );
-        assert_eq!(
-            faults_of("lb-userspace/src/main.rs", "use lb_userspace::{agent, ctl};"),
-            [""; 0]
-        );
+        assert_eq!(faults_of("lb-userspace/src/model/mod.rs", "use super::plan::Op;").len(), 1);
+        assert_eq!(faults_of("lb-userspace/src/bpf/map.rs", "use crate::{ctl::Out, plan};").len(), 2);
+        assert_eq!(faults_of("lb-userspace/src/tables/mod.rs", "use crate::{bpf::map, plan::Op};"), [""; 0]);
+        assert_eq!(faults_of("lb-userspace/src/main.rs", "use lb_userspace::{agent, ctl};"), [""; 0]);
     }
 
     #[test]
@@ -173,36 +134,15 @@ mod tests {
 
     #[test]
     fn the_library_of_the_datapath_knows_neither_its_programs_nor_the_kernel() {
-        assert_eq!(
-            faults_of("lb-ebpf/src/flow/mod.rs", "use aya_ebpf::helpers;").len(),
-            1
-        );
-        assert_eq!(
-            faults_of("lb-ebpf/src/flow/mod.rs", "use crate::bpf::env;").len(),
-            1
-        );
-        assert_eq!(
-            faults_of(
-                "lb-ebpf/src/bpf/env.rs",
-                "use aya_ebpf::helpers; unsafe fn f() {}"
-            ),
-            [""; 0]
-        );
+        assert_eq!(faults_of("lb-ebpf/src/flow/mod.rs", "use aya_ebpf::helpers;").len(), 1);
+        assert_eq!(faults_of("lb-ebpf/src/flow/mod.rs", "use crate::bpf::env;").len(), 1);
+        assert_eq!(faults_of("lb-ebpf/src/bpf/env.rs", "use aya_ebpf::helpers; unsafe fn f() {}"), [""; 0]);
     }
 
     #[test]
     fn the_model_has_no_clock_and_only_some_places_are_unsafe() {
-        assert_eq!(
-            faults_of("lb-userspace/src/model/mod.rs", "use std::time::Instant;").len(),
-            1
-        );
-        assert_eq!(
-            faults_of("lb-userspace/src/net/mod.rs", "fn f() { unsafe { g() } }").len(),
-            1
-        );
-        assert_eq!(
-            faults_of("lb-userspace/src/bpf/sys.rs", "fn f() { unsafe { g() } }"),
-            [""; 0]
-        );
+        assert_eq!(faults_of("lb-userspace/src/model/mod.rs", "use std::time::Instant;").len(), 1);
+        assert_eq!(faults_of("lb-userspace/src/net/mod.rs", "fn f() { unsafe { g() } }").len(), 1);
+        assert_eq!(faults_of("lb-userspace/src/bpf/sys.rs", "fn f() { unsafe { g() } }"), [""; 0]);
     }
 }

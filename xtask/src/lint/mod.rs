@@ -30,9 +30,7 @@ pub fn run() -> Result<()> {
     setup::clippy(&tools.compiler)?;
     let deny = setup::licence_checker()?;
     let checks: [(&str, &dyn Fn() -> Result<()>); 5] = [
-        ("format", &|| {
-            sh::run(sh::cargo().args(["fmt", "--all", "--check"]))
-        }),
+        ("format", &|| sh::run(sh::cargo().args(["fmt", "--all", "--check"]))),
         ("imports, unsafe code, unfinished work", &source),
         ("licences", &|| licences(&deny)),
         ("clippy", &clippy),
@@ -54,24 +52,14 @@ pub fn run() -> Result<()> {
 
 fn clippy() -> Result<()> {
     let mut cargo = sh::cargo();
-    cargo.args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--features",
-        FEATURES,
-        "--",
-        "-D",
-        "warnings",
-    ]);
+    cargo.args(["clippy", "--workspace", "--all-targets", "--features", FEATURES, "--", "-D", "warnings"]);
     sh::run(&mut cargo)
 }
 
 /// Against the list in `deny.toml`.
 fn licences(checker: &Path) -> Result<()> {
     let mut deny = Command::new(checker);
-    deny.current_dir(sh::root())
-        .args(["--workspace", "check", "--hide-inclusion-graph", "licenses"]);
+    deny.current_dir(sh::root()).args(["--workspace", "check", "--hide-inclusion-graph", "licenses"]);
     sh::run(&mut deny)
 }
 
@@ -102,10 +90,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if path.is_dir() && name != "target" && !name.starts_with('.') {
             collect(&path, files)?;
-        } else if path
-            .extension()
-            .is_some_and(|end| TEXTS.iter().any(|text| end == *text))
-        {
+        } else if path.extension().is_some_and(|end| TEXTS.iter().any(|text| end == *text)) {
             files.push(path);
         }
     }
@@ -113,14 +98,10 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 fn unfinished(path: &Path, text: &str) -> Vec<String> {
-    let marked = |line: &str| {
-        line.split(|c: char| !c.is_alphanumeric())
-            .any(|word| UNFINISHED.contains(&word))
-    };
+    let marked =
+        |line: &str| line.split(|c: char| !c.is_alphanumeric()).any(|word| UNFINISHED.contains(&word));
     let lines = text.lines().enumerate().filter(|(_, line)| marked(line));
-    lines
-        .map(|(at, line)| format!("{}:{}: unfinished: {}", path.display(), at + 1, line.trim()))
-        .collect()
+    lines.map(|(at, line)| format!("{}:{}: unfinished: {}", path.display(), at + 1, line.trim())).collect()
 }
 
 #[cfg(test)]
@@ -131,10 +112,7 @@ mod tests {
     fn unfinished_work_is_found_by_whole_words() {
         let mark = UNFINISHED[1];
         let text = format!("fine\n// {mark}: later\n\"{mark}S\"\n");
-        assert_eq!(
-            unfinished(Path::new("a.rs"), &text),
-            [format!("a.rs:2: unfinished: // {mark}: later")]
-        );
+        assert_eq!(unfinished(Path::new("a.rs"), &text), [format!("a.rs:2: unfinished: // {mark}: later")]);
     }
 
     #[test]

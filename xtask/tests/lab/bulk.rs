@@ -41,17 +41,10 @@ fn b109_streams_arrive_whole_in_both_directions() {
             let _server = Server::start(&world.b, family);
             let addr = service.addresses[family].to_string();
             for (name, client) in [("pod", &world.client), ("the backend itself", &world.b)] {
-                let output = client
-                    .command("python3")
-                    .args([PEER, "ask", &addr, "80", MIB])
-                    .output()
-                    .unwrap();
+                let output =
+                    client.command("python3").args([PEER, "ask", &addr, "80", MIB]).output().unwrap();
                 let error = String::from_utf8_lossy(&output.stderr);
-                assert!(
-                    output.status.success(),
-                    "{:?}, from {name} to {addr}: {error}",
-                    world.mode
-                );
+                assert!(output.status.success(), "{:?}, from {name} to {addr}: {error}", world.mode);
             }
         }
     }

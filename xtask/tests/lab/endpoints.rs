@@ -22,12 +22,7 @@ fn slices(service: &Svc<'_>, number: u8, endpoints: &[(&Pod, [bool; 3])]) -> [Va
                 terminating: *terminating,
             })
             .collect();
-        slice(
-            &format!("{}-{number}-{family}", service.name),
-            &service.name,
-            &service.ports,
-            &endpoints,
-        )
+        slice(&format!("{}-{number}-{family}", service.name), &service.name, &service.ports, &endpoints)
     })
 }
 
@@ -74,11 +69,7 @@ fn b31_an_endpoint_moves_between_slices_under_load() {
     let [world, _] = worlds();
     let service = world.service("b31", &[&world.a]);
     let way = WAYS[0];
-    let load = xtask::lab::helper::wire::Load {
-        to: service.at(way),
-        clients: 4,
-        rate: 400,
-    };
+    let load = xtask::lab::helper::wire::Load { to: service.at(way), clients: 4, rate: 400 };
     world.b.start_load(load).unwrap();
     for number in 0..20 {
         service.write(&slices(&service, number % 2, &[(&world.a, READY)]));
@@ -93,11 +84,7 @@ fn b31_an_endpoint_moves_between_slices_under_load() {
 fn b34_ready_and_terminating_is_fully_usable() {
     for world in worlds() {
         let service = world.service("b34", &[]);
-        service.write(&slices(
-            &service,
-            1,
-            &[(&world.a, [true, true, true]), (&world.b, UNREADY)],
-        ));
+        service.write(&slices(&service, 1, &[(&world.a, [true, true, true]), (&world.b, UNREADY)]));
         answered_by(&service, &[&world.a]);
     }
 }
@@ -106,17 +93,9 @@ fn b34_ready_and_terminating_is_fully_usable() {
 fn b50_draining_endpoints_serve_only_while_none_is_ready() {
     for world in worlds() {
         let service = world.service("b50", &[]);
-        service.write(&slices(
-            &service,
-            1,
-            &[(&world.a, READY), (&world.b, DRAINING), (&world.c, ENDING)],
-        ));
+        service.write(&slices(&service, 1, &[(&world.a, READY), (&world.b, DRAINING), (&world.c, ENDING)]));
         answered_by(&service, &[&world.a]);
-        service.write(&slices(
-            &service,
-            1,
-            &[(&world.a, UNREADY), (&world.b, DRAINING), (&world.c, ENDING)],
-        ));
+        service.write(&slices(&service, 1, &[(&world.a, UNREADY), (&world.b, DRAINING), (&world.c, ENDING)]));
         answered_by(&service, &[&world.b]);
     }
 }
@@ -151,11 +130,7 @@ fn b97_datagrams_stay_with_a_draining_pod() {
                 service.write(&slices(&service, 0, &[(&world.a, DRAINING), (&world.b, READY)]));
                 service.wait(&[&world.b]);
                 case.answered_by("a", socket.ask());
-                assert_eq!(
-                    case.answered(service.ask(client, way)).0,
-                    "b",
-                    "{case}: a new flow"
-                );
+                assert_eq!(case.answered(service.ask(client, way)).0, "b", "{case}: a new flow");
                 service.set(&[&world.a]);
             }
         }

@@ -20,10 +20,7 @@ fn pods_hosts_and_other_nodes_reach_one_another_and_see_true_addresses() {
         for way in WAYS {
             let to = SocketAddr::new(pod.ips()[way.family], TARGET);
             let answer = client.ask(way.socket, to).unwrap();
-            assert_eq!(
-                (answer.pod.as_str(), answer.client.ip()),
-                (pod.name(), client.ips()[way.family])
-            );
+            assert_eq!((answer.pod.as_str(), answer.client.ip()), (pod.name(), client.ips()[way.family]));
             let answer = node.host().ask(way.socket, to).unwrap();
             assert_eq!(
                 (answer.pod.as_str(), answer.client.ip()),
@@ -37,17 +34,11 @@ fn pods_hosts_and_other_nodes_reach_one_another_and_see_true_addresses() {
 fn a_dropped_node_leaves_nothing() {
     let node = Node::new(lab(), "gone").unwrap();
     let pod = node.pod("pod").unwrap();
-    let (netns, cgroup) = (
-        Path::new("/run/netns").join(pod.netns()),
-        pod.cgroup().to_path_buf(),
-    );
+    let (netns, cgroup) = (Path::new("/run/netns").join(pod.netns()), pod.cgroup().to_path_buf());
     assert!(netns.exists() && cgroup.exists());
     drop(pod);
     assert!(!netns.exists() && !cgroup.exists());
-    let (netns, cgroup) = (
-        Path::new("/run/netns").join(node.host().netns()),
-        node.cgroup().to_path_buf(),
-    );
+    let (netns, cgroup) = (Path::new("/run/netns").join(node.host().netns()), node.cgroup().to_path_buf());
     drop(node);
     assert!(!netns.exists() && !cgroup.exists());
 }
@@ -56,12 +47,7 @@ fn a_dropped_node_leaves_nothing() {
 #[test]
 fn a_killed_run_leaves_nothing() {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    let mut demo = demo
-        .arg("demo")
-        .env("SLUICE_BIN", binary())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut demo = demo.arg("demo").env("SLUICE_BIN", binary()).stdout(Stdio::null()).spawn().unwrap();
     let prefix = format!("sl-{}-", demo.id());
     let netns = || {
         let names = fs::read_dir("/run/netns")
@@ -74,12 +60,7 @@ fn a_killed_run_leaves_nothing() {
     demo.kill().unwrap();
     demo.wait().unwrap();
     wait_for(SOON, || netns() == 0 && !run.exists()).unwrap();
-    let pins = fs::read_dir("/sys/fs/bpf")
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    assert_eq!(
-        pins.filter(|name| name.starts_with(&format!("sluice-lab-{}-", demo.id())))
-            .count(),
-        0
-    );
+    let pins =
+        fs::read_dir("/sys/fs/bpf").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    assert_eq!(pins.filter(|name| name.starts_with(&format!("sluice-lab-{}-", demo.id()))).count(), 0);
 }

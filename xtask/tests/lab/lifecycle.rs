@@ -15,88 +15,40 @@ use crate::support::{Mode, SMALL, SOON, TARGET, WAYS, World, lab, serve};
 fn ids(node: &Node) -> Vec<Value> {
     let mut ports = Vec::new();
     for service in node.sluice_json(&["service"]).unwrap().as_array().unwrap() {
-        let name = format!(
-            "{}/{}",
-            service["namespace"].as_str().unwrap(),
-            service["name"].as_str().unwrap()
-        );
-        ports.extend(
-            node.sluice_json(&["service", "show", &name])
-                .unwrap()
-                .as_array()
-                .unwrap()
-                .clone(),
-        );
+        let name =
+            format!("{}/{}", service["namespace"].as_str().unwrap(), service["name"].as_str().unwrap());
+        ports.extend(node.sluice_json(&["service", "show", &name]).unwrap().as_array().unwrap().clone());
     }
     for port in &mut ports {
         drop_counters(port);
-        port["backends"]
-            .as_array_mut()
-            .unwrap()
-            .iter_mut()
-            .for_each(drop_counters);
+        port["backends"].as_array_mut().unwrap().iter_mut().for_each(drop_counters);
     }
     ports
 }
 
 fn drop_counters(value: &mut Value) {
-    let counters = [
-        "connections",
-        "packets_in",
-        "bytes_in",
-        "packets_out",
-        "bytes_out",
-    ];
-    value
-        .as_object_mut()
-        .unwrap()
-        .retain(|key, _| !counters.contains(&key.as_str()));
+    let counters = ["connections", "packets_in", "bytes_in", "packets_out", "bytes_out"];
+    value.as_object_mut().unwrap().retain(|key, _| !counters.contains(&key.as_str()));
 }
 
 fn nothing_lost(report: &LoadReport) {
     let first = report.failed.first();
-    assert!(
-        first.is_none(),
-        "{} of {} requests failed: {first:?}",
-        report.failed.len(),
-        report.sent()
-    );
-    assert!(
-        report.answered.len() > 100,
-        "only {} requests were answered",
-        report.answered.len()
-    );
+    assert!(first.is_none(), "{} of {} requests failed: {first:?}", report.failed.len(), report.sent());
+    assert!(report.answered.len() > 100, "only {} requests were answered", report.answered.len());
 }
 
 /// The bytes of the tables that a plan writes, as bpftool reads them.
 fn tables(node: &Node) -> Vec<Vec<u8>> {
-    let schema = std::fs::read_dir(node.pin_dir())
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
-    [
-        "slots4",
-        "slots6",
-        "backends",
-        "frontends4",
-        "frontends6",
-        "addresses4",
-        "addresses6",
-        "service_meta",
-    ]
-    .map(|name| {
-        let path = schema.join("maps").join(name);
-        let dump = Command::new("bpftool")
-            .args(["-j", "map", "dump", "pinned"])
-            .arg(&path)
-            .output()
-            .unwrap();
-        assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stdout));
-        dump.stdout
-    })
-    .to_vec()
+    let schema = std::fs::read_dir(node.pin_dir()).unwrap().next().unwrap().unwrap().path();
+    ["slots4", "slots6", "backends", "frontends4", "frontends6", "addresses4", "addresses6", "service_meta"]
+        .map(|name| {
+            let path = schema.join("maps").join(name);
+            let dump =
+                Command::new("bpftool").args(["-j", "map", "dump", "pinned"]).arg(&path).output().unwrap();
+            assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stdout));
+            dump.stdout
+        })
+        .to_vec()
 }
 
 /// Tables of a size that is dumped quickly.
@@ -111,14 +63,7 @@ fn b7_traffic_goes_on_without_the_agent_and_its_successor_adopts() {
         world.service("none", &[]),
     ];
     let (ids_before, tables_before) = (ids(&world.node), tables(&world.node));
-    world
-        .client
-        .start_load(Load {
-            to: services[0].at(WAYS[0]),
-            clients: 4,
-            rate: 400,
-        })
-        .unwrap();
+    world.client.start_load(Load { to: services[0].at(WAYS[0]), clients: 4, rate: 400 }).unwrap();
     world.take_agent().kill().unwrap();
     // The command line works, and so does every path.
     assert_eq!(ids(&world.node), ids_before);
@@ -132,33 +77,18 @@ fn b7_traffic_goes_on_without_the_agent_and_its_successor_adopts() {
     std::thread::sleep(Duration::from_millis(300));
     nothing_lost(&world.client.stop_load().unwrap());
     assert_eq!(ids(&world.node), ids_before, "ids are kept");
-    assert!(
-        tables(&world.node) == tables_before,
-        "nothing is rewritten that was right"
-    );
+    assert!(tables(&world.node) == tables_before, "nothing is rewritten that was right");
     services[1].set(&[&world.a]);
-    assert_eq!(
-        services[1].ask(&world.client, WAYS[0]).unwrap().pod,
-        "a",
-        "the successor programs changes"
-    );
+    assert_eq!(services[1].ask(&world.client, WAYS[0]).unwrap().pod, "a", "the successor programs changes");
 }
 
 #[test]
 fn b6_b7_agents_die_in_the_midst_of_syncs_and_nothing_is_lost() {
     let world = World::new("killed", Mode::All, &[]);
     let service = world.service("steady", &[&world.a, &world.b]);
-    let others: Vec<_> = (0..12)
-        .map(|number| world.service(&format!("other-{number}"), &[&world.c]))
-        .collect();
-    world
-        .client
-        .start_load(Load {
-            to: service.at(WAYS[0]),
-            clients: 4,
-            rate: 400,
-        })
-        .unwrap();
+    let others: Vec<_> =
+        (0..12).map(|number| world.service(&format!("other-{number}"), &[&world.c])).collect();
+    world.client.start_load(Load { to: service.at(WAYS[0]), clients: 4, rate: 400 }).unwrap();
     for round in 0..5u64 {
         // A burst of changes, to the Service under load too: two backends stay in it throughout.
         let (steady, moving): (&[_], &[_]) = match round % 2 {
@@ -184,19 +114,9 @@ fn b6_b7_agents_die_in_the_midst_of_syncs_and_nothing_is_lost() {
 #[test]
 fn b9_what_changed_while_no_agent_ran_is_made_good() {
     let world = World::new("late", Mode::All, &[]);
-    let (kept, gone) = (
-        world.service("kept", &[&world.a]),
-        world.service("gone", &[&world.a]),
-    );
-    assert!(
-        world.take_agent().stop().unwrap().success(),
-        "SIGTERM ends the agent cleanly"
-    );
-    assert_eq!(
-        kept.ask(&world.client, WAYS[0]).unwrap().pod,
-        "a",
-        "and leaves the datapath in place"
-    );
+    let (kept, gone) = (world.service("kept", &[&world.a]), world.service("gone", &[&world.a]));
+    assert!(world.take_agent().stop().unwrap().success(), "SIGTERM ends the agent cleanly");
+    assert_eq!(kept.ask(&world.client, WAYS[0]).unwrap().pod, "a", "and leaves the datapath in place");
     kept.write(&kept.slices(&[&world.b]));
     world.node.remove(&gone.file()).unwrap();
     world.start_agent();
@@ -215,44 +135,18 @@ fn cleanup_leaves_nothing() {
     world.take_agent().stop().unwrap();
     assert!(world.node.pin_dir().exists());
     let cleanup = world.node.sluice(&["cleanup"]).output().unwrap();
-    assert!(
-        cleanup.status.success(),
-        "{}",
-        String::from_utf8_lossy(&cleanup.stderr)
-    );
+    assert!(cleanup.status.success(), "{}", String::from_utf8_lossy(&cleanup.stderr));
     assert!(!world.node.pin_dir().exists(), "the pin directory is gone");
-    let attached = Command::new("bpftool")
-        .args(["-j", "cgroup", "tree"])
-        .arg(world.node.cgroup())
-        .output()
-        .unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&attached.stdout).trim(),
-        "[]",
-        "programs on control groups"
-    );
-    let net = world
-        .node
-        .host()
-        .command("bpftool")
-        .args(["-j", "net", "show"])
-        .output()
-        .unwrap();
+    let attached =
+        Command::new("bpftool").args(["-j", "cgroup", "tree"]).arg(world.node.cgroup()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&attached.stdout).trim(), "[]", "programs on control groups");
+    let net = world.node.host().command("bpftool").args(["-j", "net", "show"]).output().unwrap();
     let net = String::from_utf8_lossy(&net.stdout).into_owned();
     assert!(!net.contains("veth"), "programs on interfaces: {net}");
     assert!(service.ask(&world.client, WAYS[0]).is_err());
-    let reserved = world
-        .node
-        .host()
-        .command("cat")
-        .arg("/proc/sys/net/ipv4/ip_local_reserved_ports")
-        .output()
-        .unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&reserved.stdout).trim(),
-        "",
-        "reserved ports"
-    );
+    let reserved =
+        world.node.host().command("cat").arg("/proc/sys/net/ipv4/ip_local_reserved_ports").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&reserved.stdout).trim(), "", "reserved ports");
     // Twice is no error.
     assert!(world.node.sluice(&["cleanup"]).output().unwrap().status.success());
 }
@@ -270,29 +164,17 @@ fn a_second_agent_is_refused() {
     );
     drop(second);
     service.set(&[&world.b]);
-    assert_eq!(
-        service.ask(&world.client, WAYS[0]).unwrap().pod,
-        "b",
-        "the first one notices nothing"
-    );
+    assert_eq!(service.ask(&world.client, WAYS[0]).unwrap().pod, "b", "the first one notices nothing");
 }
 
 #[test]
 fn a_full_table_leaves_one_service_out_and_the_rest_works() {
     // Each Service needs four of them: two ports of two families.
     let world = World::new("full", Mode::All, &["--max-services", "16"]);
-    let fitting = [
-        world.service("fits-one", &[&world.a]),
-        world.service("fits-two", &[&world.b]),
-    ];
+    let fitting = [world.service("fits-one", &[&world.a]), world.service("fits-two", &[&world.b])];
     let addresses = [[10, 96, 3, 1].into(), "fd00:10:96:3::1".parse().unwrap()];
-    let ports: Vec<_> = (0..12)
-        .map(|port| Port::new(Transport::Tcp, 80 + port, TARGET))
-        .collect();
-    world
-        .node
-        .write("wide.json", &manifest::service("wide", &addresses, &ports))
-        .unwrap();
+    let ports: Vec<_> = (0..12).map(|port| Port::new(Transport::Tcp, 80 + port, TARGET)).collect();
+    world.node.write("wide.json", &manifest::service("wide", &addresses, &ports)).unwrap();
     let reported = || {
         world
             .node
@@ -330,8 +212,7 @@ fn pods_interfaces_are_followed() {
     node.write("any.json", &manifest::list(&objects)).unwrap();
     let to = SocketAddr::from(([10, 96, 4, 1], 80));
     let listed = |interface: &str| {
-        node.sluice_json(&["status"])
-            .is_ok_and(|status| status["interfaces"].to_string().contains(interface))
+        node.sluice_json(&["status"]).is_ok_and(|status| status["interfaces"].to_string().contains(interface))
     };
     for _ in 0..3 {
         let client = node.pod("client").unwrap();
@@ -342,20 +223,9 @@ fn pods_interfaces_are_followed() {
         drop(client);
         wait_for(SOON, || !listed(&interface)).unwrap_or_else(|error| panic!("{error}:\n{}", agent.log()));
     }
-    let links = std::fs::read_dir(node.pin_dir())
+    let links = std::fs::read_dir(node.pin_dir()).unwrap().next().unwrap().unwrap().path().join("links");
+    let pinned = std::fs::read_dir(&links)
         .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path()
-        .join("links");
-    let pinned = std::fs::read_dir(&links).unwrap().filter(|link| {
-        link.as_ref()
-            .is_ok_and(|link| link.file_name().to_string_lossy().contains("veth"))
-    });
-    assert!(
-        pinned.count() <= 2,
-        "links of interfaces that are gone stay pinned in {}",
-        links.display()
-    );
+        .filter(|link| link.as_ref().is_ok_and(|link| link.file_name().to_string_lossy().contains("veth")));
+    assert!(pinned.count() <= 2, "links of interfaces that are gone stay pinned in {}", links.display());
 }

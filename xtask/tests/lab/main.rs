@@ -2,10 +2,7 @@
 //!
 //! Tests are named by the behaviours of kube-proxy that they hold Sluice to (B1 to B122). Those that only need a
 //! Service and some pods share one node for each `--socket-lb` mode; those that stop agents have nodes of their own.
-#![expect(
-    clippy::unwrap_used,
-    reason = "fixtures outside of test functions fail the test that uses them"
-)]
+#![expect(clippy::unwrap_used, reason = "fixtures outside of test functions fail the test that uses them")]
 
 mod bulk;
 mod endpoints;

@@ -13,10 +13,7 @@ use crate::support::{SOON, WAYS, worlds};
 #[test]
 fn b17_a_broken_file_is_named_and_disturbs_nothing() {
     let [world, _] = worlds();
-    let (broken, other) = (
-        world.service("b17-broken", &[&world.a]),
-        world.service("b17-other", &[&world.b]),
-    );
+    let (broken, other) = (world.service("b17-broken", &[&world.a]), world.service("b17-other", &[&world.b]));
     let [ipv4, ipv6] = broken.addresses;
     let text = |port: &str| {
         format!(
@@ -25,10 +22,7 @@ fn b17_a_broken_file_is_named_and_disturbs_nothing() {
             slice(
                 "b17-yaml",
                 "b17-yaml",
-                &[Port {
-                    name: String::new(),
-                    ..broken.ports[0].clone()
-                }],
+                &[Port { name: String::new(), ..broken.ports[0].clone() }],
                 &[Endpoint::ready(world.a.ipv4().into())]
             ),
         )
@@ -38,18 +32,11 @@ fn b17_a_broken_file_is_named_and_disturbs_nothing() {
     wait_for(SOON, || broken.ask(&world.client, WAYS[0]).is_ok()).unwrap();
     world.node.write_text("b17.yaml", &text("eighty")).unwrap();
     wait_for(SOON, || world.log().contains("b17.yaml:8")).unwrap_or_else(|error| {
-        panic!(
-            "{error}: no line of the log names file and line:\n{}",
-            world.log()
-        );
+        panic!("{error}: no line of the log names file and line:\n{}", world.log());
     });
     let problems = || world.node.sluice_json(&["status"]).unwrap()["problems"].to_string();
     wait_for(SOON, || problems().contains("b17.yaml:8")).unwrap();
-    assert_eq!(
-        broken.ask(&world.client, WAYS[0]).unwrap().pod,
-        "a",
-        "the last good version stays"
-    );
+    assert_eq!(broken.ask(&world.client, WAYS[0]).unwrap().pod, "a", "the last good version stays");
     // What is written beside it is programmed as ever.
     other.set(&[&world.c]);
     assert_eq!(other.ask(&world.client, WAYS[0]).unwrap().pod, "c");
@@ -62,14 +49,7 @@ fn b17_a_broken_file_is_named_and_disturbs_nothing() {
 fn b25_a_changed_status_disturbs_no_traffic() {
     let [world, _] = worlds();
     let service = world.service("b25", &[&world.a]);
-    world
-        .b
-        .start_load(Load {
-            to: service.at(WAYS[0]),
-            clients: 2,
-            rate: 200,
-        })
-        .unwrap();
+    world.b.start_load(Load { to: service.at(WAYS[0]), clients: 2, rate: 200 }).unwrap();
     let file = world.node.manifests().join(service.file());
     let mut manifest: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
     for number in 0..10 {
@@ -95,10 +75,7 @@ fn an_edit_is_in_effect_at_once() {
             slowest = slowest.max(start.elapsed());
             assert_eq!(service.ask(&world.client, WAYS[0]).unwrap().pod, pod.name());
         }
-        assert!(
-            slowest < Duration::from_secs(1),
-            "the slowest of ten edits took {slowest:?}"
-        );
+        assert!(slowest < Duration::from_secs(1), "the slowest of ten edits took {slowest:?}");
     }
 }
 
@@ -128,10 +105,7 @@ fn pods_with_labels_become_endpoints() {
                 "conditions": [{"type": "Ready", "status": ready}],
             },
         });
-        world
-            .node
-            .write(&format!("pod-{}.json", pod.name()), &object)
-            .unwrap();
+        world.node.write(&format!("pod-{}.json", pod.name()), &object).unwrap();
     };
     pod(&world.a, "selected", "True");
     pod(&world.b, "selected", "False");

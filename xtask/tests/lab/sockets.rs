@@ -27,11 +27,8 @@ fn an_unconnected_socket_is_answered_by_the_service() {
                 let case = Case(world, name, way);
                 let from = SocketAddr::new(addresses[way.family], 0);
                 let socket = client.open_from(Socket::Udp, Some(from), None).unwrap();
-                let answers = [0; 4].map(|_| {
-                    socket
-                        .ask_to(service.at(way))
-                        .unwrap_or_else(|e| panic!("{case}: {e}"))
-                });
+                let answers =
+                    [0; 4].map(|_| socket.ask_to(service.at(way)).unwrap_or_else(|e| panic!("{case}: {e}")));
                 for answer in &answers {
                     assert_eq!(answer.from, Some(service.at(way)), "{case}");
                     assert_eq!(answer.pod, answers[0].pod, "{case}: one socket, one backend");
@@ -47,19 +44,16 @@ fn an_unconnected_socket_is_answered_by_the_service() {
 #[test]
 fn one_unconnected_socket_uses_two_services_of_one_backend() {
     for world in worlds() {
-        let services = [
-            world.service("shared-one", &[&world.a]),
-            world.service("shared-two", &[&world.a, &world.b]),
-        ];
+        let services =
+            [world.service("shared-one", &[&world.a]), world.service("shared-two", &[&world.a, &world.b])];
         for (name, client, addresses) in world.clients() {
             for way in WAYS.into_iter().filter(|way| way.socket == Socket::Udp) {
                 let case = Case(world, name, way);
                 let from = SocketAddr::new(addresses[way.family], 0);
                 let socket = client.open_from(Socket::Udp, Some(from), None).unwrap();
                 for service in services.iter().chain(&services) {
-                    let answer = socket
-                        .ask_to(service.at(way))
-                        .unwrap_or_else(|error| panic!("{case}: {error}"));
+                    let answer =
+                        socket.ask_to(service.at(way)).unwrap_or_else(|error| panic!("{case}: {error}"));
                     assert_eq!(answer.from, Some(service.at(way)), "{case}");
                 }
             }
@@ -71,28 +65,19 @@ fn one_unconnected_socket_uses_two_services_of_one_backend() {
 fn ipv6_sockets_reach_ipv4_services() {
     for world in worlds() {
         let service = world.service("mapped", &[&world.a]);
-        let IpAddr::V4(addr) = service.addresses[0] else {
-            panic!("IPv4 comes first")
-        };
+        let IpAddr::V4(addr) = service.addresses[0] else { panic!("IPv4 comes first") };
         let to = SocketAddr::new(addr.to_ipv6_mapped().into(), 80);
         for (name, client, addresses) in world.clients() {
             for socket in [Socket::Tcp, Socket::Udp] {
                 let case = Case(world, name, Way { socket, family: 0 });
-                let connection = client
-                    .open(socket, Some(to))
-                    .unwrap_or_else(|error| panic!("{case}: {error}"));
+                let connection =
+                    client.open(socket, Some(to)).unwrap_or_else(|error| panic!("{case}: {error}"));
                 assert_eq!(connection.peer(), Some(to), "{case}");
-                assert_eq!(
-                    case.answered(connection.ask()),
-                    ("a".to_owned(), addresses[0]),
-                    "{case}"
-                );
+                assert_eq!(case.answered(connection.ask()), ("a".to_owned(), addresses[0]), "{case}");
             }
             let any = SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), 0);
             let socket = client.open_from(Socket::Udp, Some(any), None).unwrap();
-            let answer = socket
-                .ask_to(to)
-                .unwrap_or_else(|error| panic!("{:?} {name}: {error}", world.mode));
+            let answer = socket.ask_to(to).unwrap_or_else(|error| panic!("{:?} {name}: {error}", world.mode));
             assert_eq!(answer.from, Some(to), "{:?} {name}, unconnected", world.mode);
         }
     }

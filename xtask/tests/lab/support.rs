@@ -44,22 +44,10 @@ pub(crate) struct Way {
 
 /// {TCP, UDP} × {IPv4, IPv6}.
 pub(crate) const WAYS: [Way; 4] = [
-    Way {
-        socket: Socket::Tcp,
-        family: 0,
-    },
-    Way {
-        socket: Socket::Udp,
-        family: 0,
-    },
-    Way {
-        socket: Socket::Tcp,
-        family: 1,
-    },
-    Way {
-        socket: Socket::Udp,
-        family: 1,
-    },
+    Way { socket: Socket::Tcp, family: 0 },
+    Way { socket: Socket::Udp, family: 0 },
+    Way { socket: Socket::Tcp, family: 1 },
+    Way { socket: Socket::Udp, family: 1 },
 ];
 
 /// Mode of `--socket-lb`.
@@ -108,11 +96,7 @@ impl World {
             mode,
             node,
             agent: Mutex::new(None),
-            flags: [&mode.flags(), flags]
-                .concat()
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
+            flags: [&mode.flags(), flags].concat().into_iter().map(str::to_owned).collect(),
             client,
             a,
             b,
@@ -137,20 +121,12 @@ impl World {
 
     /// What the agent has logged.
     pub(crate) fn log(&self) -> String {
-        self.agent
-            .lock()
-            .unwrap()
-            .as_ref()
-            .map(Agent::log)
-            .unwrap_or_default()
+        self.agent.lock().unwrap().as_ref().map(Agent::log).unwrap_or_default()
     }
 
     /// Those who may be clients of a Service.
     pub(crate) fn clients(&self) -> [(&'static str, &Space, [IpAddr; 2]); 2] {
-        [
-            ("pod", &self.client, self.client.ips()),
-            ("host", self.node.host(), Node::addresses()),
-        ]
+        [("pod", &self.client, self.client.ips()), ("host", self.node.host(), Node::addresses())]
     }
 
     /// Runs `check` for both clients and all ways.
@@ -173,16 +149,8 @@ impl World {
 
     /// Makes a Service with TCP and UDP port 80 and these backends, and waits until it is programmed.
     pub(crate) fn service(&self, name: &str, backends: &[&Pod]) -> Svc<'_> {
-        let ports = vec![
-            Port::new(Transport::Tcp, 80, TARGET),
-            Port::new(Transport::Udp, 80, TARGET),
-        ];
-        let service = Svc {
-            world: self,
-            name: name.to_owned(),
-            addresses: self.new_addresses(),
-            ports,
-        };
+        let ports = vec![Port::new(Transport::Tcp, 80, TARGET), Port::new(Transport::Udp, 80, TARGET)];
+        let service = Svc { world: self, name: name.to_owned(), addresses: self.new_addresses(), ports };
         service.set(backends);
         service
     }
@@ -229,16 +197,8 @@ impl Svc<'_> {
     /// EndpointSlices of both families with `backends` as ready endpoints.
     pub(crate) fn slices(&self, backends: &[&Pod]) -> [Value; 2] {
         [0, 1].map(|family| {
-            let endpoints: Vec<_> = backends
-                .iter()
-                .map(|pod| Endpoint::ready(pod.ips()[family]))
-                .collect();
-            slice(
-                &format!("{}-{family}", self.name),
-                &self.name,
-                &self.ports,
-                &endpoints,
-            )
+            let endpoints: Vec<_> = backends.iter().map(|pod| Endpoint::ready(pod.ips()[family])).collect();
+            slice(&format!("{}-{family}", self.name), &self.name, &self.ports, &endpoints)
         })
     }
 
@@ -259,9 +219,8 @@ impl Svc<'_> {
         for port in &self.ports {
             let proto = format!("{:?}", port.transport).to_uppercase();
             for family in [0, 1] {
-                let of_port = backends
-                    .iter()
-                    .map(|pod| SocketAddr::new(pod.ips()[family], port.target).to_string());
+                let of_port =
+                    backends.iter().map(|pod| SocketAddr::new(pod.ips()[family], port.target).to_string());
                 expected.insert((port.port, proto.clone(), family, of_port.collect::<BTreeSet<_>>()));
             }
         }
@@ -271,26 +230,16 @@ impl Svc<'_> {
             last.as_ref() == Some(&expected)
         })
         .unwrap_or_else(|error| {
-            panic!(
-                "{} {error}: is {last:#?}, should be {expected:#?}\n{}",
-                self.name,
-                self.world.log()
-            )
+            panic!("{} {error}: is {last:#?}, should be {expected:#?}\n{}", self.name, self.world.log())
         });
     }
 
     /// What `sluice service show` says of it.
     fn shown(&self) -> Option<BTreeSet<Shown>> {
-        let shown = self
-            .world
-            .node
-            .sluice_json(&["service", "show", &format!("default/{}", self.name)])
-            .ok()?;
+        let shown =
+            self.world.node.sluice_json(&["service", "show", &format!("default/{}", self.name)]).ok()?;
         let ports = shown.as_array()?.iter().map(|port| {
-            let backends = port["backends"]
-                .as_array()?
-                .iter()
-                .filter(|backend| backend["selected"] == true);
+            let backends = port["backends"].as_array()?.iter().filter(|backend| backend["selected"] == true);
             let endpoint = |backend: &Value| {
                 let addr: IpAddr = backend["address"].as_str()?.parse().ok()?;
                 Some(SocketAddr::new(addr, u16::try_from(backend["port"].as_u64()?).ok()?).to_string())
@@ -326,11 +275,7 @@ impl fmt::Display for Case<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(world, client, way) = self;
         let family = if way.family == 0 { "IPv4" } else { "IPv6" };
-        write!(
-            f,
-            "--socket-lb {:?}, {client}, {:?} {family}",
-            world.mode, way.socket
-        )
+        write!(f, "--socket-lb {:?}, {client}, {:?} {family}", world.mode, way.socket)
     }
 }
 

@@ -29,11 +29,7 @@ fn reaches(name: &str, backend: fn(&World) -> &Pod) {
                 // Twice: the second connection meets whatever the first has left.
                 for _ in 0..2 {
                     let (pod, seen) = case.answered(service.ask(client, way));
-                    assert_eq!(
-                        (pod.as_str(), seen),
-                        (backend.name(), addresses[way.family]),
-                        "{case}"
-                    );
+                    assert_eq!((pod.as_str(), seen), (backend.name(), addresses[way.family]), "{case}");
                 }
             }
         }
@@ -49,11 +45,7 @@ fn b74_a_pod_reaches_itself_as_the_node() {
             let (pod, seen) = case.answered(service.ask(&world.a, way));
             // A socket that is translated at connect() talks to itself: a listed difference of the socket path.
             let by_socket = world.mode == Mode::All && way.socket == Socket::Tcp;
-            let expected = if by_socket {
-                world.a.ips()
-            } else {
-                Node::addresses()
-            };
+            let expected = if by_socket { world.a.ips() } else { Node::addresses() };
             assert_eq!((pod.as_str(), seen), ("a", expected[way.family]), "{case}");
         }
     }
@@ -75,16 +67,9 @@ fn b37_the_nth_connection_goes_to_the_nth_backend() {
                 *counts.entry(pod.as_str()).or_insert(0) += 1;
             }
             let case = Case(world, "both", way);
-            assert_eq!(
-                counts,
-                BTreeMap::from([("a", 10), ("b", 10), ("remote", 10)]),
-                "{case}"
-            );
+            assert_eq!(counts, BTreeMap::from([("a", 10), ("b", 10), ("remote", 10)]), "{case}");
             assert!(
-                answers
-                    .iter()
-                    .zip(&answers[3..])
-                    .all(|(this, later)| this == later),
+                answers.iter().zip(&answers[3..]).all(|(this, later)| this == later),
                 "{case}: {answers:?}"
             );
         }
@@ -94,15 +79,10 @@ fn b37_the_nth_connection_goes_to_the_nth_backend() {
 #[test]
 fn b48_two_services_of_one_backend_work_from_one_client_port() {
     for world in worlds() {
-        let services = [
-            world.service("b48-one", &[&world.a]),
-            world.service("b48-two", &[&world.a]),
-        ];
+        let services = [world.service("b48-one", &[&world.a]), world.service("b48-two", &[&world.a])];
         let (client, addresses) = (&world.client, world.client.ips());
         // A socket that is translated at connect() has the backend as its peer: there the second is the kernel's to refuse.
-        let by_packets = WAYS
-            .into_iter()
-            .filter(|way| world.mode == Mode::Host || way.socket == Socket::Udp);
+        let by_packets = WAYS.into_iter().filter(|way| world.mode == Mode::Host || way.socket == Socket::Udp);
         for way in by_packets {
             let case = Case(world, "pod", way);
             let from = SocketAddr::new(addresses[way.family], 45_000);
@@ -112,27 +92,11 @@ fn b48_two_services_of_one_backend_work_from_one_client_port() {
             });
             let answers = [0, 1, 0, 1].map(|index| connections[index].ask().unwrap());
             for (index, answer) in answers.iter().enumerate() {
-                assert_eq!(
-                    (answer.pod.as_str(), answer.client.ip()),
-                    ("a", from.ip()),
-                    "{case}"
-                );
-                assert_eq!(
-                    answer.client,
-                    answers[index % 2].client,
-                    "{case}: a connection keeps its port"
-                );
+                assert_eq!((answer.pod.as_str(), answer.client.ip()), ("a", from.ip()), "{case}");
+                assert_eq!(answer.client, answers[index % 2].client, "{case}: a connection keeps its port");
             }
-            assert_eq!(
-                answers[0].client.port(),
-                from.port(),
-                "{case}: the first keeps its own"
-            );
-            assert_ne!(
-                answers[1].client.port(),
-                from.port(),
-                "{case}: the second gets another one"
-            );
+            assert_eq!(answers[0].client.port(), from.port(), "{case}: the first keeps its own");
+            assert_ne!(answers[1].client.port(), from.port(), "{case}: the second gets another one");
         }
     }
 }

@@ -48,11 +48,8 @@ fn pseudo(src: IpAddr, dst: IpAddr, proto: u8, len: usize) -> Vec<u8> {
 /// What the checksum covers beside the segment: nothing for ICMP over IPv4.
 fn covered(packet: &Packet, segment: &[u8]) -> Vec<u8> {
     let proto = packet.proto();
-    let mut bytes = if proto == ICMP4 {
-        Vec::new()
-    } else {
-        pseudo(packet.src, packet.dst, proto, segment.len())
-    };
+    let mut bytes =
+        if proto == ICMP4 { Vec::new() } else { pseudo(packet.src, packet.dst, proto, segment.len()) };
     bytes.extend(segment);
     bytes
 }
@@ -75,14 +72,7 @@ pub const fn checksum_field(proto: u8) -> Option<usize> {
 fn segment(packet: &Packet) -> Vec<u8> {
     let mut bytes = Vec::new();
     match &packet.transport {
-        Transport::Tcp {
-            ports: [sport, dport],
-            seq,
-            ack,
-            flags,
-            window,
-            options,
-        } => {
+        Transport::Tcp { ports: [sport, dport], seq, ack, flags, window, options } => {
             bytes.extend(sport.to_be_bytes());
             bytes.extend(dport.to_be_bytes());
             bytes.extend(seq.to_be_bytes());
@@ -93,9 +83,7 @@ fn segment(packet: &Packet) -> Vec<u8> {
             bytes.extend([0; 4]);
             bytes.extend(options);
         }
-        Transport::Udp {
-            ports: [sport, dport],
-        } => {
+        Transport::Udp { ports: [sport, dport] } => {
             bytes.extend(sport.to_be_bytes());
             bytes.extend(dport.to_be_bytes());
             bytes.extend(u16::try_from(8 + packet.data.len()).unwrap_or(0).to_be_bytes());
@@ -166,11 +154,7 @@ fn ipv6(bytes: &mut Vec<u8>, packet: &Packet, src: Ipv6Addr, dst: Ipv6Addr, len:
     let first = 0x6000_0000 | u32::from(packet.class) << 20 | u32::from(packet.label);
     bytes.extend(first.to_be_bytes());
     let mut headers = Vec::new();
-    let mut next: Vec<u8> = packet
-        .extensions
-        .iter()
-        .map(|extension| extension.number)
-        .collect();
+    let mut next: Vec<u8> = packet.extensions.iter().map(|extension| extension.number).collect();
     next.extend(packet.fragment.map(|_| FRAGMENT));
     next.push(packet.proto());
     for (extension, next) in packet.extensions.iter().zip(&next[1..]) {
@@ -201,16 +185,8 @@ pub fn difference(expected: &[u8], got: &[u8]) -> Option<String> {
         Err(fault) => format!("{fault}\n{bytes:02x?}"),
     });
     let (mut left, mut right) = (expected_text.lines(), got_text.lines());
-    let at = expected
-        .iter()
-        .zip(got)
-        .take_while(|(left, right)| left == right)
-        .count();
-    let mut text = format!(
-        "lengths {} and {}, differ from byte {at} on\n",
-        expected.len(),
-        got.len()
-    );
+    let at = expected.iter().zip(got).take_while(|(left, right)| left == right).count();
+    let mut text = format!("lengths {} and {}, differ from byte {at} on\n", expected.len(), got.len());
     loop {
         match (left.next(), right.next()) {
             (None, None) => return Some(text),

@@ -16,10 +16,7 @@ use crate::testing::packet::{
 /// What is wrong with the packet, in words: too short, a length that contradicts another, a wrong IPv4 header checksum.
 pub fn parse(bytes: &[u8]) -> Result<Packet, String> {
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = take(bytes, 0)?;
-    let macs = Macs {
-        dst: [d0, d1, d2, d3, d4, d5],
-        src: [s0, s1, s2, s3, s4, s5],
-    };
+    let macs = Macs { dst: [d0, d1, d2, d3, d4, d5], src: [s0, s1, s2, s3, s4, s5] };
     let mut packet = match [t0, t1] {
         [0x08, 0x00] => parse_ipv4(&bytes[ETHERNET..])?,
         [0x86, 0xdd] => parse_ipv6(&bytes[ETHERNET..])?,
@@ -41,10 +38,7 @@ fn parse_ipv4(bytes: &[u8]) -> Result<Packet, String> {
     let header = usize::from(fixed[0] & 15) * 4;
     let total = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
     if fixed[0] >> 4 != 4 || header < 20 || total != bytes.len() || header > total {
-        return Err(format!(
-            "IPv4 header {header}, total {total}, there are {}",
-            bytes.len()
-        ));
+        return Err(format!("IPv4 header {header}, total {total}, there are {}", bytes.len()));
     }
     if sum(&bytes[..header]) != 0xffff {
         return Err(format!("IPv4 header checksum {:02x?}", &fixed[10..12]));
@@ -71,11 +65,7 @@ fn parse_ipv6(bytes: &[u8]) -> Result<Packet, String> {
     }
     let src: [u8; 16] = take(bytes, 8)?;
     let dst: [u8; 16] = take(bytes, 24)?;
-    let mut packet = Packet::new(
-        Ipv6Addr::from(src).into(),
-        Ipv6Addr::from(dst).into(),
-        Transport::Other(0),
-    );
+    let mut packet = Packet::new(Ipv6Addr::from(src).into(), Ipv6Addr::from(dst).into(), Transport::Other(0));
     packet.hop_limit = fixed[7];
     packet.class = fixed[0] << 4 | fixed[1] >> 4;
     packet.label = u16::from_be_bytes([fixed[2], fixed[3]]);
@@ -84,18 +74,12 @@ fn parse_ipv6(bytes: &[u8]) -> Result<Packet, String> {
         let [following, units] = take(bytes, at)?;
         if next == FRAGMENT {
             let word = u16::from_be_bytes(take(bytes, at + 2)?);
-            packet.fragment = Some(Fragment {
-                offset: word >> 3,
-                more: word & 1 != 0,
-            });
+            packet.fragment = Some(Fragment { offset: word >> 3, more: word & 1 != 0 });
             packet.dont_fragment = false;
             at += 8;
         } else {
             let len = 8 * (usize::from(units) + 1);
-            let body = bytes
-                .get(at + 2..at + len)
-                .ok_or("extension header cut")?
-                .to_vec();
+            let body = bytes.get(at + 2..at + len).ok_or("extension header cut")?.to_vec();
             packet.extensions.push(Extension { number: next, body });
             at += len;
         }

@@ -36,10 +36,7 @@ fn sweep_table<'w, A: Words>(cpu: &Cpu<'w>, family: &'w Family<A>, table: FlowTa
 where
     Cpu<'w>: Env<A, Flow = Flow<'w, A>>,
 {
-    let mut report = SweepReport {
-        began: cpu.now(),
-        ..SweepReport::default()
-    };
+    let mut report = SweepReport { began: cpu.now(), ..SweepReport::default() };
     let mut value = FlowValue::default();
     family.table(table).for_each(|key, entry| {
         sweep::visit(cpu, table, &key, entry, &mut value, &mut report);
@@ -57,11 +54,7 @@ pub struct Cpu<'w> {
 
 impl<'w> Cpu<'w> {
     pub(super) fn new(world: &'w World, number: u16) -> Self {
-        Self {
-            world,
-            number,
-            accesses: Cell::default(),
-        }
+        Self { world, number, accesses: Cell::default() }
     }
 
     /// The accesses to hash tables since the last call.
@@ -159,17 +152,12 @@ macro_rules! environment {
                 self.accessed(|accesses| accesses.address += 1);
                 read(&self.world.$family.addresses)
                     .get(addr)
-                    .map(|kind| AddressValue {
-                        kind: *kind,
-                        ..ADDRESS
-                    })
+                    .map(|kind| AddressValue { kind: *kind, ..ADDRESS })
             }
 
             fn frontend(&self, key: &FrontendKey<$addr>) -> Option<FrontendValue> {
                 self.accessed(|accesses| accesses.frontend += 1);
-                read(&self.world.$family.frontends)
-                    .get(key)
-                    .map(|service| frontend(*service))
+                read(&self.world.$family.frontends).get(key).map(|service| frontend(*service))
             }
 
             fn service(&self, id: u32) -> Option<Self::Service> {
@@ -221,10 +209,7 @@ macro_rules! environment {
             type SockUdp = Box<SockUdpValue<$addr>>;
 
             fn sock_udp(&self, key: &SockUdpKey<$addr>) -> Option<Self::SockUdp> {
-                lock(&self.world.$family.sock_udp)
-                    .get(key)
-                    .copied()
-                    .map(Box::new)
+                lock(&self.world.$family.sock_udp).get(key).copied().map(Box::new)
             }
 
             fn insert_sock_udp(&self, key: &SockUdpKey<$addr>, value: &SockUdpValue<$addr>) -> bool {

@@ -196,10 +196,8 @@ impl World {
     /// All counters.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let reasons = Reason::ALL
-            .iter()
-            .zip(&self.reasons)
-            .map(|(reason, cell)| (*reason, cell.load(SeqCst)));
+        let reasons =
+            Reason::ALL.iter().zip(&self.reasons).map(|(reason, cell)| (*reason, cell.load(SeqCst)));
         let services = self.service_stats.iter().map(|cell| *lock(cell));
         let backends = self.backend_stats.iter().map(|cell| lock(cell).traffic);
         let numbered = |stats: (u32, ServiceStats)| (stats.1 != ServiceStats::default()).then_some(stats);

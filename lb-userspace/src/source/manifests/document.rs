@@ -37,20 +37,10 @@ impl Reading {
         let mut reading = Self::default();
         for (line, text) in documents(text.trim_start_matches('\u{feff}')) {
             match serde_saphyr::from_str_with_options::<Value>(text, options()) {
-                Ok(value) => reading.document(
-                    value,
-                    &Origin {
-                        line,
-                        yaml: Some(text),
-                    },
-                ),
+                Ok(value) => reading.document(value, &Origin { line, yaml: Some(text) }),
                 Err(error) => {
                     let line = line_of(&error, line);
-                    reading.faults.push(Fault {
-                        line,
-                        reason: reason(&error),
-                        object: None,
-                    });
+                    reading.faults.push(Fault { line, reason: reason(&error), object: None });
                 }
             }
         }
@@ -73,11 +63,7 @@ impl Reading {
                 Some(Ok(value)) => reading.document(value, &Origin { line, yaml: None }),
                 Some(Err(error)) => {
                     let line = error.line() as u64;
-                    reading.faults.push(Fault {
-                        line,
-                        reason: error.to_string(),
-                        object: None,
-                    });
+                    reading.faults.push(Fault { line, reason: error.to_string(), object: None });
                     return reading;
                 }
             }
@@ -113,9 +99,7 @@ impl Reading {
                 item.entry("apiVersion").or_insert_with(|| version.into());
                 item.entry("kind").or_insert_with(|| of.into());
             }
-            let line = lines
-                .get(position)
-                .map_or(origin.line, |&line| origin.line + line - 1);
+            let line = lines.get(position).map_or(origin.line, |&line| origin.line + line - 1);
             self.document(item, &Origin { line, yaml: None });
         }
     }
@@ -138,11 +122,7 @@ struct ItemLines {
 impl Origin<'_> {
     fn item_lines(&self) -> Vec<u64> {
         let lines = |text| serde_saphyr::from_str_with_options::<ItemLines>(text, options()).ok();
-        let items = self
-            .yaml
-            .and_then(lines)
-            .map(|lines| lines.items)
-            .unwrap_or_default();
+        let items = self.yaml.and_then(lines).map(|lines| lines.items).unwrap_or_default();
         items.iter().map(|item| item.referenced.line()).collect()
     }
 }
@@ -155,13 +135,8 @@ enum Outcome {
 }
 
 fn object(value: Value, version: &str, kind: &str, origin: &Origin<'_>) -> Outcome {
-    let fault = |reason: &str, object| {
-        Outcome::Fault(Fault {
-            line: origin.line,
-            reason: reason.to_owned(),
-            object,
-        })
-    };
+    let fault =
+        |reason: &str, object| Outcome::Fault(Fault { line: origin.line, reason: reason.to_owned(), object });
     if version.is_empty() || kind.is_empty() {
         return fault("it has no apiVersion and kind: not a Kubernetes object", None);
     }
@@ -189,11 +164,7 @@ fn object(value: Value, version: &str, kind: &str, origin: &Origin<'_>) -> Outco
             set_defaults(&mut object, &key);
             Outcome::Object(Box::new(object))
         }
-        Err((line, reason)) => Outcome::Fault(Fault {
-            line,
-            reason,
-            object: Some(key),
-        }),
+        Err((line, reason)) => Outcome::Fault(Fault { line, reason, object: Some(key) }),
     }
 }
 
@@ -218,9 +189,8 @@ fn set_defaults(object: &mut Object, key: &ObjectKey) {
 fn typed<T: DeserializeOwned>(value: Value, origin: &Origin<'_>) -> Result<T, (u64, String)> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         // A `Value` has no lines: the text is read once more for the one that is wanted.
-        let again = origin
-            .yaml
-            .and_then(|text| serde_saphyr::from_str_with_options::<T>(text, options()).err());
+        let again =
+            origin.yaml.and_then(|text| serde_saphyr::from_str_with_options::<T>(text, options()).err());
         let line = again.map_or(origin.line, |error| line_of(&error, origin.line));
         (line, error.to_string())
     })
@@ -238,11 +208,7 @@ fn key(value: &Value, kind: Kind) -> Option<ObjectKey> {
 }
 
 fn text(value: &Value, field: &str) -> String {
-    value
-        .get(field)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned()
+    value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// The documents of a YAML text, each with the line that it begins at. A separator is the beginning of the document
@@ -259,10 +225,7 @@ fn documents(text: &str) -> Vec<(u64, &str)> {
         offset += content.len();
     }
     documents.push((first, &text[begin..]));
-    documents
-        .into_iter()
-        .filter_map(|(first, text)| without_preamble(first, text))
-        .collect()
+    documents.into_iter().filter_map(|(first, text)| without_preamble(first, text)).collect()
 }
 
 /// A document without the separator, directives, comments and blank lines before it; `None` if nothing is left.
@@ -293,16 +256,12 @@ fn options() -> Options {
 }
 
 fn line_of(error: &serde_saphyr::Error, first: u64) -> u64 {
-    error
-        .location()
-        .map_or(first, |location| first + location.line().saturating_sub(1))
+    error.location().map_or(first, |location| first + location.line().saturating_sub(1))
 }
 
 /// The reason without what the crate adds for terminals.
 fn reason(error: &serde_saphyr::Error) -> String {
-    let text = error
-        .without_snippet()
-        .render_with_formatter(&UserMessageFormatter);
+    let text = error.without_snippet().render_with_formatter(&UserMessageFormatter);
     text.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
@@ -326,18 +285,9 @@ mod tests {
     #[test]
     fn b23_the_fixture_is_good() {
         let reading = Reading::yaml(MANIFEST);
-        let seen: Vec<_> = reading
-            .objects
-            .iter()
-            .map(|(line, object)| (*line, object.key().to_string()))
-            .collect();
-        assert_eq!(
-            seen,
-            [
-                (6, "Service default/a".to_owned()),
-                (8, "Pod default/b".to_owned())
-            ]
-        );
+        let seen: Vec<_> =
+            reading.objects.iter().map(|(line, object)| (*line, object.key().to_string())).collect();
+        assert_eq!(seen, [(6, "Service default/a".to_owned()), (8, "Pod default/b".to_owned())]);
         assert!(reading.faults.is_empty());
     }
 

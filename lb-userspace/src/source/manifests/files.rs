@@ -39,21 +39,15 @@ impl Files {
     /// Takes over what was read from the file at `path`. Of what could not be read the last good version stays; while
     /// it is unknown which object that is, everything stays that the file held before.
     pub(super) fn set(&mut self, path: &Path, reading: Reading) {
-        let Reading {
-            objects,
-            faults,
-            skipped,
-        } = reading;
+        let Reading { objects, faults, skipped } = reading;
         for kind in skipped {
             if self.skipped.insert(kind.clone()) {
                 tracing::info!("{}: objects of kind {kind} are not used: skipped", path.display());
             }
         }
         let path: Arc<Path> = path.into();
-        let mut content = Content {
-            unknown: !faults.is_empty() && self.is_unknown(&path),
-            ..Content::default()
-        };
+        let mut content =
+            Content { unknown: !faults.is_empty() && self.is_unknown(&path), ..Content::default() };
         let mut former = self.take(&path).objects;
         for (line, object) in objects {
             let key = object.key();
@@ -63,13 +57,8 @@ impl Files {
                 continue;
             }
             // The former copy is kept where nothing changed: it is the one that was handed out.
-            let same = former
-                .remove(&key)
-                .map(|(_, former)| former)
-                .filter(|former| **former == object);
-            content
-                .objects
-                .insert(key, (line, same.unwrap_or_else(|| Arc::new(object))));
+            let same = former.remove(&key).map(|(_, former)| former).filter(|former| **former == object);
+            content.objects.insert(key, (line, same.unwrap_or_else(|| Arc::new(object))));
         }
         for fault in faults {
             let mut text = fault.reason;
@@ -87,10 +76,7 @@ impl Files {
             content.faults.push((Some(fault.line), text));
             if fault.object.is_none() {
                 for (key, last_good) in &former {
-                    content
-                        .objects
-                        .entry(key.clone())
-                        .or_insert_with(|| last_good.clone());
+                    content.objects.entry(key.clone()).or_insert_with(|| last_good.clone());
                 }
             }
         }
@@ -117,12 +103,8 @@ impl Files {
     /// Forgets all files below the folder `path`.
     pub(super) fn remove_below(&mut self, path: &Path) {
         // Paths are ordered by their components: those below one stand in a row.
-        let from = self
-            .by_path
-            .range::<Path, _>((Bound::Included(path), Bound::Unbounded));
-        let below = from
-            .map(|(file, _)| file)
-            .take_while(|file| file.starts_with(path));
+        let from = self.by_path.range::<Path, _>((Bound::Included(path), Bound::Unbounded));
+        let below = from.map(|(file, _)| file).take_while(|file| file.starts_with(path));
         for file in below.cloned().collect::<Vec<_>>() {
             self.take(&file);
         }
@@ -161,11 +143,7 @@ impl Files {
     fn problems(&self) -> BTreeSet<Problem> {
         let mut problems = BTreeSet::new();
         for path in &self.faulty {
-            let faults = self
-                .by_path
-                .get(path)
-                .map(|content| content.faults.as_slice())
-                .unwrap_or_default();
+            let faults = self.by_path.get(path).map(|content| content.faults.as_slice()).unwrap_or_default();
             problems.extend(faults.iter().map(|(line, text)| Problem {
                 path: path.to_path_buf(),
                 line: *line,
@@ -177,15 +155,10 @@ impl Files {
             let Some((first, others)) = holders.split_first() else {
                 continue;
             };
-            problems.extend(others.iter().map(|path| {
-                Problem {
-                    path: path.to_path_buf(),
-                    line: self
-                        .by_path
-                        .get(path)
-                        .and_then(|content| Some(content.objects.get(key)?.0)),
-                    text: format!("{key} stands in {} already: left out here", first.display()),
-                }
+            problems.extend(others.iter().map(|path| Problem {
+                path: path.to_path_buf(),
+                line: self.by_path.get(path).and_then(|content| Some(content.objects.get(key)?.0)),
+                text: format!("{key} stands in {} already: left out here", first.display()),
             }));
         }
         problems

@@ -93,14 +93,8 @@ impl Folder {
     /// The folder is not there, cannot be read or cannot be watched. Later none of this is an error: what was read
     /// stays, with a problem that says so.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let folder = |source| OpenError::Folder {
-            path: path.to_owned(),
-            source,
-        };
-        let watch = |source| OpenError::Watch {
-            path: path.to_owned(),
-            source,
-        };
+        let folder = |source| OpenError::Folder { path: path.to_owned(), source };
+        let watch = |source| OpenError::Watch { path: path.to_owned(), source };
         std::fs::read_dir(path).map_err(folder)?;
         let root = std::path::absolute(path).map_err(folder)?;
         let (sender, events) = mpsc::channel();
@@ -108,10 +102,7 @@ impl Folder {
         watcher.watch(&root, RecursiveMode::NonRecursive).map_err(watch)?;
         let (sender, updates) = unbounded_channel();
         let run = move || Tree::new(root, watcher).follow(&events, &sender);
-        thread::Builder::new()
-            .name("manifests".to_owned())
-            .spawn(run)
-            .map_err(folder)?;
+        thread::Builder::new().name("manifests".to_owned()).spawn(run).map_err(folder)?;
         Ok(Self { updates })
     }
 

@@ -68,10 +68,7 @@ impl Tree {
         updates: &UnboundedSender<Update>,
     ) {
         self.visit(&self.root.clone());
-        let nothing = || Update {
-            complete: true,
-            ..Update::default()
-        };
+        let nothing = || Update { complete: true, ..Update::default() };
         let mut update = Some(self.files.update().unwrap_or_else(nothing));
         let mut ticked = Instant::now();
         loop {
@@ -126,12 +123,10 @@ impl Tree {
             Ok(metadata) if metadata.is_dir() => self.enter(path, identity(&metadata)),
             Ok(metadata) if metadata.is_file() && is_manifest(path) => self.read(path, &metadata),
             Err(error) if *path == *self.root => {
-                self.files
-                    .unreadable(path, format!("{error}: what the folder held before stays"));
+                self.files.unreadable(path, format!("{error}: what the folder held before stays"));
             }
             Err(error) if error.kind() != ErrorKind::NotFound && is_manifest(path) => {
-                self.files
-                    .unreadable(path, format!("{error}: what the file held before stays"));
+                self.files.unreadable(path, format!("{error}: what the file held before stays"));
             }
             Ok(_) | Err(_) => self.forget(path),
         }
@@ -146,11 +141,7 @@ impl Tree {
             return;
         }
         self.forget(folder);
-        let twin = self
-            .folders
-            .iter()
-            .find(|(_, other)| **other == identity)
-            .map(|(path, _)| path.clone());
+        let twin = self.folders.iter().find(|(_, other)| **other == identity).map(|(path, _)| path.clone());
         if let Some(twin) = twin {
             if fs::metadata(&twin).is_ok_and(|metadata| self::identity(&metadata) == identity) {
                 self.twins = true;
@@ -181,28 +172,20 @@ impl Tree {
 
     /// Visits everything in `folder`, and forgets what is no longer there.
     fn list(&mut self, folder: &Path) {
-        let entries = fs::read_dir(folder).and_then(|entries| {
-            entries
-                .map(|entry| Ok(entry?.path()))
-                .collect::<io::Result<BTreeSet<_>>>()
-        });
+        let entries = fs::read_dir(folder)
+            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<BTreeSet<_>>>());
         let entries = match entries {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return,
             Err(error) => {
-                self.files
-                    .unreadable(folder, format!("{error}: what the folder held before stays"));
+                self.files.unreadable(folder, format!("{error}: what the folder held before stays"));
                 return;
             }
         };
-        let known = self
-            .stamps
-            .range::<Path, _>((Bound::Included(folder), Bound::Unbounded))
-            .map(|(path, _)| path);
+        let known =
+            self.stamps.range::<Path, _>((Bound::Included(folder), Bound::Unbounded)).map(|(path, _)| path);
         let known = known.take_while(|path| path.starts_with(folder));
-        let known = known
-            .chain(self.folders.keys())
-            .filter(|path| path.parent() == Some(folder));
+        let known = known.chain(self.folders.keys()).filter(|path| path.parent() == Some(folder));
         let gone: Vec<_> = known.filter(|path| !entries.contains(*path)).cloned().collect();
         for path in gone {
             self.forget(&path);
@@ -235,8 +218,7 @@ impl Tree {
         self.stamps.insert(path.to_owned(), stamp);
         self.follow_link(path);
         if metadata.len() > MAX_FILE {
-            self.files
-                .unreadable(path, format!("it is larger than {} MiB", MAX_FILE >> 20));
+            self.files.unreadable(path, format!("it is larger than {} MiB", MAX_FILE >> 20));
             return;
         }
         match fs::read_to_string(path) {
@@ -244,9 +226,7 @@ impl Tree {
                 self.files.set(path, Reading::json(&text));
             }
             Ok(text) => self.files.set(path, Reading::yaml(&text)),
-            Err(error) => self
-                .files
-                .unreadable(path, format!("{error}: what the file held before stays")),
+            Err(error) => self.files.unreadable(path, format!("{error}: what the file held before stays")),
         }
     }
 
@@ -327,9 +307,7 @@ impl Batch {
 }
 
 fn name(path: &Path) -> &str {
-    path.file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default()
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
 fn hidden(path: &Path) -> bool {
@@ -337,10 +315,7 @@ fn hidden(path: &Path) -> bool {
 }
 
 fn is_manifest(path: &Path) -> bool {
-    matches!(
-        path.extension().and_then(|extension| extension.to_str()),
-        Some("yaml" | "yml" | "json")
-    )
+    matches!(path.extension().and_then(|extension| extension.to_str()), Some("yaml" | "yml" | "json"))
 }
 
 fn identity(metadata: &Metadata) -> Identity {

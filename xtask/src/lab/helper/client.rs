@@ -55,20 +55,11 @@ impl Sockets {
             connect(&fd, &to).map_err(failed("connect"))?;
         }
         let took_ms = millis(start.elapsed());
-        let local = getsockname(&fd)
-            .and_then(SocketAddr::try_from)
-            .map_err(failed("getsockname"))?;
-        let peer = getpeername(&fd)
-            .ok()
-            .and_then(|peer| SocketAddr::try_from(peer?).ok());
+        let local = getsockname(&fd).and_then(SocketAddr::try_from).map_err(failed("getsockname"))?;
+        let peer = getpeername(&fd).ok().and_then(|peer| SocketAddr::try_from(peer?).ok());
         self.next += 1;
         self.open.insert(self.next, fd);
-        Ok(Opened {
-            id: self.next,
-            local,
-            peer,
-            took_ms,
-        })
+        Ok(Opened { id: self.next, local, peer, took_ms })
     }
 
     /// Sends one line or datagram and waits for the answer to it.
@@ -93,10 +84,7 @@ fn ask(fd: &OwnedFd, to: Option<SocketAddr>) -> io::Result<Answer> {
         socket.send_to(b"?\n", to)?;
         let (len, from) = socket.recv_from(&mut buffer)?;
         let answer: Answer = serde_json::from_slice(buffer.get(..len).unwrap_or_default())?;
-        return Ok(Answer {
-            from: Some(from),
-            ..answer
-        });
+        return Ok(Answer { from: Some(from), ..answer });
     }
     send(fd, b"?\n", SendFlags::NOSIGNAL)?;
     // An answer is one datagram, or one segment: it is short and sent by one write.

@@ -32,31 +32,21 @@ impl Running {
             let first = Instant::now() + pause * index / load.clients;
             thread::spawn(move || client(to, first, pause, &stop))
         });
-        Self {
-            clients: clients.collect(),
-            stop,
-        }
+        Self { clients: clients.collect(), stop }
     }
 
     /// Ends the clients, each after the request that it is at.
     pub(super) fn stop(self) -> LoadReport {
         self.stop.store(true, Ordering::Relaxed);
         let mut report = LoadReport::default();
-        for (start, outcome) in self
-            .clients
-            .into_iter()
-            .flat_map(|client| client.join().unwrap_or_default())
+        for (start, outcome) in self.clients.into_iter().flat_map(|client| client.join().unwrap_or_default())
         {
             match outcome {
                 Ok(pod) => {
-                    let index = report
-                        .pods
-                        .iter()
-                        .position(|known| *known == pod)
-                        .unwrap_or_else(|| {
-                            report.pods.push(pod);
-                            report.pods.len() - 1
-                        });
+                    let index = report.pods.iter().position(|known| *known == pod).unwrap_or_else(|| {
+                        report.pods.push(pod);
+                        report.pods.len() - 1
+                    });
                     report.answered.push((start, index));
                 }
                 Err(error) => report.failed.push((start, error)),
@@ -89,8 +79,6 @@ fn get(to: SocketAddr) -> io::Result<String> {
     };
     match head.split(' ').nth(1) {
         Some("200") => Ok(serde_json::from_str::<Answer>(body)?.pod),
-        _ => Err(io::Error::other(
-            head.lines().next().unwrap_or_default().to_owned(),
-        )),
+        _ => Err(io::Error::other(head.lines().next().unwrap_or_default().to_owned())),
     }
 }

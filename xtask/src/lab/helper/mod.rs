@@ -50,11 +50,7 @@ impl HelperVerb {
     /// When it cannot.
     pub fn run(self) -> Result<()> {
         match self {
-            Self::Enter {
-                netns,
-                cgroup,
-                command,
-            } => enter(&netns, &cgroup, &command),
+            Self::Enter { netns, cgroup, command } => enter(&netns, &cgroup, &command),
             Self::Serve => serve(),
             Self::Reap { id } => run::reap(id),
         }
@@ -67,9 +63,7 @@ fn enter(netns: &str, cgroup: &std::path::Path, command: &[String]) -> Result<()
     fs::write(&procs, std::process::id().to_string())
         .with_context(|| format!("write {}", procs.display()))?;
     space::join_netns(netns)?;
-    let Some((program, args)) = command.split_first() else {
-        bail!("no program named")
-    };
+    let Some((program, args)) = command.split_first() else { bail!("no program named") };
     Err(Command::new(program).args(args).exec()).with_context(|| format!("start {program}"))
 }
 
@@ -89,11 +83,9 @@ fn serve() -> Result<()> {
 
 fn answer(request: Request, sockets: &mut Sockets, load: &mut Option<Running>) -> Result<Reply, Failure> {
     match request {
-        Request::Serve {
-            transport,
-            port,
-            name,
-        } => server::start(transport, port, name).map(|()| Reply::Done),
+        Request::Serve { transport, port, name } => {
+            server::start(transport, port, name).map(|()| Reply::Done)
+        }
         Request::Open { socket, from, to } => sockets.open(socket, from, to).map(Reply::Opened),
         Request::Ask { id, to } => sockets.ask(id, to).map(Reply::Answer),
         Request::Close { id } => {

@@ -59,10 +59,6 @@ fn serve_datagrams(socket: &UdpSocket, name: &str) {
 
 fn answer(name: &str, client: SocketAddr) -> io::Result<String> {
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    let answer = Answer {
-        pod: name.to_owned(),
-        client,
-        from: None,
-    };
+    let answer = Answer { pod: name.to_owned(), client, from: None };
     Ok(serde_json::to_string(&answer)? + "\n")
 }

@@ -169,11 +169,7 @@ impl Failure {
     /// A failure that is none of a socket call.
     #[must_use]
     pub fn other(text: &str) -> Self {
-        Self {
-            kind: "Other".to_owned(),
-            text: text.to_owned(),
-            took_ms: 0,
-        }
+        Self { kind: "Other".to_owned(), text: text.to_owned(), took_ms: 0 }
     }
 
     /// A reply that does not fit the request.
