@@ -127,10 +127,9 @@ fn explore(story: &'static Story, judge: impl Fn(&[Vec<Seen>]) + Copy + Send + S
     Runner::new(PctScheduler::new(3, schedules()), config).run(move || play(story, judge));
 }
 
-/// Schedules that each story is played under, by each of two strategies; the variable `SCHEDULES` asks for others.
+/// Schedules that each story is played under, by each of two strategies.
 fn schedules() -> usize {
-    let asked = std::env::var("SCHEDULES").ok();
-    asked.and_then(|number| number.parse().ok()).unwrap_or(500)
+    if std::env::var_os("SLUICE_TEST_LONG").is_some() { 10_000 } else { 500 }
 }
 
 const ROOM: Sizes = Sizes { main: 16, lru: 8 };

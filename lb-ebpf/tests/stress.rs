@@ -110,6 +110,15 @@ fn both_cpus_see_one_pair() {
     }
 }
 
+/// How long two CPUs and the sweep are let loose.
+fn length() -> Duration {
+    if std::env::var_os("SLUICE_TEST_LONG").is_some() {
+        Duration::from_secs(20)
+    } else {
+        Duration::from_millis(500)
+    }
+}
+
 /// Flows open, close, idle out, are swept and taken over, in tables that are too small for them, for a while.
 fn churn(scene: &Scene, sizes: Sizes, duration: Duration) -> World {
     let world = world(scene, sizes);
@@ -148,7 +157,7 @@ fn churn(scene: &Scene, sizes: Sizes, duration: Duration) -> World {
 #[test]
 fn churn_leaves_whole_pairs() {
     for scene in Scene::ALL.into_iter().filter(|scene| scene.checksum == Checksum::Complete) {
-        let world = churn(&scene, Sizes { main: 64, lru: 0 }, Duration::from_millis(500));
+        let world = churn(&scene, Sizes { main: 64, lru: 0 }, length());
         let reasons = world.counters().reasons;
         for reason in [Reason::FlowOpened, Reason::FlowReopened, Reason::FlowForward] {
             assert!(reasons.contains_key(&reason), "{reason:?} never happened: {reasons:?}");
@@ -162,7 +171,7 @@ fn churn_leaves_whole_pairs() {
 #[test]
 fn eviction_leaves_nothing_that_the_sweep_does_not_remove() {
     for scene in Scene::ALL.into_iter().filter(|scene| scene.checksum == Checksum::Complete) {
-        let world = churn(&scene, Sizes { main: 8, lru: 8 }, Duration::from_millis(500));
+        let world = churn(&scene, Sizes { main: 8, lru: 8 }, length());
         let faults = Faults::of(&world);
         assert!(faults.broken.is_empty(), "{:#?}", faults.broken);
         world.advance(2 * 86_400 * SECOND);

@@ -143,7 +143,8 @@ fn churn_leaves_whole_pairs() -> Result<()> {
     for scene in scenes() {
         let kernel = kernel(&scene, SHORT)?;
         let family = if scene.v6 { 6 } else { 4 };
-        let end = Instant::now() + Duration::from_secs(3);
+        let seconds = if std::env::var_os("SLUICE_TEST_LONG").is_some() { 15 } else { 3 };
+        let end = Instant::now() + Duration::from_secs(seconds);
         beside_a_sweep(&kernel, family, |cpu| {
             let mut random = cpu as u64 + 1;
             while Instant::now() < end {
