@@ -37,6 +37,21 @@ impl PortRange {
     }
 }
 
+/// A range of addresses: 8 bytes for IPv4, 20 for IPv6.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Prefix<A> {
+    /// The first address, network order; bits beyond the length are zero.
+    pub addr: A,
+    /// Length in bits; with an unset address and length 0 the prefix is empty, not everything.
+    pub bits: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+/// Ranges of ClusterIPs that the programs know, per family.
+pub const SERVICE_RANGES: usize = 8;
+
 /// How long an idle flow lives, in seconds. The defaults are those of conntrack as kube-proxy sets it (B103).
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,7 +94,7 @@ impl Lifetimes {
     };
 }
 
-/// Value of the map `config`, 88 bytes.
+/// Value of the map `config`, 312 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config {
@@ -97,8 +112,12 @@ pub struct Config {
     pub snat_ports: [PortRange; 2],
     /// Lifetimes of flows.
     pub lifetimes: Lifetimes,
-    /// Zero.
-    pub pad: u32,
+    /// Records of drops and rejects per second and CPU; also the burst.
+    pub event_rate: u32,
+    /// Where IPv4 ClusterIPs are allocated (B73); unused ones are empty, at the end.
+    pub service_ranges4: [Prefix<Addr4>; SERVICE_RANGES],
+    /// Where IPv6 ClusterIPs are allocated.
+    pub service_ranges6: [Prefix<Addr6>; SERVICE_RANGES],
 }
 
 impl Config {
@@ -111,7 +130,9 @@ impl Config {
         node6: Addr6([0; 16]),
         snat_ports: [PortRange { first: 1024, last: 29_999 }, PortRange { first: 61_000, last: 65_535 }],
         lifetimes: Lifetimes::DEFAULT,
-        pad: 0,
+        event_rate: 100,
+        service_ranges4: [Prefix { addr: Addr4([0; 4]), bits: 0, pad: [0; 3] }; SERVICE_RANGES],
+        service_ranges6: [Prefix { addr: Addr6([0; 16]), bits: 0, pad: [0; 3] }; SERVICE_RANGES],
     };
 
     /// The node's address of family `A`; `None` if it has none.
@@ -133,5 +154,7 @@ impl Default for Config {
 shared! {
     PortRange: size 4, align 2, fields [u16, u16];
     Lifetimes: size 40, align 4, fields [u32, u32, u32, u32, u32, u32, u32, u32, u32, u32];
-    Config: size 88, align 8, fields [u64, u32, u32, Addr4, Addr6, [PortRange; 2], Lifetimes, u32];
+    Prefix<Addr4>: size 8, align 4, fields [Addr4, u8, [u8; 3]];
+    Prefix<Addr6>: size 20, align 4, fields [Addr6, u8, [u8; 3]];
+    Config: size 312, align 8, fields [u64, u32, u32, Addr4, Addr6, [PortRange; 2], Lifetimes, u32, [Prefix<Addr4>; SERVICE_RANGES], [Prefix<Addr6>; SERVICE_RANGES]];
 }

@@ -118,6 +118,8 @@ impl FlowState {
     pub const FIN: u8 = 4;
     /// A TCP RST was sent in this direction.
     pub const RST: u8 = 8;
+    /// Both directions have confirmed the connection; in the word of the forward entry only.
+    pub const ASSURED: u8 = 0x10;
     /// The pair is locked for removal: nobody may lock it again, and it will be gone soon.
     pub const DEAD: u8 = 0x80;
 
@@ -256,6 +258,8 @@ pub struct Scratch<A> {
     pub backend: u32,
     /// Its generation.
     pub generation: u32,
+    /// Offset of the network header.
+    pub network: u32,
     /// TCP flags.
     pub flags: u8,
     /// How the flow that was found is to be replaced; the datapath's own numbers.
@@ -269,12 +273,12 @@ pub struct Scratch<A> {
     /// 1 if the rewritten packet leaves by the interface it came by.
     pub redirect: u8,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 2],
 }
 
 shared! {
-    Scratch<Addr4>: size 176, align 8, fields [FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u8, u8, u8, u8, u8, u8, [u8; 6]];
-    Scratch<Addr6>: size 296, align 8, fields [FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u8, u8, u8, u8, u8, u8, [u8; 6]];
+    Scratch<Addr4>: size 176, align 8, fields [FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, [u8; 2]];
+    Scratch<Addr6>: size 296, align 8, fields [FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, [u8; 2]];
     Tuple<Addr4>: size 12, align 4, fields [Addr4, Addr4, Port, Port];
     Tuple<Addr6>: size 36, align 4, fields [Addr6, Addr6, Port, Port];
     FlowKey<Addr4>: size 16, align 4, fields [Tuple<Addr4>, u8, [u8; 3]];

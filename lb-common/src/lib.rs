@@ -10,8 +10,10 @@
 
 mod abi;
 mod addr;
+mod affinity;
 mod config;
 mod flow;
+mod fragment;
 pub mod maps;
 mod reason;
 mod schema;
@@ -20,13 +22,15 @@ mod sock;
 mod state;
 
 pub use addr::{Addr4, Addr6, Address, Endpoint, Port, Proto};
-pub use config::{Config, Lifetimes, PortRange, config_flags};
+pub use affinity::{AffinityKey, AffinityValue};
+pub use config::{Config, Lifetimes, PortRange, Prefix, SERVICE_RANGES, config_flags};
 pub use flow::{FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Point, Scratch, Tuple};
+pub use fragment::{FragmentKey, FragmentValue};
 pub use reason::{Effect, Reason};
 pub use schema::SCHEMA;
 pub use service::{
     AddressValue, BackendRecord, BackendStats, BackendWord, FrontendKey, FrontendKind, FrontendValue,
-    ServiceMeta, ServiceRecord, ServiceStats, Slot, Span, service_flags,
+    ServiceMeta, ServiceRecord, ServiceStats, Slot, Span, address_flags, backend_flags, service_flags,
 };
 pub use sock::{SockStorage, SockUdpKey, SockUdpRole, SockUdpValue};
 pub use state::{CpuRecord, StateRecord, SweepReport};

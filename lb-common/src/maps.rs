@@ -3,9 +3,9 @@
 use core::mem::size_of;
 
 use crate::{
-    Addr4, Addr6, AddressValue, BackendRecord, BackendStats, Config, CpuRecord, FlowKey, FlowValue,
-    FrontendKey, FrontendValue, Reason, Scratch, ServiceMeta, ServiceRecord, ServiceStats, Slot, SockStorage,
-    SockUdpKey, SockUdpValue, StateRecord, SweepReport,
+    Addr4, Addr6, AddressValue, AffinityKey, AffinityValue, BackendRecord, BackendStats, Config, CpuRecord,
+    FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Reason, Scratch, ServiceMeta,
+    ServiceRecord, ServiceStats, Slot, SockStorage, SockUdpKey, SockUdpValue, StateRecord, SweepReport,
 };
 
 /// Kinds of maps in use, with the kernel's number of each (`enum bpf_map_type`).
@@ -73,6 +73,10 @@ pub const SERVICES: u32 = 65_536;
 pub const BACKENDS: u32 = 262_144;
 /// Slots per backend: two scopes, and a fresh block beside each old one while an update is under way.
 pub const SLOTS_PER_BACKEND: u32 = 2;
+/// Clients whose backend is remembered, per Service port with session affinity.
+pub const AFFINITIES: u32 = 65_536;
+/// Fragmented packets under way.
+pub const FRAGMENTED: u32 = 8_192;
 /// Sockets' UDP translations that are remembered.
 pub const SOCK_UDP: u32 = 65_536;
 
@@ -110,6 +114,8 @@ maps! {
     SLOTS6, "slots6": Array, u32 => Slot<Addr6>, BACKENDS * SLOTS_PER_BACKEND, Backends, MMAPABLE, "IPv6 endpoints in blocks, one block per scope.";
     BACKENDS_MAP, "backends": Array, u32 => BackendRecord, BACKENDS, Backends, MMAPABLE, "Endpoints of Service ports by id.";
     BACKEND_STATS, "backend_stats": Array, u32 => BackendStats, BACKENDS, Backends, MMAPABLE, "Counters of backends.";
+    AFFINITY, "affinity": LruHash, AffinityKey => AffinityValue, AFFINITIES, Fixed, 0, "Which backend a client had last.";
+    FRAGMENTS, "fragments": LruHash, FragmentKey => FragmentValue, FRAGMENTED, Fixed, 0, "Ports of fragmented packets.";
     REASONS, "reasons": PerCpuArray, u32 => u64, Reason::ALL.len() as u32, Fixed, 0, "How often each reason ended a packet or call.";
     CONFIG, "config": Array, u32 => Config, 1, Fixed, MMAPABLE, "Settings.";
     STATE, "state": Array, u32 => StateRecord, 1, Fixed, MMAPABLE, "What the programs tell each other.";

@@ -7,6 +7,8 @@ pub enum Effect {
     Pass,
     /// Translated.
     Translate,
+    /// Answered with what it asked for.
+    Answer,
     /// Answered with a refusal.
     Reject,
     /// Discarded.
@@ -20,6 +22,7 @@ impl Effect {
         match self {
             Self::Pass => "pass",
             Self::Translate => "translate",
+            Self::Answer => "answer",
             Self::Reject => "reject",
             Self::Drop => "drop",
         }
@@ -106,6 +109,14 @@ reasons! {
     SockNoLocalRefused = 33, "sock_no_local_refused", Reject, "Datagram socket refused: the policy is Local and no endpoint is on this node.";
     SockStateFull = 34, "sock_state_full", Reject, "Socket call refused: no room to remember the translation.";
     SockInconsistent = 35, "sock_inconsistent", Reject, "Socket call refused: a frontend names a service or slot that is not there.";
+    FragmentBeforeFirst = 36, "fragment_before_first", Drop, "Later fragment of a packet to a Service, before its first.";
+    ProtocolNotServed = 37, "protocol_not_served", Reject, "A protocol that no Service can use, at a ClusterIP.";
+    EchoAnswered = 38, "echo_answered", Answer, "Echo request to a ClusterIP.";
+    AddressUnallocated = 39, "address_unallocated", Drop, "The destination is in a range for ClusterIPs, but no Service has it.";
+    HeldByNode = 40, "held_by_node", Pass, "An interface of this node has the Service address: left to the host.";
+    ErrorTranslated = 41, "error_translated", Translate, "ICMP error about a packet of a known flow, translated with what it quotes.";
+    ErrorWithoutFlow = 42, "error_without_flow", Drop, "ICMP error to a Service address about no known flow.";
+    SockHeldByNode = 43, "sock_held_by_node", Pass, "Socket call to a Service address that an interface of this node has.";
 }
 
 const _: () = {

@@ -59,14 +59,22 @@ pub struct FrontendValue {
     pub pad: [u8; 3],
 }
 
+/// Bits of [`AddressValue::flags`].
+pub mod address_flags {
+    /// An interface of this node has the address: it is left to the host altogether.
+    pub const HELD: u8 = 1;
+}
+
 /// Value of the address tables, 4 bytes; the key is the address.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct AddressValue {
     /// A [`FrontendKind`].
     pub kind: u8,
+    /// [`address_flags`].
+    pub flags: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
 }
 
 /// A run of slots, as one word: bits 63..32 the number of slots, 31..0 the index of the first.
@@ -110,6 +118,8 @@ impl Span {
 pub mod service_flags {
     /// `internalTrafficPolicy: Local`: the ClusterIP uses the local scope only (B53).
     pub const INTERNAL_LOCAL: u64 = 1;
+    /// Bits 63..32: session affinity by client address lasts so many seconds (B62, B64); 0: none.
+    pub const AFFINITY_SHIFT: u32 = 32;
 }
 
 /// A Service port of one family, 32 bytes; array, index = service id.
@@ -145,7 +155,17 @@ pub struct Slot<A> {
     pub generation: u32,
 }
 
-/// Generation and serving bit of a backend, as one word: bits 63..32 generation, bit 0 serving.
+/// Bits 31..0 of a [`BackendWord`].
+pub mod backend_flags {
+    /// Some endpoint of the Service still serves here, selected for new connections or not (B96, B97).
+    pub const SERVING: u32 = 1;
+    /// New connections from anywhere may choose it: it is in [`super::ServiceRecord::cluster`] (B50).
+    pub const CLUSTER: u32 = 2;
+    /// New connections under a Local policy may choose it: it is in [`super::ServiceRecord::local`] (B51).
+    pub const LOCAL: u32 = 4;
+}
+
+/// Generation and flags of a backend, as one word: bits 63..32 generation, 31..0 [`backend_flags`].
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct BackendWord(pub u64);
@@ -243,7 +263,7 @@ shared! {
     FrontendKey<Addr4>: size 8, align 4, fields [Addr4, Port, u8, u8];
     FrontendKey<Addr6>: size 20, align 4, fields [Addr6, Port, u8, u8];
     FrontendValue: size 8, align 4, fields [u32, u8, [u8; 3]];
-    AddressValue: size 4, align 1, fields [u8, [u8; 3]];
+    AddressValue: size 4, align 1, fields [u8, u8, [u8; 2]];
     ServiceRecord: size 32, align 8, fields [u64, u64, u64, u64];
     Slot<Addr4>: size 16, align 4, fields [Addr4, Port, [u8; 2], u32, u32];
     Slot<Addr6>: size 28, align 4, fields [Addr6, Port, [u8; 2], u32, u32];

@@ -2,13 +2,19 @@
 
 use crate::abi::shared;
 
-/// Value of the map `state`, 16 bytes; array of one record.
+/// Value of the map `state`, 56 bytes; array of one record. Index 0 is IPv4, 1 is IPv6.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct StateRecord {
     /// Not zero while the IPv4 and the IPv6 LRU flow table may hold entries (index 0 and 1): set by whoever inserts,
     /// cleared by the sweep that finds the table empty.
     pub lru_used: [u64; 2],
+    /// Pairs in the flow table that are not [`crate::FlowState::ASSURED`].
+    pub embryonic: [u64; 2],
+    /// Not zero once the flow table had no room, until the sweep finds that it has.
+    pub full: [u64; 2],
+    /// When the last sweep began, `CLOCK_MONOTONIC`, nanoseconds; 0: there was none.
+    pub swept: u64,
 }
 
 /// Value of the map `cpu`, 32 bytes; per-CPU array of one record.
@@ -44,7 +50,7 @@ pub struct SweepReport {
 }
 
 shared! {
-    StateRecord: size 16, align 8, fields [[u64; 2]];
+    StateRecord: size 56, align 8, fields [[u64; 2], [u64; 2], [u64; 2], u64];
     CpuRecord: size 32, align 8, fields [u64, u64, u64, u64];
     SweepReport: size 48, align 8, fields [u64, u64, u64, u64, u64, u64];
 }

@@ -12,8 +12,8 @@ macro_rules! offsets {
 }
 
 #[test]
-fn fields_stand_where_schema_1_has_them() {
-    assert_eq!(SCHEMA, 1, "a new schema number needs new golden offsets");
+fn fields_stand_where_schema_2_has_them() {
+    assert_eq!(SCHEMA, 2, "a new schema number needs new golden offsets");
     offsets!(Tuple<Addr4>: src @ 0, dst @ 4, sport @ 8, dport @ 10);
     offsets!(Tuple<Addr6>: src @ 0, dst @ 16, sport @ 32, dport @ 34);
     offsets!(FlowKey<Addr4>: tuple @ 0, proto @ 12);
@@ -37,14 +37,20 @@ fn fields_stand_where_schema_1_has_them() {
     offsets!(SockUdpValue<Addr4>: peer @ 0, next @ 8, backend @ 16, generation @ 20);
     offsets!(SockUdpValue<Addr6>: peer @ 0, next @ 20, backend @ 40, generation @ 44);
     offsets!(SockStorage: peer @ 0, backend @ 20, udp4 @ 40, udp6 @ 48);
-    offsets!(Config: netns_cookie @ 0, flags @ 8, reject_rate @ 12, node4 @ 16, node6 @ 20, snat_ports @ 36, lifetimes @ 44);
-    offsets!(StateRecord: lru_used @ 0);
+    offsets!(Config: netns_cookie @ 0, flags @ 8, reject_rate @ 12, node4 @ 16, node6 @ 20, snat_ports @ 36, lifetimes @ 44,
+        event_rate @ 84, service_ranges4 @ 88, service_ranges6 @ 152);
+    offsets!(FragmentKey: src @ 0, dst @ 16, id @ 32, proto @ 36, point @ 37);
+    offsets!(FragmentValue: sport @ 0, dport @ 2);
+    offsets!(AffinityKey: client @ 0, service @ 16);
+    offsets!(AffinityValue: word @ 0, seen @ 8);
+    offsets!(AddressValue: kind @ 0, flags @ 1);
+    offsets!(StateRecord: lru_used @ 0, embryonic @ 16, full @ 32, swept @ 48);
     offsets!(CpuRecord: pairs @ 0, reject_tokens @ 8, reject_filled @ 16);
     offsets!(SweepReport: scanned @ 0, pairs @ 8, expired @ 16, orphans @ 24, began @ 32, lru_left @ 40);
 }
 
 #[test]
-fn maps_have_the_sizes_and_names_of_schema_1() {
+fn maps_have_the_sizes_and_names_of_schema_2() {
     let golden = [
         ("flows4", 16, 64),
         ("flows6", 40, 88),
@@ -61,9 +67,11 @@ fn maps_have_the_sizes_and_names_of_schema_1() {
         ("slots6", 4, 28),
         ("backends", 4, 32),
         ("backend_stats", 4, 48),
+        ("affinity", 20, 16),
+        ("fragments", 40, 4),
         ("reasons", 4, 8),
-        ("config", 4, 88),
-        ("state", 4, 16),
+        ("config", 4, 312),
+        ("state", 4, 56),
         ("cpu", 4, 32),
         ("scratch4", 4, 176),
         ("scratch6", 4, 296),

@@ -6,7 +6,7 @@ use network_types::ip::IpProto;
 use crate::csum;
 use crate::env::Env;
 use crate::family::Family;
-use crate::parse::{Flags, NETWORK, TCP_CHECKSUM};
+use crate::parse::{Flags, TCP_CHECKSUM};
 use crate::pkt::{Covered, Pkt};
 use crate::rewrite;
 use crate::verdict::Verdict;
@@ -74,10 +74,10 @@ fn take(cpu: &mut CpuRecord, now: u64, rate: u32) -> bool {
 fn reset<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Option<()> {
     /// Offset of the sequence number; number, acknowledgement, flags and window follow each other.
     const SEQUENCE: u32 = 4;
-    let at = scratch.transport;
+    let (network, at) = (scratch.network, scratch.transport);
     let old: [u8; 12] = pkt.load(at + SEQUENCE)?;
     let [q0, q1, q2, q3, a0, a1, a2, a3, offset, _, w0, w1] = old;
-    let payload = A::end(pkt, NETWORK)?.checked_sub(at + u32::from(offset >> 4) * 4)?;
+    let payload = A::end(pkt, network)?.checked_sub(at + u32::from(offset >> 4) * 4)?;
     let acknowledged = u32::from_be_bytes([q0, q1, q2, q3]).wrapping_add(1).wrapping_add(payload);
     let [n0, n1, n2, n3] = acknowledged.to_be_bytes();
     let flags = Flags::RST | Flags::ACK;
@@ -94,17 +94,18 @@ fn reset<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Option<()> {
     let done = pkt.adjust_checksum(at + TCP_CHECKSUM, difference, Covered::Segment, false, A::FAMILY == 6)
         && pkt.store(at + SEQUENCE, &new)
         && pkt.store(at, &[s0, s1, d0, d1])
-        && A::store_addresses(pkt, NETWORK, &scratch.key.tuple, &back);
+        && A::store_addresses(pkt, network, &scratch.key.tuple, &back);
     done.then_some(())
 }
 
 /// Wraps the packet, cut short, into the "port unreachable" that answers it.
 #[inline(always)]
 fn unreachable<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Option<()> {
-    let end = A::end(pkt, NETWORK)?;
+    let network = scratch.network;
+    let end = A::end(pkt, network)?;
     let body = end.checked_sub(scratch.transport)?;
     let body = if body >= QUOTE { QUOTE } else { QUOTE_LEAST };
-    let quote = scratch.transport.checked_sub(NETWORK)?.checked_add(body)?;
+    let quote = scratch.transport.checked_sub(network)?.checked_add(body)?;
     if quote > QUOTE_WORDS * 4 {
         return None;
     }
@@ -114,17 +115,17 @@ fn unreachable<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Option<(
         if word * 4 >= quote {
             break;
         }
-        sum = csum::add(sum, u32::from_ne_bytes(pkt.load(NETWORK + word * 4)?));
+        sum = csum::add(sum, u32::from_ne_bytes(pkt.load(network + word * 4)?));
     }
     let v6 = A::FAMILY == 6;
-    if !pkt.truncate(NETWORK + quote) || !pkt.insert_room(A::HEADER + ICMP) {
+    if !pkt.truncate(network + quote) || !pkt.insert_room(A::HEADER + ICMP) {
         return None;
     }
     let (kind, code) = A::PORT_UNREACHABLE;
     let icmp = csum::add(sum, u32::from_ne_bytes([kind, code, 0, 0]));
     let proto = if v6 { IpProto::Ipv6Icmp } else { IpProto::Icmp };
     let back = scratch.key.tuple.reverse();
-    let pseudo = A::store_header(pkt, NETWORK, &back, proto as u8, ICMP + quote)?;
+    let pseudo = A::store_header(pkt, network, &back, proto as u8, ICMP + quote)?;
     let [c0, c1] = (!csum::fold(csum::add(icmp, pseudo))).to_ne_bytes();
-    pkt.store(NETWORK + A::HEADER, &[kind, code, c0, c1, 0, 0, 0, 0]).then_some(())
+    pkt.store(network + A::HEADER, &[kind, code, c0, c1, 0, 0, 0, 0]).then_some(())
 }

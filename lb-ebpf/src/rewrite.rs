@@ -7,15 +7,16 @@ use network_types::eth::EthHdr;
 
 use crate::csum;
 use crate::family::Family;
-use crate::parse::{NETWORK, TCP_CHECKSUM, UDP_CHECKSUM};
+use crate::parse::{TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::pkt::{Covered, Pkt};
 
-/// Gives a packet of `proto` with its transport header at `transport` the addresses and ports `to` instead of `from`.
+/// Gives a packet of `proto` with its headers at `network` and `transport` the addresses and ports `to` instead of `from`.
 /// False if the kernel refused: the packet may then be half rewritten and must be dropped.
 #[inline(always)]
 pub(crate) fn apply<A: Family, P: Pkt>(
     pkt: &mut P,
     proto: Proto,
+    network: u32,
     transport: u32,
     from: &Tuple<A>,
     to: &Tuple<A>,
@@ -41,7 +42,7 @@ pub(crate) fn apply<A: Family, P: Pkt>(
                 keep_zero,
                 v6,
             ) && pkt.store(transport, &ports))
-        && A::store_addresses(pkt, NETWORK, from, to)
+        && A::store_addresses(pkt, network, from, to)
 }
 
 /// Swaps the link-layer addresses: the packet goes back where it came from.

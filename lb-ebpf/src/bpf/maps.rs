@@ -3,12 +3,14 @@
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SkStorage};
 use aya_ebpf::macros::btf_map;
 use lb_common::maps::{
-    BACKENDS, FLOWS, LRU_SHARE, MMAPABLE, NO_PREALLOC, SERVICES, SLOTS_PER_BACKEND, SOCK_UDP,
+    AFFINITIES, BACKENDS, FLOWS, FRAGMENTED, LRU_SHARE, MMAPABLE, NO_PREALLOC, SERVICES, SLOTS_PER_BACKEND,
+    SOCK_UDP,
 };
 use lb_common::{
-    Addr4, Addr6, Address, AddressValue, BackendRecord, BackendStats, Config, CpuRecord, FlowKey, FlowValue,
-    FrontendKey, FrontendValue, Reason, Scratch, ServiceMeta, ServiceRecord, ServiceStats, Slot, SockStorage,
-    SockUdpKey, SockUdpValue, StateRecord, SweepReport,
+    Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityValue, BackendRecord, BackendStats, Config,
+    CpuRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Reason, Scratch,
+    ServiceMeta, ServiceRecord, ServiceStats, Slot, SockStorage, SockUdpKey, SockUdpValue, StateRecord,
+    SweepReport,
 };
 
 const MMAP: usize = MMAPABLE as usize;
@@ -63,6 +65,12 @@ pub(super) static SERVICE_STATS: Array<ServiceStats, { SERVICES as usize }, MMAP
 pub(super) static BACKENDS_MAP: Array<BackendRecord, { BACKENDS as usize }, MMAP> = Array::new();
 #[btf_map(name = "backend_stats")]
 pub(super) static BACKEND_STATS: Array<BackendStats, { BACKENDS as usize }, MMAP> = Array::new();
+#[btf_map(name = "affinity")]
+pub(super) static AFFINITY: LruHashMap<AffinityKey, AffinityValue, { AFFINITIES as usize }> =
+    LruHashMap::new();
+#[btf_map(name = "fragments")]
+pub(super) static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue, { FRAGMENTED as usize }> =
+    LruHashMap::new();
 #[btf_map(name = "reasons")]
 pub(super) static REASONS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
 #[btf_map(name = "config")]

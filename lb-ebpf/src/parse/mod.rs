@@ -17,8 +17,8 @@ pub(crate) use ipv6::parse as ipv6;
 pub use transport::Flags;
 pub(crate) use transport::{TCP_CHECKSUM, UDP_CHECKSUM};
 
-/// Offset of the network header: Sluice attaches to Ethernet devices only.
-pub const NETWORK: u32 = EthHdr::LEN as u32;
+/// Length of the link-layer header: Sluice attaches to Ethernet devices only.
+pub const LINK: u32 = EthHdr::LEN as u32;
 
 /// The network header of a packet.
 #[derive(Clone, Copy, Debug)]
@@ -64,10 +64,11 @@ pub(crate) fn family<P: Pkt>(pkt: &P) -> Option<u8> {
     }
 }
 
-/// Parses network and transport header: fills in `key`, `transport` and `flags` of `scratch`.
+/// Parses network and transport header: fills in `key`, `network`, `transport` and `flags` of `scratch`.
 #[inline(always)]
 pub(crate) fn packet<A: Family, P: Pkt>(pkt: &P, scratch: &mut Scratch<A>) -> Result<(), Unparsed<A>> {
-    let network = A::parse(pkt, NETWORK)?;
+    scratch.network = LINK;
+    let network = A::parse(pkt, scratch.network)?;
     let proto = Proto::from_number(network.proto).ok_or(Reason::OtherProtocol)?;
     if network.fragment {
         return Err(Unparsed::Fragment(network.dst));

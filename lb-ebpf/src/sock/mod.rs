@@ -140,6 +140,6 @@ fn conclude<A: Address, E: Env<A>>(env: &E, reason: Reason) -> Call {
     match reason.effect() {
         Effect::Pass => Call::Leave,
         Effect::Translate => Call::Translate,
-        Effect::Reject | Effect::Drop => Call::Refuse,
+        Effect::Answer | Effect::Reject | Effect::Drop => Call::Refuse,
     }
 }

@@ -4,7 +4,7 @@ use std::vec::Vec;
 
 use super::packet::{Checksum, Packet};
 use super::wire::{ETHERNET, checksum_field, sum};
-use crate::parse::NETWORK;
+use crate::parse::LINK;
 use crate::pkt::{Covered, Pkt};
 
 /// What the buffer says about the checksum of its transport header (`skb->ip_summed`).
@@ -197,7 +197,7 @@ impl Pkt for Bytes {
     }
 
     fn insert_room(&mut self, bytes: u32) -> bool {
-        let (Some(at), Ok(bytes)) = (self.range(NETWORK, 0), usize::try_from(bytes)) else {
+        let (Some(at), Ok(bytes)) = (self.range(LINK, 0), usize::try_from(bytes)) else {
             return false;
         };
         if self.fixed_size {

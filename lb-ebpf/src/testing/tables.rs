@@ -96,7 +96,7 @@ pub struct Tables {
 }
 
 /// The value of every address.
-pub const ADDRESS: AddressValue = AddressValue { kind: FrontendKind::ClusterIp as u8, pad: [0; 3] };
+pub const ADDRESS: AddressValue = AddressValue { kind: FrontendKind::ClusterIp as u8, flags: 0, pad: [0; 2] };
 
 /// The value of a frontend of the Service port `service`.
 #[must_use]

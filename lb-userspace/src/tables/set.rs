@@ -95,7 +95,7 @@ impl<S: Storage> Tables for TableSet<S> {
                 })?;
             }
             Op::PutAddress { addr, kind } => {
-                let value = AddressValue { kind: *kind, pad: [0; 3] };
+                let value = AddressValue { kind: *kind, flags: 0, pad: [0; 2] };
                 with_half!(self, Family::of(addr), half => half.addresses.insert(&address(*addr)?, &value))?;
             }
             Op::DeleteAddress { addr } => {

@@ -1,0 +1,128 @@
+//! Packets of known flows.
+
+use lb_common::{FlowKind, FlowState, FlowWord, Proto, Reason, Scratch};
+
+use super::{leave, length, translate};
+use crate::env::{Env, FlowRef, FlowTable};
+use crate::family::Family;
+use crate::flow::{self, Hit, Phase};
+use crate::parse::Flags;
+use crate::pkt::Pkt;
+use crate::verdict::Verdict;
+
+/// Whether and how a packet that hit a flow starts a new one in its place.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// It does not, or there is no flow.
+    None = 0,
+    /// It does: the flow was closed, or lacks its reverse entry.
+    Over = 1,
+    /// It does if both halves have idled for their lifetime.
+    Idle = 2,
+    /// It does if the Service can serve at all: the flow's backend has stopped (B96, B98).
+    IfServed = 3,
+}
+
+#[inline(always)]
+pub(super) fn renewal<A: Family, E: Env<A>>(
+    env: &E,
+    hit: &Hit<E::Flow>,
+    scratch: &mut Scratch<A>,
+) -> Renewal {
+    let Scratch { value, key, reverse, now, flags, id, .. } = scratch;
+    let word = FlowWord(value.word);
+    *id = value.word;
+    if value.kind != FlowKind::Forward as u8 || word.state().has(FlowState::DEAD) {
+        return Renewal::None;
+    }
+    let (Some(config), Some(proto)) = (env.config(), Proto::from_number(key.proto)) else {
+        return Renewal::None;
+    };
+    let lifetimes = &config.lifetimes;
+    let idle = now.saturating_sub(value.seen);
+    // Out of the LRU table each half is evicted by itself.
+    let whole = hit.table == FlowTable::Main;
+    let opens = Flags(*flags).opens();
+    match proto {
+        Proto::Tcp if whole && !opens => return Renewal::None,
+        Proto::Tcp => {}
+        Proto::Udp => {
+            let backend = env.backend(value.backend);
+            if backend.generation() != value.generation || !backend.serving() {
+                return Renewal::IfServed;
+            }
+            let fresh =
+                idle <= Phase::Unreplied.lifetime(lifetimes) && idle <= Phase::Replied.lifetime(lifetimes);
+            if whole && fresh {
+                return Renewal::None;
+            }
+        }
+    }
+    *reverse = value.other_key(key.proto);
+    let answered = flow::owner(env, hit.table, reverse, word);
+    let (state, seen) = answered.map_or((FlowState(0), 0), |(flow, word)| (word.state(), flow.peek().1));
+    let phase = Phase::of(proto, word.state(), state);
+    let limit = phase.lifetime(lifetimes);
+    // Without its reverse entry (evicted, or swept from under a CPU that was held up for long) no answer comes back.
+    let broken = answered.is_none() && (proto == Proto::Tcp || !whole);
+    if broken {
+        Renewal::Over
+    } else if proto == Proto::Tcp && !opens {
+        Renewal::None
+    } else if phase.is_over() {
+        Renewal::Over
+    } else if idle > limit && now.saturating_sub(seen) > limit {
+        Renewal::Idle
+    } else {
+        Renewal::None
+    }
+}
+
+/// A packet of a known flow.
+#[inline(always)]
+pub(super) fn follow<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &mut P,
+    env: &E,
+    hit: &Hit<E::Flow>,
+    scratch: &mut Scratch<A>,
+) -> Verdict {
+    let length = length(pkt, scratch);
+    let Scratch { value, key, to, flags, now, redirect, .. } = scratch;
+    let flags = Flags(*flags);
+    let forward = value.kind == FlowKind::Forward as u8;
+    let word = FlowWord(value.word);
+    *to = value.tuple;
+    *redirect = value.redirect;
+    let mut reason = if forward { Reason::FlowForward } else { Reason::FlowReverse };
+    if word.state().has(FlowState::DEAD) {
+        if forward && (flags.opens() || key.proto == Proto::Udp as u8) {
+            return leave(env, Reason::FlowBusy);
+        }
+        reason = Reason::FlowDying;
+    } else {
+        advance(hit.flow, word, flags.state());
+        hit.flow.touch(*now, length);
+    }
+    translate(pkt, env, scratch, reason)
+}
+
+/// Adds to the state of one direction.
+///
+/// Data after a reset shows that the reset was not believed (it was out of the window, or forged): it is taken back,
+/// or an idle connection would lose its flow to one stray segment.
+#[inline(always)]
+fn advance<A: Family, F: FlowRef<A>>(flow: F, word: FlowWord, state: u8) {
+    let next = |word: FlowWord| {
+        let word = if state & FlowState::DATA != 0 { word.without(FlowState::RST) } else { word };
+        word.with(state)
+    };
+    if next(word) == word || flow.exchange(word, next(word)) {
+        return;
+    }
+    // Another CPU changed the state between; what is lost now the next packet would repeat, but not a FIN.
+    let (current, _) = flow.peek();
+    if current.id() == word.id() && !current.state().has(FlowState::DEAD) {
+        flow.exchange(current, next(current));
+    }
+}

@@ -1,0 +1,140 @@
+//! The stages of the packet path, at each point where it is hooked in.
+//!
+//! ```text
+//! parse ─> flow hit? ──yes──> reopen? ──no──> state, counters ─> rewrite
+//!             └─no─> service ─> endpoint ─> pair ─┘               └─> every exit: one reason, one counter
+//! ```
+
+mod follow;
+mod open;
+
+use lb_common::{Addr4, Addr6, Effect, Point, Proto, Reason, Scratch};
+
+use crate::env::Env;
+use crate::family::Family;
+use crate::flow;
+use crate::parse::{self, Unparsed};
+use crate::pkt::Pkt;
+use crate::rewrite;
+use crate::verdict::Verdict;
+
+use follow::{Renewal, follow, renewal};
+pub use open::{Cleared, Placed, clear, place};
+
+/// A packet that a pod sends, at tcx ingress of the interface that faces the pod.
+#[inline(always)]
+pub fn pod_ingress<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E) -> Verdict {
+    match parse::family(pkt) {
+        Some(4) => ingress::<Addr4, P, E>(pkt, env),
+        Some(_) => ingress::<Addr6, P, E>(pkt, env),
+        None => leave::<Addr4, E>(env, Reason::NotIp),
+    }
+}
+
+/// A packet that a pod is sent, at tcx egress of the interface that faces the pod.
+#[inline(always)]
+pub fn pod_egress<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E) -> Verdict {
+    match parse::family(pkt) {
+        Some(4) => egress::<Addr4, P, E>(pkt, env),
+        Some(_) => egress::<Addr6, P, E>(pkt, env),
+        None => leave::<Addr4, E>(env, Reason::NotIp),
+    }
+}
+
+#[inline(always)]
+fn ingress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E) -> Verdict {
+    let Some(mut scratch) = env.scratch() else {
+        return leave(env, Reason::NotService);
+    };
+    let scratch = &mut *scratch;
+    match parse::packet(pkt, scratch) {
+        Ok(()) => {}
+        Err(Unparsed::Reason(reason)) => return leave(env, reason),
+        Err(Unparsed::Fragment(dst)) if env.address(&dst).is_some() => return leave(env, Reason::Fragment),
+        Err(Unparsed::Fragment(_)) => return leave(env, Reason::NotService),
+    }
+    scratch.now = env.now();
+    scratch.renewal = Renewal::None as u8;
+    if let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) {
+        if scratch.value.point != Point::PodIngress as u8 {
+            return leave(env, Reason::OtherPoint);
+        }
+        let renewal = renewal(env, &hit, scratch);
+        if renewal == Renewal::None {
+            return follow(pkt, env, &hit, scratch);
+        }
+        scratch.renewal = renewal as u8;
+    }
+    scratch.bytes = length(pkt, scratch);
+    match open::open(env, scratch) {
+        Ok(reason) => translate(pkt, env, scratch, reason),
+        Err(reason) if reason.effect() == Effect::Reject => match env.reject(pkt, reason, scratch) {
+            Ok(verdict) => verdict,
+            Err(reason) => leave(env, reason),
+        },
+        Err(reason) => leave(env, reason),
+    }
+}
+
+/// Egress only undoes: it never selects.
+#[inline(always)]
+fn egress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E) -> Verdict {
+    let Some(mut scratch) = env.scratch() else {
+        return leave(env, Reason::NotService);
+    };
+    let scratch = &mut *scratch;
+    match parse::packet(pkt, scratch) {
+        Ok(()) => {}
+        Err(Unparsed::Reason(reason)) => return leave(env, reason),
+        Err(Unparsed::Fragment(_)) => return leave(env, Reason::NotService),
+    }
+    let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) else {
+        return leave(env, Reason::NotService);
+    };
+    if scratch.value.point != Point::PodEgress as u8 {
+        return leave(env, Reason::OtherPoint);
+    }
+    scratch.now = env.now();
+    follow(pkt, env, &hit, scratch)
+}
+
+/// Counts a packet that was not rewritten.
+#[inline(always)]
+fn leave<A: Family, E: Env<A>>(env: &E, reason: Reason) -> Verdict {
+    env.count(reason);
+    match reason.effect() {
+        Effect::Pass | Effect::Translate => Verdict::Pass,
+        Effect::Answer | Effect::Reject | Effect::Drop => Verdict::Drop,
+    }
+}
+
+/// Rewrites the packet from `scratch.key` to `scratch.to`, counts it, and turns it round if it goes back.
+#[inline(always)]
+fn translate<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &mut P,
+    env: &E,
+    scratch: &Scratch<A>,
+    reason: Reason,
+) -> Verdict {
+    let Scratch { key, to, network, transport, redirect, .. } = scratch;
+    let Some(proto) = Proto::from_number(key.proto) else {
+        return leave(env, Reason::OtherProtocol);
+    };
+    if !rewrite::apply(pkt, proto, *network, *transport, &key.tuple, to) {
+        return leave(env, Reason::RewriteFailed);
+    }
+    if *redirect == 0 {
+        return leave(env, reason);
+    }
+    if !rewrite::turn_round(pkt) {
+        return leave(env, Reason::RewriteFailed);
+    }
+    env.count(reason);
+    Verdict::Redirect
+}
+
+/// Bytes of a packet from its network header on.
+#[inline(always)]
+fn length<A, P: Pkt>(pkt: &P, scratch: &Scratch<A>) -> u64 {
+    u64::from(pkt.length().saturating_sub(scratch.network))
+}
