@@ -131,11 +131,11 @@ fn without_a_datapath_the_error_names_the_directory() {
             assert_eq!(output.status.code(), Some(1), "{line}");
             assert_eq!(stdout(&output), "", "{line}");
             let expected = format!(
-                "Error: no datapath is installed under {NOWHERE}: is an agent running with this --pin-dir?\n"
+                "error: no datapath is installed under {NOWHERE}: is an agent running with this --pin-dir?\n"
             );
             assert_eq!(stderr(&output), expected, "{line}");
             let message = json_error(&format!("-j {line}"), 1);
-            assert_eq!(format!("Error: {message}\n"), expected, "{line}");
+            assert_eq!(format!("error: {message}\n"), expected, "{line}");
         }
     }
 }

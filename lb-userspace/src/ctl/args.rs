@@ -2,14 +2,17 @@
 //!
 //! Each flag is declared once, on the object that has it; help and the errors about wrong usage follow from that.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::bpf::pin::PinDir;
 
 use super::out::Format;
+use super::target::{ServiceName, Target};
 use super::{backend, cleanup, flow, link, map, prog, service, stats, status, version};
 
 /// Title of the options of every object in their help.
@@ -64,20 +67,24 @@ impl Global {
 #[derive(Subcommand)]
 pub(super) enum Object<A: Args> {
     /// Services: addresses, usable endpoints, counters
-    #[command(visible_alias = "svc")]
-    Service(service::Args),
+    #[command(visible_alias = "svc", after_help = service::EXAMPLES)]
+    Service(Namespaced<ServiceName>),
     /// Endpoints of Services: state and counters
-    Backend(backend::Args),
+    #[command(after_help = backend::EXAMPLES)]
+    Backend(Namespaced<Target>),
     /// Connections that the packet path translates
     Flow(flow::Args),
     /// What became of packets and socket calls, and how full the tables are
     Stats(stats::Args),
     /// The eBPF maps
-    Map(map::Args),
+    #[command(after_help = map::EXAMPLES)]
+    Map(Named<String>),
     /// The eBPF programs
-    Prog(prog::Args),
+    #[command(after_help = prog::EXAMPLES)]
+    Prog(Named<String>),
     /// Where the programs are attached
-    Link(link::Args),
+    #[command(after_help = link::EXAMPLES)]
+    Link(Named<String>),
     /// Whether the agent is alive and what it has to say
     Status(status::Args),
     /// Take the datapath away: every link, program and map under the pin directory
@@ -104,16 +111,57 @@ pub(super) struct Agent<A: Args> {
     pub(super) help: Option<OnlyHelp>,
 }
 
-/// Commands of objects whose elements have a name.
+/// What elements of an object are called.
+pub(super) trait Name:
+    FromStr<Err: Into<Box<dyn Error + Send + Sync>>> + Clone + Send + Sync + 'static
+{
+    /// How it stands in a usage.
+    const VALUE: &'static str;
+    /// What it is.
+    const HELP: &'static str;
+}
+
+impl Name for String {
+    const VALUE: &'static str = "NAME";
+    const HELP: &'static str = "Its name";
+}
+
+/// What an object is asked whose elements have a name.
+#[derive(Args, Debug)]
+pub(super) struct Named<N: Name> {
+    #[command(subcommand)]
+    command: Option<Verb<N>>,
+}
+
 #[derive(Subcommand, Debug)]
-pub(super) enum Verb {
+enum Verb<N: Name> {
     /// List all (the default)
     List,
     /// Show those of this name; without a name, list all
     Show {
-        /// Its name
-        name: Option<String>,
+        #[arg(value_name = N::VALUE, help = N::HELP, value_parser = str::parse::<N>)]
+        name: Option<N>,
     },
+}
+
+impl<N: Name> Named<N> {
+    /// The name that is asked for; `None` if all are.
+    pub(super) fn name(&self) -> Option<&N> {
+        match self.command.as_ref()? {
+            Verb::List => None,
+            Verb::Show { name } => name.as_ref(),
+        }
+    }
+}
+
+/// The same of an object whose elements belong to a Kubernetes namespace.
+#[derive(Args, Debug)]
+pub(super) struct Namespaced<N: Name> {
+    /// Only those of this namespace
+    #[arg(short, long, global = true, value_name = "NS")]
+    pub(super) namespace: Option<String>,
+    #[command(flatten)]
+    pub(super) named: Named<N>,
 }
 
 /// Commands of objects that are one thing.

@@ -6,13 +6,14 @@ use anyhow::bail;
 use serde::Serialize;
 
 use super::Context;
+use super::args::Namespaced;
 use super::flow_tables::read_living;
 use super::out::{Out, Row};
 use super::target::Target;
 use super::text;
 use super::view::{Backend, Counters, Service, View, family_text, proto_text};
 
-const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Examples:
   sluice backend                      all endpoints of all Services
   sluice backend -n shop              those of one namespace
@@ -20,28 +21,6 @@ Examples:
   sluice -j backend show 10.0.0.7:8080
 
 An endpoint is `active` if new connections may choose it, and `serving` if it only keeps what it has.";
-
-#[derive(clap::Args, Debug)]
-#[command(after_help = EXAMPLES)]
-pub(super) struct Args {
-    /// Only those of this namespace
-    #[arg(short, long, global = true, value_name = "NS")]
-    namespace: Option<String>,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(clap::Subcommand, Debug)]
-enum Command {
-    /// List all (the default)
-    List,
-    /// Show those at this address; without one, list all
-    Show {
-        /// Address of an endpoint, with or without its port
-        #[arg(value_name = "IP[:PORT]")]
-        endpoint: Option<Target>,
-    },
-}
 
 /// One endpoint of a Service port.
 #[derive(PartialEq, Eq, Debug, Serialize)]
@@ -128,27 +107,21 @@ impl Row for BackendRow {
     }
 }
 
-impl Args {
-    pub(super) fn run(&self, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
-        let pins = context.datapath()?;
-        let mut view = View::read(pins)?;
-        view.add_living(&read_living(pins)?.0);
-        self.answer(&view, out)
-    }
+pub(super) fn run(args: &Namespaced<Target>, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let pins = context.datapath()?;
+    let mut view = View::read(pins)?;
+    view.add_living(&read_living(pins)?.0);
+    answer(args, &view, out)
+}
 
-    pub(super) fn answer(&self, view: &View, out: &mut Out<'_>) -> anyhow::Result<()> {
-        let wanted = match &self.command {
-            Some(Command::Show { endpoint }) => endpoint.as_ref(),
-            Some(Command::List) | None => None,
-        };
-        let services = view.in_namespace(self.namespace.as_deref());
-        let rows = services.into_iter().flat_map(|(_, service)| BackendRow::of(service));
-        let is =
-            |row: &BackendRow| wanted.is_none_or(|wanted| wanted.is(SocketAddr::new(row.address, row.port)));
-        let mut rows = rows.filter(is).peekable();
-        if let (Some(wanted), None) = (wanted, rows.peek()) {
-            bail!("no Service has an endpoint {wanted}: see `sluice backend list`");
-        }
-        out.list(rows.map(Ok))
+pub(super) fn answer(args: &Namespaced<Target>, view: &View, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let wanted = args.named.name();
+    let services = view.in_namespace(args.namespace.as_deref());
+    let rows = services.into_iter().flat_map(|(_, service)| BackendRow::of(service));
+    let is = |row: &BackendRow| wanted.is_none_or(|wanted| wanted.is(SocketAddr::new(row.address, row.port)));
+    let mut rows = rows.filter(is).peekable();
+    if let (Some(wanted), None) = (wanted, rows.peek()) {
+        bail!("no Service has an endpoint {wanted}: see `sluice backend list`");
     }
+    out.list(rows.map(Ok))
 }

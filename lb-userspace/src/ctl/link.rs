@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketType, socket};
 use serde::Serialize;
 
 use super::Context;
-use super::args::Verb;
+use super::args::Named;
 use super::out::{Out, Row};
 use super::text;
 use crate::bpf::inspect::{self, Link, Target};
@@ -21,17 +21,10 @@ use crate::bpf::map::Array;
 use crate::bpf::pin::PinDir;
 use crate::bpf::probe;
 
-const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Examples:
   sluice link          where every program is attached
   sluice -j link       the same as JSON";
-
-#[derive(clap::Args, Debug)]
-#[command(after_help = EXAMPLES)]
-pub(super) struct Args {
-    #[command(subcommand)]
-    command: Option<Verb>,
-}
 
 /// One attachment.
 #[derive(PartialEq, Eq, Debug, Serialize)]
@@ -156,31 +149,29 @@ fn sub_directories(dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-impl Args {
-    pub(super) fn run(&self, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
-        let pins = context.datapath()?;
-        let mut links = inspect::links(pins)?;
-        if let Some(Verb::Show { name: Some(name) }) = &self.command {
-            links.retain(|link| link.name == *name);
-            if links.is_empty() {
-                bail!("no link {name} is pinned: see `sluice link list`");
-            }
+pub(super) fn run(args: &Named<String>, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let pins = context.datapath()?;
+    let mut links = inspect::links(pins)?;
+    if let Some(name) = args.name() {
+        links.retain(|link| link.name == *name);
+        if links.is_empty() {
+            bail!("no link {name} is pinned: see `sluice link list`");
         }
-        let wanted = links.iter().filter_map(|link| match link.target {
-            Target::Cgroup(id) => Some(id),
-            Target::Interface(_) | Target::Other => None,
-        });
-        let indices = links.iter().filter_map(|link| match link.target {
-            Target::Interface(index) => Some(index),
-            Target::Cgroup(_) | Target::Other => None,
-        });
-        let names = Names {
-            progs: inspect::progs(pins)?.into_iter().map(|prog| (prog.id, prog.name)).collect(),
-            interfaces: interfaces(pins, indices),
-            cgroups: cgroups(&fs::read_to_string("/proc/self/mounts").unwrap_or_default(), wanted.collect()),
-        };
-        out.list(links.into_iter().map(|link| Ok(LinkRow::new(link, &names))))
     }
+    let wanted = links.iter().filter_map(|link| match link.target {
+        Target::Cgroup(id) => Some(id),
+        Target::Interface(_) | Target::Other => None,
+    });
+    let indices = links.iter().filter_map(|link| match link.target {
+        Target::Interface(index) => Some(index),
+        Target::Cgroup(_) | Target::Other => None,
+    });
+    let names = Names {
+        progs: inspect::progs(pins)?.into_iter().map(|prog| (prog.id, prog.name)).collect(),
+        interfaces: interfaces(pins, indices),
+        cgroups: cgroups(&fs::read_to_string("/proc/self/mounts").unwrap_or_default(), wanted.collect()),
+    };
+    out.list(links.into_iter().map(|link| Ok(LinkRow::new(link, &names))))
 }
 
 #[cfg(test)]

@@ -12,26 +12,19 @@ use lb_common::{
 use serde::Serialize;
 
 use super::Context;
-use super::args::Verb;
+use super::args::Named;
 use super::out::{Document, Out, Row};
 use super::text;
 use crate::bpf::inspect;
 use crate::bpf::map::{Hash, MapError};
 use crate::bpf::pin::PinDir;
 
-const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Examples:
   sluice map                  all maps: size, fill, memory
   sluice map show flows4      one of them, and what it is for
 
 The maps are pinned: `bpftool map dump pinned PIN_DIR/vSCHEMA/maps/NAME` shows their raw content.";
-
-#[derive(clap::Args, Debug)]
-#[command(after_help = EXAMPLES)]
-pub(super) struct Args {
-    #[command(subcommand)]
-    command: Option<Verb>,
-}
 
 /// One map.
 #[derive(PartialEq, Eq, Debug, Serialize)]
@@ -137,19 +130,15 @@ impl Document for MapRow {
     }
 }
 
-impl Args {
-    pub(super) fn run(&self, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
-        let pins = context.datapath()?;
-        match &self.command {
-            Some(Verb::Show { name: Some(name) }) => {
-                let spec = maps::ALL.iter().find(|spec| spec.name == name);
-                let spec = spec.with_context(|| format!("there is no map {name}: see `sluice map list`"))?;
-                Ok(out.document(&MapRow::read(pins, spec)?)?)
-            }
-            Some(Verb::Show { name: None } | Verb::List) | None => {
-                out.list(maps::ALL.iter().map(|spec| MapRow::read(pins, spec)))
-            }
+pub(super) fn run(args: &Named<String>, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let pins = context.datapath()?;
+    match args.name() {
+        Some(name) => {
+            let spec = maps::ALL.iter().find(|spec| spec.name == name);
+            let spec = spec.with_context(|| format!("there is no map {name}: see `sluice map list`"))?;
+            Ok(out.document(&MapRow::read(pins, spec)?)?)
         }
+        None => out.list(maps::ALL.iter().map(|spec| MapRow::read(pins, spec))),
     }
 }
 

@@ -97,13 +97,13 @@ fn answer<A: clap::Args>(
 ) -> anyhow::Result<()> {
     let context = Context { pins: PinDir::new(cli.global.pin_dir) };
     match cli.object {
-        Object::Service(args) => args.run(&context, out),
-        Object::Backend(args) => args.run(&context, out),
+        Object::Service(args) => service::run(&args, &context, out),
+        Object::Backend(args) => backend::run(&args, &context, out),
         Object::Flow(args) => args.run(&context, out),
         Object::Stats(args) => args.run(&context, out),
-        Object::Map(args) => args.run(&context, out),
-        Object::Prog(args) => args.run(&context, out),
-        Object::Link(args) => args.run(&context, out),
+        Object::Map(args) => map::run(&args, &context, out),
+        Object::Prog(args) => prog::run(&args, &context, out),
+        Object::Link(args) => link::run(&args, &context, out),
         Object::Status(args) => args.run(&context, out),
         Object::Cleanup(cleanup::Args { help: Some(_) }) => help::<A>("cleanup", out),
         Object::Cleanup(args) => args.run(&context, out),

@@ -130,7 +130,7 @@ impl<'a> Out<'a> {
             Format::Text => {
                 // What stands before the error comes before it, if it can be written at all.
                 let _ = self.writer.flush();
-                writeln!(io::stderr(), "Error: {message}")
+                writeln!(io::stderr(), "error: {message}")
             }
             Format::Json | Format::Pretty => self.json(&Error { error: message }),
         }

@@ -7,23 +7,16 @@ use anyhow::bail;
 use serde::Serialize;
 
 use super::Context;
-use super::args::Verb;
+use super::args::Named;
 use super::out::{Out, Row};
 use super::text;
 use crate::bpf::inspect::{self, Prog};
 
-const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Examples:
   sluice prog                          all programs
   sluice prog show pod_ingress         one of them
   sysctl kernel.bpf_stats_enabled=1    makes the kernel count runs and their time";
-
-#[derive(clap::Args, Debug)]
-#[command(after_help = EXAMPLES)]
-pub(super) struct Args {
-    #[command(subcommand)]
-    command: Option<Verb>,
-}
 
 /// One program.
 #[derive(PartialEq, Debug, Serialize)]
@@ -84,17 +77,15 @@ impl Row for ProgRow {
     }
 }
 
-impl Args {
-    pub(super) fn run(&self, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
-        let mut progs = inspect::progs(context.datapath()?)?;
-        if let Some(Verb::Show { name: Some(name) }) = &self.command {
-            progs.retain(|prog| prog.name == *name);
-            if progs.is_empty() {
-                bail!("no program {name} is pinned: see `sluice prog list`");
-            }
+pub(super) fn run(args: &Named<String>, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let mut progs = inspect::progs(context.datapath()?)?;
+    if let Some(name) = args.name() {
+        progs.retain(|prog| prog.name == *name);
+        if progs.is_empty() {
+            bail!("no program {name} is pinned: see `sluice prog list`");
         }
-        out.list(progs.into_iter().map(|prog| Ok(ProgRow::from(prog))))
     }
+    out.list(progs.into_iter().map(|prog| Ok(ProgRow::from(prog))))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use super::Context;
+use super::args::Namespaced;
 use super::backend::BackendRow;
 use super::flow_tables::read_living;
 use super::out::{Document, Out, Row};
@@ -14,7 +15,7 @@ use super::target::ServiceName;
 use super::text;
 use super::view::{Counters, PortName, Service, View, family_text, proto_text};
 
-const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Examples:
   sluice service                     all Services of all namespaces
   sluice svc list -n shop            those of one namespace
@@ -23,28 +24,6 @@ Examples:
 
 Packets and bytes are those of the packet path; of connections that were translated at their socket
 none are counted, which shows as a dash.";
-
-#[derive(clap::Args, Debug)]
-#[command(after_help = EXAMPLES)]
-pub(super) struct Args {
-    /// Only those of this namespace
-    #[arg(short, long, global = true, value_name = "NS")]
-    namespace: Option<String>,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(clap::Subcommand, Debug)]
-enum Command {
-    /// List all (the default)
-    List,
-    /// Show those of this name with their endpoints; without a name, list all
-    Show {
-        /// Name of a Service, with or without its namespace
-        #[arg(value_name = "[NAMESPACE/]NAME")]
-        name: Option<ServiceName>,
-    },
-}
 
 /// How many endpoints may be chosen.
 #[derive(PartialEq, Eq, Debug, Serialize)]
@@ -171,38 +150,37 @@ impl Document for Shown {
     }
 }
 
-impl Args {
-    pub(super) fn run(&self, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
-        let pins = context.datapath()?;
-        let mut view = View::read(pins)?;
-        view.add_living(&read_living(pins)?.0);
-        self.answer(&view, out)
-    }
+pub(super) fn run(
+    args: &Namespaced<ServiceName>,
+    context: &Context,
+    out: &mut Out<'_>,
+) -> anyhow::Result<()> {
+    let pins = context.datapath()?;
+    let mut view = View::read(pins)?;
+    view.add_living(&read_living(pins)?.0);
+    answer(args, &view, out)
+}
 
-    pub(super) fn answer(&self, view: &View, out: &mut Out<'_>) -> anyhow::Result<()> {
-        let name = match &self.command {
-            Some(Command::Show { name }) => name.as_ref(),
-            Some(Command::List) | None => None,
-        };
-        let services = view.in_namespace(self.namespace.as_deref());
-        let Some(name) = name else {
-            return out.list(services.into_iter().map(|(id, service)| Ok(ServiceRow::new(id, service))));
-        };
-        let shown = services.into_iter().filter(|(_, service)| name.is(&service.name));
-        let shown: Vec<_> = shown
-            .map(|(id, service)| Details {
-                service: ServiceRow::new(id, service),
-                backends: BackendRow::of(service).collect(),
-            })
-            .collect();
-        if shown.is_empty() {
-            bail!(
-                "no Service is named {name}{}: see `sluice service list`",
-                context_of(self.namespace.as_deref())
-            );
-        }
-        Ok(out.document(&Shown(shown))?)
+pub(super) fn answer(args: &Namespaced<ServiceName>, view: &View, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let name = args.named.name();
+    let services = view.in_namespace(args.namespace.as_deref());
+    let Some(name) = name else {
+        return out.list(services.into_iter().map(|(id, service)| Ok(ServiceRow::new(id, service))));
+    };
+    let shown = services.into_iter().filter(|(_, service)| name.is(&service.name));
+    let shown: Vec<_> = shown
+        .map(|(id, service)| Details {
+            service: ServiceRow::new(id, service),
+            backends: BackendRow::of(service).collect(),
+        })
+        .collect();
+    if shown.is_empty() {
+        bail!(
+            "no Service is named {name}{}: see `sluice service list`",
+            context_of(args.namespace.as_deref())
+        );
     }
+    Ok(out.document(&Shown(shown))?)
 }
 
 fn context_of(namespace: Option<&str>) -> String {

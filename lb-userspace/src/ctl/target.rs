@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use lb_common::Proto;
 
+use super::args::Name;
 use super::view::PortName;
 
 /// A Service: `NAME` in any namespace, or `NAMESPACE/NAME`.
@@ -13,6 +14,11 @@ use super::view::PortName;
 pub(super) struct ServiceName {
     namespace: Option<String>,
     name: String,
+}
+
+impl Name for ServiceName {
+    const VALUE: &'static str = "[NAMESPACE/]NAME";
+    const HELP: &'static str = "Name of a Service, with or without its namespace";
 }
 
 impl FromStr for ServiceName {
@@ -51,6 +57,11 @@ impl ServiceName {
 pub(super) struct Target {
     address: IpAddr,
     port: Option<u16>,
+}
+
+impl Name for Target {
+    const VALUE: &'static str = "IP[:PORT]";
+    const HELP: &'static str = "Address of an endpoint, with or without its port";
 }
 
 impl FromStr for Target {

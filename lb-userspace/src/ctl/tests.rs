@@ -4,7 +4,9 @@ use clap::Parser as _;
 use lb_common::{BackendWord, FlowKind, FlowValue, FrontendKind, ServiceStats};
 use serde_json::{Value, json};
 
+use super::args::Namespaced;
 use super::out::{Format, Out};
+use super::target::{ServiceName, Target};
 use super::view::{Backend, Living, PortName, Service, View};
 use super::{backend, service};
 
@@ -57,11 +59,11 @@ fn services(format: Format, line: &str) -> anyhow::Result<String> {
     #[derive(clap::Parser)]
     struct Line {
         #[command(flatten)]
-        args: service::Args,
+        args: Namespaced<ServiceName>,
     }
     let mut text = Vec::new();
     let args = Line::try_parse_from(line.split(' ')).unwrap().args;
-    args.answer(&view(), &mut Out::to(format, &mut text))?;
+    service::answer(&args, &view(), &mut Out::to(format, &mut text))?;
     Ok(String::from_utf8(text).unwrap())
 }
 
@@ -69,11 +71,11 @@ fn backends(format: Format, line: &str) -> anyhow::Result<String> {
     #[derive(clap::Parser)]
     struct Line {
         #[command(flatten)]
-        args: backend::Args,
+        args: Namespaced<Target>,
     }
     let mut text = Vec::new();
     let args = Line::try_parse_from(line.split(' ')).unwrap().args;
-    args.answer(&view(), &mut Out::to(format, &mut text))?;
+    backend::answer(&args, &view(), &mut Out::to(format, &mut text))?;
     Ok(String::from_utf8(text).unwrap())
 }
 
