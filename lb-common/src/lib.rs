@@ -22,7 +22,7 @@ mod sock;
 mod state;
 
 pub use addr::{Addr4, Addr6, Address, Endpoint, Port, Proto};
-pub use affinity::{AffinityKey, AffinityValue};
+pub use affinity::{AffinityKey, AffinityWord};
 pub use config::{Config, Lifetimes, PortRange, Prefix, SERVICE_RANGES, config_flags};
 pub use flow::{FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Point, Scratch, Tuple};
 pub use fragment::{FragmentKey, FragmentValue};

@@ -3,7 +3,7 @@
 use core::mem::size_of;
 
 use crate::{
-    Addr4, Addr6, AddressValue, AffinityKey, AffinityValue, BackendRecord, BackendStats, Config, CpuRecord,
+    Addr4, Addr6, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config, CpuRecord,
     FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Reason, Scratch, ServiceMeta,
     ServiceRecord, ServiceStats, Slot, SockStorage, SockUdpKey, SockUdpValue, StateRecord, SweepReport,
 };
@@ -73,8 +73,9 @@ pub const SERVICES: u32 = 65_536;
 pub const BACKENDS: u32 = 262_144;
 /// Slots per backend: two scopes, and a fresh block beside each old one while an update is under way.
 pub const SLOTS_PER_BACKEND: u32 = 2;
-/// Clients whose backend is remembered, per Service port with session affinity.
-pub const AFFINITIES: u32 = 65_536;
+/// Clients whose backend is remembered, each once per Service port with session affinity: as many as there may be
+/// connections in a flow table.
+pub const AFFINITIES: u32 = FLOWS / 2;
 /// Fragmented packets under way.
 pub const FRAGMENTED: u32 = 8_192;
 /// Sockets' UDP translations that are remembered.
@@ -114,7 +115,7 @@ maps! {
     SLOTS6, "slots6": Array, u32 => Slot<Addr6>, BACKENDS * SLOTS_PER_BACKEND, Backends, MMAPABLE, "IPv6 endpoints in blocks, one block per scope.";
     BACKENDS_MAP, "backends": Array, u32 => BackendRecord, BACKENDS, Backends, MMAPABLE, "Endpoints of Service ports by id.";
     BACKEND_STATS, "backend_stats": Array, u32 => BackendStats, BACKENDS, Backends, MMAPABLE, "Counters of backends.";
-    AFFINITY, "affinity": LruHash, AffinityKey => AffinityValue, AFFINITIES, Fixed, 0, "Which backend a client had last.";
+    AFFINITY, "affinity": LruHash, AffinityKey => AffinityWord, AFFINITIES, Flows, 0, "Which backend a client had last.";
     FRAGMENTS, "fragments": LruHash, FragmentKey => FragmentValue, FRAGMENTED, Fixed, 0, "Ports of fragmented packets.";
     REASONS, "reasons": PerCpuArray, u32 => u64, Reason::ALL.len() as u32, Fixed, 0, "How often each reason ended a packet or call.";
     CONFIG, "config": Array, u32 => Config, 1, Fixed, MMAPABLE, "Settings.";

@@ -118,8 +118,22 @@ impl Span {
 pub mod service_flags {
     /// `internalTrafficPolicy: Local`: the ClusterIP uses the local scope only (B53).
     pub const INTERNAL_LOCAL: u64 = 1;
-    /// Bits 63..32: session affinity by client address lasts so many seconds (B62, B64); 0: none.
-    pub const AFFINITY_SHIFT: u32 = 32;
+    /// Where the timeout of session affinity begins.
+    const AFFINITY_SHIFT: u32 = 32;
+
+    /// Bits 63..32: for so many seconds after its last new connection a client keeps its backend (B62, B64); 0: no
+    /// session affinity.
+    #[must_use]
+    #[inline(always)]
+    pub const fn affinity(flags: u64) -> u32 {
+        (flags >> AFFINITY_SHIFT) as u32
+    }
+
+    /// The bits `flags` together with session affinity that lasts for so many seconds; 0: none.
+    #[must_use]
+    pub const fn with_affinity(flags: u64, seconds: u32) -> u64 {
+        flags | (seconds as u64) << AFFINITY_SHIFT
+    }
 }
 
 /// A Service port of one family, 32 bytes; array, index = service id.
@@ -171,11 +185,11 @@ pub mod backend_flags {
 pub struct BackendWord(pub u64);
 
 impl BackendWord {
-    /// A backend of `generation` that is or is not serving.
+    /// A backend of `generation` with these [`backend_flags`].
     #[must_use]
     #[inline(always)]
-    pub const fn new(generation: u32, serving: bool) -> Self {
-        Self(((generation as u64) << 32) | serving as u64)
+    pub const fn new(generation: u32, flags: u32) -> Self {
+        Self(((generation as u64) << 32) | flags as u64)
     }
 
     /// How often this id has been given out.
@@ -190,7 +204,22 @@ impl BackendWord {
     #[must_use]
     #[inline(always)]
     pub const fn serving(self) -> bool {
-        self.0 & 1 != 0
+        self.has(backend_flags::SERVING)
+    }
+
+    /// The [`backend_flags`].
+    #[must_use]
+    #[inline(always)]
+    pub const fn flags(self) -> u32 {
+        let [a, b, c, d, ..] = self.0.to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    /// Whether all of these [`backend_flags`] are set.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has(self, flags: u32) -> bool {
+        self.flags() & flags == flags
     }
 }
 
@@ -198,7 +227,7 @@ impl BackendWord {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct BackendRecord {
-    /// A [`BackendWord`]; the datapath reads nothing else of this record.
+    /// A [`BackendWord`]. The other fields hold still for as long as a program runs that has seen one of its flags set.
     pub word: u64,
     /// Id of the Service port it belongs to.
     pub service: u32,

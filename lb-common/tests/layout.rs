@@ -42,7 +42,6 @@ fn fields_stand_where_schema_2_has_them() {
     offsets!(FragmentKey: src @ 0, dst @ 16, id @ 32, proto @ 36, point @ 37);
     offsets!(FragmentValue: sport @ 0, dport @ 2);
     offsets!(AffinityKey: client @ 0, service @ 16);
-    offsets!(AffinityValue: word @ 0, seen @ 8);
     offsets!(AddressValue: kind @ 0, flags @ 1);
     offsets!(StateRecord: lru_used @ 0, embryonic @ 16, full @ 32, swept @ 48);
     offsets!(CpuRecord: pairs @ 0, reject_tokens @ 8, reject_filled @ 16);
@@ -67,7 +66,7 @@ fn maps_have_the_sizes_and_names_of_schema_2() {
         ("slots6", 4, 28),
         ("backends", 4, 32),
         ("backend_stats", 4, 48),
-        ("affinity", 20, 16),
+        ("affinity", 20, 8),
         ("fragments", 40, 4),
         ("reasons", 4, 8),
         ("config", 4, 312),
@@ -101,8 +100,33 @@ fn words_hold_what_was_put_in() {
     assert!(!word.without(FlowState::DEAD).state().has(FlowState::DEAD));
     let span = Span::new(7, 300);
     assert_eq!((span.offset(), span.len(), span.is_empty()), (7, 300, false));
-    let backend = BackendWord::new(9, true);
+    let backend = BackendWord::new(9, backend_flags::SERVING | backend_flags::LOCAL);
     assert_eq!((backend.generation(), backend.serving()), (9, true));
+    assert!(backend.has(backend_flags::LOCAL) && !backend.has(backend_flags::CLUSTER));
+    let flags = service_flags::with_affinity(service_flags::INTERNAL_LOCAL, 10_800);
+    assert_eq!((flags & service_flags::INTERNAL_LOCAL, service_flags::affinity(flags)), (1, 10_800));
+}
+
+#[test]
+fn b64_a_client_is_remembered_for_the_timeout() {
+    const SECOND: u64 = 1_000_000_000;
+    const NEVER: u32 = 86_400;
+    let began = 40 * 86_400 * SECOND;
+    let word = AffinityWord::new(0xab_cdef, 0x0001_4005, began);
+    assert_eq!(word.backend(), 0xab_cdef);
+    assert!(word.is_of(0x0001_4005) && !word.is_of(0x0001_4004));
+    for timeout in [1, 2, 10_800, 86_400] {
+        let end = began + u64::from(timeout) * SECOND;
+        assert!(!word.is_over(timeout, began) && !word.is_over(timeout, end), "{timeout}");
+        assert!(word.is_over(timeout, end + SECOND / 5), "{timeout}");
+    }
+    assert_eq!(word.idle(began), 0);
+    assert!(!word.is_over(1, began - 30 * SECOND), "another CPU has just refreshed it");
+    assert_eq!(word.at(began + 5 * SECOND).idle(began + 5 * SECOND), 0);
+    // The clock of the word comes round after 52 days.
+    let later = began + 51 * 86_400 * SECOND;
+    assert!(word.is_over(NEVER, later) && !word.at(later).is_over(NEVER, later));
+    assert!(AffinityWord::BACKENDS >= 1 << 24, "--max-backends allows so many");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use lb_common::maps::{
     SOCK_UDP,
 };
 use lb_common::{
-    Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityValue, BackendRecord, BackendStats, Config,
+    Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config,
     CpuRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Reason, Scratch,
     ServiceMeta, ServiceRecord, ServiceStats, Slot, SockStorage, SockUdpKey, SockUdpValue, StateRecord,
     SweepReport,
@@ -66,7 +66,7 @@ pub(super) static BACKENDS_MAP: Array<BackendRecord, { BACKENDS as usize }, MMAP
 #[btf_map(name = "backend_stats")]
 pub(super) static BACKEND_STATS: Array<BackendStats, { BACKENDS as usize }, MMAP> = Array::new();
 #[btf_map(name = "affinity")]
-pub(super) static AFFINITY: LruHashMap<AffinityKey, AffinityValue, { AFFINITIES as usize }> =
+pub(super) static AFFINITY: LruHashMap<AffinityKey, AffinityWord, { AFFINITIES as usize }> =
     LruHashMap::new();
 #[btf_map(name = "fragments")]
 pub(super) static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue, { FRAGMENTED as usize }> =

@@ -4,6 +4,7 @@ use core::net::{IpAddr, SocketAddr};
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
+use lb_common::backend_flags::{CLUSTER, LOCAL, SERVING};
 use lb_common::{
     Addr4, Addr6, Address, AddressValue, BackendRecord, BackendWord, FlowKey, FrontendKey, FrontendKind,
     FrontendValue, Port, Proto, ServiceRecord, Slot, Span, Tuple, service_flags,
@@ -104,6 +105,15 @@ pub const fn frontend(service: u32) -> FrontendValue {
     FrontendValue { service, kind: FrontendKind::ClusterIp as u8, pad: [0; 3] }
 }
 
+/// What the word of a backend says.
+fn flags(service: &Service, endpoint: &SocketAddr) -> u32 {
+    let Service { serving, cluster, local, .. } = service;
+    [(serving, SERVING), (cluster, CLUSTER), (local, LOCAL)]
+        .into_iter()
+        .filter_map(|(list, flag)| list.contains(endpoint).then_some(flag))
+        .sum()
+}
+
 fn number(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }
@@ -154,7 +164,7 @@ impl Tables {
         for endpoint in retired.iter().chain(cluster).chain(local).chain(serving) {
             ids.entry(*endpoint).or_insert_with(|| {
                 self.backends.push(BackendRecord {
-                    word: BackendWord::new(1, service.serving.contains(endpoint)).0,
+                    word: BackendWord::new(1, flags(service, endpoint)).0,
                     service: id,
                     family: if endpoint.is_ipv4() { 4 } else { 6 },
                     pad: 0,

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use bytemuck::Pod;
 use lb_common::maps::{self, MapKind, MapSpec};
 use lb_common::{
-    Addr4, Addr6, AddressValue, AffinityKey, AffinityValue, FlowKey, FlowValue, FragmentKey, FragmentValue,
+    Addr4, Addr6, AddressValue, AffinityKey, AffinityWord, FlowKey, FlowValue, FragmentKey, FragmentValue,
     FrontendKey, FrontendValue, ServiceMeta, SockUdpKey, SockUdpValue,
 };
 use serde::Serialize;
@@ -87,7 +87,7 @@ fn entries(pins: &PinDir, name: &str) -> Result<Option<usize>, MapError> {
         maps::SERVICE_META => count::<u32, ServiceMeta>(pins, name),
         maps::SOCK_UDP4 => count::<SockUdpKey<Addr4>, SockUdpValue<Addr4>>(pins, name),
         maps::SOCK_UDP6 => count::<SockUdpKey<Addr6>, SockUdpValue<Addr6>>(pins, name),
-        maps::AFFINITY => count::<AffinityKey, AffinityValue>(pins, name),
+        maps::AFFINITY => count::<AffinityKey, AffinityWord>(pins, name),
         maps::FRAGMENTS => count::<FragmentKey, FragmentValue>(pins, name),
         _ => Ok(None),
     }

@@ -1,7 +1,7 @@
 //! Services and backends as they are shown, from tables in memory.
 
 use clap::Parser as _;
-use lb_common::{BackendWord, FlowKind, FlowValue, FrontendKind, ServiceStats};
+use lb_common::{BackendWord, FlowKind, FlowValue, FrontendKind, ServiceStats, backend_flags};
 use serde_json::{Value, json};
 
 use super::args::Namespaced;
@@ -37,7 +37,7 @@ fn backend(id: u32, endpoint: &str, selected: bool) -> Backend {
     Backend {
         id,
         endpoint: endpoint.parse().unwrap(),
-        word: BackendWord::new(3, true),
+        word: BackendWord::new(3, backend_flags::SERVING),
         selected,
         local: selected && id == 1,
         stats: ServiceStats::default(),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use bytemuck::Pod;
 use lb_common::{
     Addr4, Addr6, Address, AddressValue, BackendRecord, BackendStats, BackendWord, FrontendKey,
-    FrontendValue, Port, ServiceMeta, ServiceRecord, ServiceStats, Slot, Span,
+    FrontendValue, Port, ServiceMeta, ServiceRecord, ServiceStats, Slot, Span, backend_flags,
 };
 
 use super::storage::{ArrayTable as _, HashTable as _, Storage};
@@ -108,7 +108,7 @@ impl<S: Storage> Tables for TableSet<S> {
             }
             Op::ClearService { id } => self.services.set(*id, &ServiceRecord::default())?,
             Op::StopBackend { id, generation } => {
-                let word = BackendWord::new(*generation, false);
+                let word = BackendWord::new(*generation, 0);
                 self.backends.store(*id, offset_of!(BackendRecord, word), word.0)?;
             }
             Op::DeleteMeta { id } => self.meta.delete(id)?,
@@ -221,7 +221,7 @@ fn frontend_key<A: Address>(frontend: &FrontendAddr) -> Result<FrontendKey<A>, T
 
 fn backend(service: u32, addr: &SocketAddr, generation: u32) -> BackendRecord {
     BackendRecord {
-        word: BackendWord::new(generation, true).0,
+        word: BackendWord::new(generation, backend_flags::SERVING).0,
         service,
         family: Family::of(&addr.ip()).number(),
         pad: 0,

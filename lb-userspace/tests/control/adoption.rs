@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use lb_common::{
     AddressValue, BackendRecord, BackendWord, FrontendKey, FrontendValue, Port, ServiceMeta, Span,
+    backend_flags,
 };
 use lb_userspace::plan::encode_meta;
 use lb_userspace::reconcile::{Change, Reconciler};
@@ -129,7 +130,7 @@ fn entries_of_no_service_port_are_removed() {
         tables.v6.addresses.entries.insert(addr, AddressValue::default());
     });
     repaired(|tables| {
-        let word = BackendWord::new(7, true).0;
+        let word = BackendWord::new(7, backend_flags::SERVING).0;
         for (id, family) in [(0, 4), (200, 4), (201, 9)] {
             tables.backends.records[id] =
                 BackendRecord { word, family, service: 60, ..BackendRecord::default() };

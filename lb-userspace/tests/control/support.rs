@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use lb_common::{BackendWord, FrontendKind, Proto, ServiceRecord, Span, service_flags};
+use lb_common::{BackendWord, FrontendKind, Proto, ServiceRecord, Span, backend_flags, service_flags};
 use lb_userspace::model::{Family, Frontend, ServicePort, ServicePortKey};
 use lb_userspace::plan::{Capacity, Op, Snapshot, decode_meta};
 use lb_userspace::reconcile::{Change, Outcome, Reconciler};
@@ -105,7 +105,7 @@ pub(crate) fn check_paths(snapshot: &Snapshot) -> Views {
             assert_eq!(slots.len(), span.len() as usize, "{key}: the span lies in the array");
             for slot in slots {
                 let record = backends.get(&slot.backend).expect("a slot names a backend");
-                let word = BackendWord::new(slot.generation, true).0;
+                let word = BackendWord::new(slot.generation, backend_flags::SERVING).0;
                 assert_eq!((record.word, record.service), (word, entry.id), "{key}: slot {slot:?}");
                 assert_eq!(record.port.number(), slot.addr.port(), "{key}: slot {slot:?}");
             }
