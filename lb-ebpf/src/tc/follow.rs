@@ -44,18 +44,20 @@ pub(super) fn renewal<A: Family, E: Env<A>>(
     // Out of the LRU table each half is evicted by itself.
     let whole = hit.table == FlowTable::Main;
     let opens = Flags(*flags).opens();
+    let mut otherwise = Renewal::None;
     match proto {
         Proto::Tcp if whole && !opens => return Renewal::None,
         Proto::Tcp => {}
         Proto::Udp => {
             let backend = env.backend(value.backend);
-            if backend.generation() != value.generation || !backend.serving() {
-                return Renewal::IfServed;
+            let stopped = backend.generation() != value.generation || !backend.serving();
+            if stopped {
+                otherwise = Renewal::IfServed;
             }
             let fresh =
                 idle <= Phase::Unreplied.lifetime(lifetimes) && idle <= Phase::Replied.lifetime(lifetimes);
-            if whole && fresh {
-                return Renewal::None;
+            if fresh && (whole || stopped) {
+                return otherwise;
             }
         }
     }
@@ -75,7 +77,7 @@ pub(super) fn renewal<A: Family, E: Env<A>>(
     } else if idle > limit && now.saturating_sub(seen) > limit {
         Renewal::Idle
     } else {
-        Renewal::None
+        otherwise
     }
 }
 

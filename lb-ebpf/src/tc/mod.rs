@@ -35,18 +35,8 @@ pub fn pod_ingress<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E) -> 
 #[inline(always)]
 pub fn pod_egress<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E) -> Verdict {
     match parse::family(pkt) {
-        Some(4) => undo::<Addr4, P, E>(pkt, env, Point::PodEgress),
-        Some(_) => undo::<Addr6, P, E>(pkt, env, Point::PodEgress),
-        None => leave::<Addr4, E>(env, Reason::NotIp),
-    }
-}
-
-/// A packet that comes from outside the node, at tcx ingress of an uplink or overlay.
-#[inline(always)]
-pub fn outward_ingress<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E) -> Verdict {
-    match parse::family(pkt) {
-        Some(4) => undo::<Addr4, P, E>(pkt, env, Point::OutwardIngress),
-        Some(_) => undo::<Addr6, P, E>(pkt, env, Point::OutwardIngress),
+        Some(4) => egress::<Addr4, P, E>(pkt, env),
+        Some(_) => egress::<Addr6, P, E>(pkt, env),
         None => leave::<Addr4, E>(env, Reason::NotIp),
     }
 }
@@ -86,9 +76,9 @@ fn ingress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E) -> Verdict {
     }
 }
 
-/// Follows the flows that have an entry at `point`, and never selects.
+/// Egress only undoes: it never selects.
 #[inline(always)]
-fn undo<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, point: Point) -> Verdict {
+fn egress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E) -> Verdict {
     let Some(mut scratch) = env.scratch() else {
         return leave(env, Reason::NotService);
     };
@@ -101,7 +91,7 @@ fn undo<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, point: Point) -> Ver
     let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) else {
         return leave(env, Reason::NotService);
     };
-    if scratch.value.point != point as u8 {
+    if scratch.value.point != Point::PodEgress as u8 {
         return leave(env, Reason::OtherPoint);
     }
     scratch.now = env.now();
