@@ -7,6 +7,7 @@ pub mod fixtures;
 pub mod host;
 pub mod packet;
 pub mod pairs;
+pub mod reference;
 pub mod schedule;
 pub mod socket;
 pub mod table;

@@ -180,6 +180,19 @@ impl Tables {
         self.services.push(ServiceRecord { cluster: cluster.0, local: local.0, flags, cursor: 0 });
     }
 
+    /// Makes backend `id` the `generation`-th that has this id.
+    pub fn renew(&mut self, id: u32, generation: u32) {
+        let record = usize::try_from(id).ok().and_then(|id| self.backends.get_mut(id));
+        let Some(record) = record else { return };
+        record.word = BackendWord::new(generation, BackendWord(record.word).flags()).0;
+        for slot in self.slots4.iter_mut().filter(|slot| slot.backend == id) {
+            slot.generation = generation;
+        }
+        for slot in self.slots6.iter_mut().filter(|slot| slot.backend == id) {
+            slot.generation = generation;
+        }
+    }
+
     fn block(&mut self, endpoints: &[SocketAddr], ids: &BTreeMap<SocketAddr, u32>) -> Span {
         let v4 = endpoints.first().is_some_and(SocketAddr::is_ipv4);
         let offset = number(if v4 { self.slots4.len() } else { self.slots6.len() });

@@ -170,12 +170,7 @@ mod tests {
             interfaces: interfaces
                 .iter()
                 .map(|(index, name)| {
-                    let interface = Interface {
-                        name: (*name).to_owned(),
-                        inner: *name == "veth-bridge",
-                        bridge: false,
-                        veth: true,
-                    };
+                    let interface = Interface { name: (*name).to_owned(), inner: *name == "veth-bridge" };
                     (*index, interface)
                 })
                 .collect(),

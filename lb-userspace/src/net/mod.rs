@@ -1,6 +1,5 @@
-//! What the agent knows of the node's network: interfaces, addresses, port numbers, sockets.
+//! What the agent knows of the node's network: interfaces, addresses, port numbers.
 
-pub mod diag;
 pub mod node;
 pub mod reserved;
 pub mod watch;

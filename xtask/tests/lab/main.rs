@@ -13,4 +13,3 @@ mod refusal;
 mod sockets;
 mod support;
 mod traffic;
-mod udp;
