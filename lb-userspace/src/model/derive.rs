@@ -62,6 +62,7 @@ pub(super) fn ports(
             local,
             serving,
             internal_local: service.internal_local,
+            affinity: service.affinity,
         };
         ports.insert(key, port);
     }

@@ -1,6 +1,7 @@
 //! What the model says should be: the input of the plan.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 
 use lb_common::FrontendKind;
 
@@ -30,4 +31,6 @@ pub struct ServicePort {
     pub serving: Vec<SocketAddr>,
     /// `internalTrafficPolicy: Local`: ClusterIP frontends use `local` only (B53).
     pub internal_local: bool,
+    /// Seconds for which a client keeps its endpoint after its last new connection (B62, B64); `None`: not at all.
+    pub affinity: Option<NonZeroU32>,
 }

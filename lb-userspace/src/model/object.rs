@@ -72,11 +72,26 @@ manifest! {
         internal_traffic_policy: String,
         /// `None` or `ClientIP`.
         session_affinity: String,
+        /// How long it lasts.
+        session_affinity_config: SessionAffinityConfig,
         /// Whether Pods that are not ready count as ready.
         publish_not_ready_addresses: bool,
         /// Addresses that are routed to the nodes from outside.
         #[serde(rename = "externalIPs")]
         external_ips: Vec<String>,
+    }
+
+    /// `spec.sessionAffinityConfig` of a Service.
+    SessionAffinityConfig {
+        /// For `ClientIP`.
+        #[serde(rename = "clientIP")]
+        client_ip: ClientIpConfig,
+    }
+
+    /// `spec.sessionAffinityConfig.clientIP` of a Service.
+    ClientIpConfig {
+        /// From 1 to 86400; absent means 10800.
+        timeout_seconds: Option<i64>,
     }
 
     /// An entry of `spec.ports` of a Service.

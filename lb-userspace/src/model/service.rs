@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use lb_common::Proto;
@@ -15,6 +16,10 @@ use super::parse::{self, MAX_NAME, Protocol};
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 /// The label that makes slices invisible to proxies (B2); the slice controller copies it from the Service.
 pub(super) const HEADLESS: &str = "service.kubernetes.io/headless";
+/// Seconds that session affinity lasts where the Service does not say (B23).
+const DEFAULT_AFFINITY: NonZeroU32 = NonZeroU32::new(10_800).unwrap();
+/// Most seconds that it may last.
+const MAX_AFFINITY: u32 = 86_400;
 
 /// A Service that is to be balanced. Equal views mean equal treatment, so that an update of anything else is none (B25).
 #[derive(PartialEq, Eq, Debug)]
@@ -27,6 +32,8 @@ pub(super) struct ServiceView {
     pub(super) ports: Vec<PortView>,
     /// `internalTrafficPolicy: Local`.
     pub(super) internal_local: bool,
+    /// Seconds that a client keeps its endpoint; `None` without session affinity.
+    pub(super) affinity: Option<NonZeroU32>,
     /// Empty: endpoints are made by hand.
     pub(super) selector: BTreeMap<String, String>,
     /// `publishNotReadyAddresses`.
@@ -61,13 +68,11 @@ impl ServiceView {
             addresses: addresses(spec, &mut problems),
             ports: ports(spec, &mut problems),
             internal_local: policy(spec, &mut problems),
+            affinity: affinity(spec, &mut problems),
             selector: spec.selector.clone(),
             publish_not_ready: spec.publish_not_ready_addresses,
             headless: metadata.labels.contains_key(HEADLESS),
         };
-        if spec.session_affinity == "ClientIP" {
-            problems.push("sessionAffinity ClientIP is not supported yet: round-robin is used".to_owned());
-        }
         problems.extend(not_served(service));
         ((!view.addresses.is_empty()).then_some(view), problems)
     }
@@ -175,6 +180,30 @@ fn policy(spec: &ServiceSpec, problems: &mut Vec<String>) -> bool {
             false
         }
     }
+}
+
+/// The timeout of session affinity, if there is any (B23).
+fn affinity(spec: &ServiceSpec, problems: &mut Vec<String>) -> Option<NonZeroU32> {
+    match spec.session_affinity.as_str() {
+        "ClientIP" => {}
+        "" | "None" => return None,
+        other => {
+            problems.push(format!("there is no sessionAffinity `{other}`: None is used"));
+            return None;
+        }
+    }
+    let Some(given) = spec.session_affinity_config.client_ip.timeout_seconds else {
+        return Some(DEFAULT_AFFINITY);
+    };
+    let seconds =
+        u32::try_from(given).ok().filter(|seconds| *seconds <= MAX_AFFINITY).and_then(NonZeroU32::new);
+    if seconds.is_none() {
+        problems.push(format!(
+            "sessionAffinityConfig.clientIP.timeoutSeconds is {given}, but must be from 1 to {MAX_AFFINITY}: \
+             {DEFAULT_AFFINITY} is used"
+        ));
+    }
+    Some(seconds.unwrap_or(DEFAULT_AFFINITY))
 }
 
 /// The addresses besides ClusterIPs, as one text.

@@ -98,7 +98,7 @@ impl Shadow {
         let addr = endpoint(record);
         self.backends.insert(id, (record.service, addr));
         if let Some(service) = self.services.get_mut(&record.service) {
-            service.backends.entry(addr).or_insert((id, word.generation()));
+            service.backends.entry(addr).or_insert((id, word));
         }
     }
 
@@ -142,7 +142,7 @@ impl Shadow {
 
     pub(super) fn stop(&self, id: u32) -> Op {
         let generation = self.generations.get(&id).copied().unwrap_or_default();
-        Op::StopBackend { id, generation }
+        Op::SetBackend { id, word: BackendWord::new(generation, 0) }
     }
 }
 

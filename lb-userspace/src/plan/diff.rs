@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use lb_common::{FrontendValue, Span, service_flags};
+use lb_common::{BackendWord, FrontendValue, Span, backend_flags, service_flags};
 
 use super::op::{FrontendAddr, Op, Scope, SlotEntry};
 use super::room::{NoRoom, Table};
@@ -108,6 +109,12 @@ impl Planner<'_> {
         self.put_scopes(id, &backends, &mut ops)?;
         self.put_frontends(id, spared, &mut ops)?;
         let stopped = self.current.backends.iter().filter(|(addr, _)| !backends.contains_key(addr));
+        // No scope shows a backend any more that loses its flag: until then session affinity may go on using it (B65).
+        for (addr, (backend, word)) in &backends {
+            if self.current.backends.get(addr).is_some_and(|(_, old)| old.flags() & !word.flags() != 0) {
+                ops.push(Op::SetBackend { id: *backend, word: *word });
+            }
+        }
         // Last: a datagram flow chooses again as soon as its backend stops, and must then find the new selection (B100).
         ops.extend(stopped.map(|(_, (backend, _))| self.shadow.stop(*backend)));
         Ok(ops)
@@ -124,25 +131,36 @@ impl Planner<'_> {
 
     fn put_backends(&self, id: u32, ops: &mut Vec<Op>) -> Result<Backends, NoRoom> {
         let ServicePort { serving, cluster, local, .. } = self.desired;
-        let wanted: BTreeSet<_> =
-            [serving, cluster, local].into_iter().flat_map(|list| self.of_family(list)).collect();
+        let mut wanted: BTreeMap<SocketAddr, u32> = BTreeMap::new();
+        for (list, flag) in [(serving, 0), (cluster, backend_flags::CLUSTER), (local, backend_flags::LOCAL)] {
+            for addr in self.of_family(list) {
+                *wanted.entry(addr).or_insert(backend_flags::SERVING) |= flag;
+            }
+        }
         let known = |addr: &SocketAddr| self.current.backends.get(addr).copied();
-        let needed = wanted.iter().filter(|addr| known(addr).is_none()).count();
+        let needed = wanted.keys().filter(|addr| known(addr).is_none()).count();
         let pool = &self.shadow.backend_ids;
         if needed > pool.available() as usize {
             return Err(self.no_room(Table::Backends, needed, pool.available()));
         }
         let mut fresh = pool.singles();
         let mut backends = Backends::new();
-        for addr in wanted {
+        for (addr, flags) in wanted {
             let backend = match known(&addr) {
-                Some(backend) => backend,
+                Some((backend, old)) => {
+                    // A flag is set before the scope shows the backend, and stays until it no longer does.
+                    if flags & !old.flags() != 0 {
+                        let word = BackendWord::new(old.generation(), flags | old.flags());
+                        ops.push(Op::SetBackend { id: backend, word });
+                    }
+                    (backend, BackendWord::new(old.generation(), flags))
+                }
                 None => {
                     let Some(backend) = fresh.next() else { continue };
                     let last = self.shadow.generations.get(&backend).copied().unwrap_or_default();
-                    let generation = last.wrapping_add(1);
-                    ops.push(Op::PutBackend { id: backend, service: id, addr, generation });
-                    (backend, generation)
+                    let word = BackendWord::new(last.wrapping_add(1), flags);
+                    ops.push(Op::PutBackend { id: backend, service: id, addr, word });
+                    (backend, word)
                 }
             };
             backends.insert(addr, backend);
@@ -154,7 +172,12 @@ impl Planner<'_> {
         let contents = [&self.desired.cluster, &self.desired.local].map(|list| {
             let distinct: BTreeSet<_> = self.of_family(list).collect();
             let entry = |addr| {
-                backends.get(&addr).map(|&(backend, generation)| SlotEntry { addr, backend, generation })
+                let entry = |&(backend, word): &(u32, BackendWord)| SlotEntry {
+                    addr,
+                    backend,
+                    generation: word.generation(),
+                };
+                backends.get(&addr).map(entry)
             };
             distinct.into_iter().filter_map(entry).collect::<Vec<_>>()
         });
@@ -179,7 +202,8 @@ impl Planner<'_> {
                 block
             };
         }
-        let flags = if self.desired.internal_local { service_flags::INTERNAL_LOCAL } else { 0 };
+        let local = if self.desired.internal_local { service_flags::INTERNAL_LOCAL } else { 0 };
+        let flags = service_flags::with_affinity(local, self.desired.affinity.map_or(0, NonZeroU32::get));
         let [cluster, local] = blocks;
         if !self.current.made {
             ops.push(Op::PutService {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use lb_common::{FrontendValue, Proto, Span};
+use lb_common::{BackendWord, FrontendValue, Proto, Span};
 
 use crate::model::{Family, ServicePortKey};
 
@@ -63,7 +63,7 @@ pub enum Op {
         /// `spec.ports[].port`.
         port: u16,
     },
-    /// Gives `id` to an endpoint, which serves from then on; its counters start from zero.
+    /// Gives `id` to an endpoint; its counters start from zero.
     PutBackend {
         /// Backend id.
         id: u32,
@@ -71,8 +71,8 @@ pub enum Op {
         service: u32,
         /// The endpoint.
         addr: SocketAddr,
-        /// How often the id has been given out, this time included.
-        generation: u32,
+        /// How often the id has been given out, this time included, and what the endpoint is there for.
+        word: BackendWord,
     },
     /// Fills slots that no span names.
     PutSlots {
@@ -144,12 +144,13 @@ pub enum Op {
         /// Service id.
         id: u32,
     },
-    /// Says that a backend no longer serves. Its record stays until the id is given out again: flows may name it.
-    StopBackend {
+    /// Changes what a backend is there for: one 8-byte store. The record of one that no longer serves stays until the id
+    /// is given out again: flows may name it.
+    SetBackend {
         /// Backend id.
         id: u32,
-        /// The generation it keeps.
-        generation: u32,
+        /// Its word, of the same generation.
+        word: BackendWord,
     },
     /// Forgets the names of service `id`.
     DeleteMeta {

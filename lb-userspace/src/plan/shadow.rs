@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 
-use lb_common::{FrontendValue, Span};
+use lb_common::{BackendWord, FrontendValue, Span};
 
 use super::op::{FrontendAddr, Op, Scope, SlotEntry};
 use super::pool::Pool;
@@ -35,8 +35,8 @@ pub(super) const fn run(span: Span) -> Range<u32> {
     span.offset()..span.offset().saturating_add(span.len())
 }
 
-/// The backend ids of a service by endpoint, with their generations.
-pub(super) type Backends = BTreeMap<SocketAddr, (u32, u32)>;
+/// The backend ids of a service by endpoint, with their words.
+pub(super) type Backends = BTreeMap<SocketAddr, (u32, BackendWord)>;
 
 /// One service id that has a name.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -137,12 +137,12 @@ impl Shadow {
                 service.key = Some(key.clone());
                 service.port = *port;
             }
-            Op::PutBackend { id, service, addr, generation } => {
+            Op::PutBackend { id, service, addr, word } => {
                 self.backend_ids.take(one(*id));
                 self.backends.insert(*id, (*service, *addr));
-                self.generations.insert(*id, *generation);
+                self.generations.insert(*id, word.generation());
                 if let Some(service) = self.services.get_mut(service) {
-                    service.backends.insert(*addr, (*id, *generation));
+                    service.backends.insert(*addr, (*id, *word));
                 }
             }
             // A run of slots is in use when a span names it; until then its content is nobody's.
@@ -175,7 +175,8 @@ impl Shadow {
                     (service.made, service.flags) = (false, 0);
                 }
             }
-            Op::StopBackend { id, .. } => self.stop_backend(*id),
+            Op::SetBackend { id, word } if word.serving() => self.set_backend(*id, *word),
+            Op::SetBackend { id, .. } => self.stop_backend(*id),
             Op::DeleteMeta { id } => {
                 if let Some(key) = self.services.remove(id).and_then(|service| service.key)
                     && self.keys.get(&key) == Some(id)
@@ -278,6 +279,18 @@ impl Shadow {
         }
         if *known == KnownAddr::default() {
             self.addresses.remove(&addr);
+        }
+    }
+
+    fn set_backend(&mut self, id: u32, word: BackendWord) {
+        let Some((service, addr)) = self.backends.get(&id) else {
+            return;
+        };
+        if let Some(service) = self.services.get_mut(service)
+            && let Some((other, known)) = service.backends.get_mut(addr)
+            && *other == id
+        {
+            *known = word;
         }
     }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use bytemuck::Pod;
 use lb_common::{
     Addr4, Addr6, Address, AddressValue, BackendRecord, BackendStats, BackendWord, FrontendKey,
-    FrontendValue, Port, ServiceMeta, ServiceRecord, ServiceStats, Slot, Span, backend_flags,
+    FrontendValue, Port, ServiceMeta, ServiceRecord, ServiceStats, Slot, Span,
 };
 
 use super::storage::{ArrayTable as _, HashTable as _, Storage};
@@ -66,9 +66,9 @@ impl<S: Storage> Tables for TableSet<S> {
     fn apply(&mut self, op: &Op) -> Result<(), TableError> {
         match op {
             Op::PutMeta { id, key, port } => self.meta.insert(id, &encode_meta(key, *port))?,
-            Op::PutBackend { id, service, addr, generation } => {
+            Op::PutBackend { id, service, addr, word } => {
                 self.backend_stats.set(*id, &BackendStats::default())?;
-                self.backends.set(*id, &backend(*service, addr, *generation))?;
+                self.backends.set(*id, &backend(*service, addr, *word))?;
             }
             Op::PutSlots { family, offset, slots } => {
                 with_half!(self, family, half => half.put_slots(*offset, slots))?;
@@ -107,8 +107,7 @@ impl<S: Storage> Tables for TableSet<S> {
                 })?;
             }
             Op::ClearService { id } => self.services.set(*id, &ServiceRecord::default())?,
-            Op::StopBackend { id, generation } => {
-                let word = BackendWord::new(*generation, 0);
+            Op::SetBackend { id, word } => {
                 self.backends.store(*id, offset_of!(BackendRecord, word), word.0)?;
             }
             Op::DeleteMeta { id } => self.meta.delete(id)?,
@@ -219,9 +218,9 @@ fn frontend_key<A: Address>(frontend: &FrontendAddr) -> Result<FrontendKey<A>, T
     Ok(FrontendKey::new(address(frontend.addr.ip())?, port, frontend.proto))
 }
 
-fn backend(service: u32, addr: &SocketAddr, generation: u32) -> BackendRecord {
+fn backend(service: u32, addr: &SocketAddr, word: BackendWord) -> BackendRecord {
     BackendRecord {
-        word: BackendWord::new(generation, backend_flags::SERVING).0,
+        word: word.0,
         service,
         family: Family::of(&addr.ip()).number(),
         pad: 0,

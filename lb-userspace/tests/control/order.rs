@@ -29,8 +29,8 @@ fn a_new_service_port_is_published_from_the_backends_to_the_address() {
         turn(&mut empty(), &web, Some(&desired)),
         [
             "meta 0 default/web:http/TCP/v4 80",
-            "backend 1 0 10.1.0.1:8080 #1",
-            "backend 2 0 10.1.0.2:8080 #1",
+            "backend 1 0 10.1.0.1:8080 #1 3",
+            "backend 2 0 10.1.0.2:8080 #1 7",
             "slots v4 0 [1, 2]",
             "slots v4 2 [2]",
             "service 0 0+2 2+1",
@@ -61,7 +61,7 @@ fn b100_an_endpoint_stops_serving_after_the_new_selection_is_in_place() {
     turn(&mut shadow, &web, Some(&service("10.0.0.1:80", &["10.1.0.1:1", "10.1.0.2:1"])));
     assert_eq!(
         turn(&mut shadow, &web, Some(&service("10.0.0.1:80", &["10.1.0.2:1", "10.1.0.3:1"]))),
-        ["backend 3 0 10.1.0.3:1 #1", "slots v4 2 [2, 3]", "span 0 Cluster 2+2", "-backend 1"]
+        ["backend 3 0 10.1.0.3:1 #1 3", "slots v4 2 [2, 3]", "span 0 Cluster 2+2", "-backend 1"]
     );
     assert_eq!(
         turn(&mut shadow, &web, Some(&service("10.0.0.1:80", &[]))),
@@ -76,7 +76,10 @@ fn b97_an_endpoint_that_serves_unselected_keeps_its_backend() {
     let mut desired = service("10.0.0.1:80", &["10.1.0.1:1", "10.1.0.2:1"]);
     turn(&mut shadow, &web, Some(&desired));
     desired.cluster.pop();
-    assert_eq!(turn(&mut shadow, &web, Some(&desired)), ["slots v4 2 [1]", "span 0 Cluster 2+1"]);
+    assert_eq!(
+        turn(&mut shadow, &web, Some(&desired)),
+        ["slots v4 2 [1]", "span 0 Cluster 2+1", "backend 2 1"]
+    );
 }
 
 #[test]
@@ -88,9 +91,12 @@ fn b51_scopes_of_equal_content_share_a_run_and_an_unchanged_scope_stays() {
     let ops = turn(&mut shadow, &web, Some(&desired));
     assert_eq!(ops[3..5], ["slots v4 0 [1, 2]", "service 0 0+2 0+2"]);
     desired.cluster = endpoints(&["10.1.0.2:1"]);
-    assert_eq!(turn(&mut shadow, &web, Some(&desired)), ["slots v4 2 [2]", "span 0 Cluster 2+1"]);
+    assert_eq!(
+        turn(&mut shadow, &web, Some(&desired)),
+        ["slots v4 2 [2]", "span 0 Cluster 2+1", "backend 1 5"]
+    );
     desired.local = desired.cluster.clone();
-    assert_eq!(turn(&mut shadow, &web, Some(&desired)), ["span 0 Local 2+1"]);
+    assert_eq!(turn(&mut shadow, &web, Some(&desired)), ["span 0 Local 2+1", "backend 1 1"]);
 }
 
 #[test]
@@ -101,6 +107,41 @@ fn b53_the_policy_is_one_word() {
     turn(&mut shadow, &web, Some(&desired));
     desired.internal_local = true;
     assert_eq!(turn(&mut shadow, &web, Some(&desired)), ["flags 0 1"]);
+}
+
+#[test]
+fn b63_session_affinity_and_its_timeout_are_one_word() {
+    let web = key("web", "10.0.0.1:80");
+    let mut shadow = empty();
+    let mut desired = service("10.0.0.1:80", &["10.1.0.1:1"]);
+    turn(&mut shadow, &web, Some(&desired));
+    for (timeout, flags) in [(10_800, 10_800_u64 << 32), (5, 5 << 32), (0, 0)] {
+        desired.affinity = std::num::NonZeroU32::new(timeout);
+        assert_eq!(turn(&mut shadow, &web, Some(&desired)), [format!("flags 0 {flags}")]);
+    }
+}
+
+#[test]
+fn b65_a_backend_says_that_it_is_in_a_scope_for_as_long_as_it_is() {
+    let (web, a, b) = (key("web", "10.0.0.1:80"), "10.1.0.1:1", "10.1.0.2:1");
+    let mut shadow = empty();
+    let mut desired = service("10.0.0.1:80", &[a]);
+    desired.serving = endpoints(&[a, b]);
+    let ops = turn(&mut shadow, &web, Some(&desired));
+    assert_eq!(ops[1..3], [format!("backend 1 0 {a} #1 3"), format!("backend 2 0 {b} #1 1")]);
+    desired.cluster = endpoints(&[b]);
+    assert_eq!(
+        turn(&mut shadow, &web, Some(&desired)),
+        ["backend 2 3", "slots v4 1 [2]", "span 0 Cluster 1+1", "backend 1 1"]
+    );
+    desired.local = endpoints(&[b]);
+    assert_eq!(turn(&mut shadow, &web, Some(&desired)), ["backend 2 7", "span 0 Local 1+1"]);
+    (desired.cluster, desired.local) = (endpoints(&[a]), endpoints(&[a]));
+    desired.serving = endpoints(&[a]);
+    assert_eq!(
+        turn(&mut shadow, &web, Some(&desired)),
+        ["backend 1 7", "slots v4 2 [1]", "span 0 Cluster 2+1", "span 0 Local 2+1", "-backend 2"]
+    );
 }
 
 #[test]
@@ -156,7 +197,8 @@ fn ids_come_back_late_and_with_a_new_generation() {
         shadow.begin_grace();
         shadow.end_grace();
     }
-    let expected = ["1 0 10.1.0.1:1 #1", "2 0 10.1.0.1:2 #1", "3 0 10.1.0.1:3 #1", "1 0 10.1.0.1:4 #2"];
+    let expected =
+        ["1 0 10.1.0.1:1 #1 3", "2 0 10.1.0.1:2 #1 3", "3 0 10.1.0.1:3 #1 3", "1 0 10.1.0.1:4 #2 3"];
     assert_eq!(used, expected.map(|op| format!("backend {op}")));
 }
 

@@ -1,5 +1,6 @@
 //! Any desires, in any order.
 
+use std::num::NonZeroU32;
 use std::time::Instant;
 
 use lb_common::FrontendKind;
@@ -41,6 +42,7 @@ fn service_port(
         local: list(serving & local),
         serving: list(serving),
         internal_local: moved % 2 == 1,
+        affinity: NonZeroU32::new(u32::from(moved / 2)),
     };
     (frontend, service)
 }

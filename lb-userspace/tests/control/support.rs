@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use lb_common::{BackendWord, FrontendKind, Proto, ServiceRecord, Span, backend_flags, service_flags};
+use lb_common::backend_flags::{CLUSTER, LOCAL, SERVING};
+use lb_common::{BackendWord, FrontendKind, Proto, ServiceRecord, Span, service_flags};
 use lb_userspace::model::{Family, Frontend, ServicePort, ServicePortKey};
 use lb_userspace::plan::{Capacity, Op, Snapshot, decode_meta};
 use lb_userspace::reconcile::{Change, Outcome, Reconciler};
@@ -51,6 +53,7 @@ pub(crate) fn service(frontend: &str, ready: &[&str]) -> ServicePort {
         local: Vec::new(),
         serving: endpoints(ready),
         internal_local: false,
+        affinity: None,
     }
 }
 
@@ -59,9 +62,11 @@ pub(crate) fn service(frontend: &str, ready: &[&str]) -> ServicePort {
 pub(crate) struct View {
     port: u16,
     internal_local: bool,
+    affinity: u32,
     cluster: Vec<SocketAddr>,
     local: Vec<SocketAddr>,
-    serving: BTreeSet<SocketAddr>,
+    /// With what their words say.
+    serving: BTreeMap<SocketAddr, u32>,
     frontends: BTreeSet<SocketAddr>,
 }
 
@@ -72,13 +77,20 @@ pub(crate) fn views_of(desired: &Desired) -> Views {
     let view = |service: &ServicePort| View {
         port: service.port,
         internal_local: service.internal_local,
+        affinity: service.affinity.map_or(0, NonZeroU32::get),
         cluster: service.cluster.clone(),
         local: service.local.clone(),
-        serving: service.serving.iter().copied().collect(),
+        serving: service.serving.iter().map(|addr| (*addr, flags(addr, service))).collect(),
         frontends: service.frontends.iter().map(|f| SocketAddr::new(f.addr, f.port)).collect(),
     };
     let addresses = desired.values().flat_map(|service| &service.frontends).map(|f| f.addr).collect();
     (desired.iter().map(|(key, service)| (key.clone(), view(service))).collect(), addresses)
+}
+
+/// What the word of the endpoint `addr` has to say.
+fn flags(addr: &SocketAddr, service: &ServicePort) -> u32 {
+    let flag = |list: &[SocketAddr], flag| if list.contains(addr) { flag } else { 0 };
+    SERVING | flag(&service.cluster, CLUSTER) | flag(&service.local, LOCAL)
 }
 
 /// Reads the tables as the datapath would and panics where it would lose its way, or reject what is no Service's.
@@ -101,12 +113,18 @@ pub(crate) fn check_paths(snapshot: &Snapshot) -> Views {
         let (key, port) = decode_meta(&entry.meta).expect("names make sense");
         let spans = [entry.record.cluster, entry.record.local].map(Span);
         let mut scopes = Vec::new();
-        for (span, slots) in spans.into_iter().zip(&entry.slots) {
+        for ((span, slots), scope) in spans.into_iter().zip(&entry.slots).zip([CLUSTER, LOCAL]) {
             assert_eq!(slots.len(), span.len() as usize, "{key}: the span lies in the array");
             for slot in slots {
                 let record = backends.get(&slot.backend).expect("a slot names a backend");
-                let word = BackendWord::new(slot.generation, backend_flags::SERVING).0;
-                assert_eq!((record.word, record.service), (word, entry.id), "{key}: slot {slot:?}");
+                let word = BackendWord(record.word);
+                assert_eq!(
+                    (word.generation(), record.service),
+                    (slot.generation, entry.id),
+                    "{key}: {slot:?}"
+                );
+                // Session affinity asks the word whether the scope has the backend (B65).
+                assert!(word.has(SERVING | scope), "{key}: {slot:?}, {word:?}");
                 assert_eq!(record.port.number(), slot.addr.port(), "{key}: slot {slot:?}");
             }
             scopes.push(slots.iter().map(|slot| slot.addr).collect::<Vec<_>>());
@@ -129,9 +147,15 @@ pub(crate) fn check_paths(snapshot: &Snapshot) -> Views {
         let view = View {
             port,
             internal_local: entry.record.flags & service_flags::INTERNAL_LOCAL != 0,
+            affinity: service_flags::affinity(entry.record.flags),
             local: scopes.pop().unwrap(),
             cluster: scopes.pop().unwrap(),
-            serving: serving.map(|(_, r)| SocketAddr::new(address(*r), r.port.number())).collect(),
+            serving: serving
+                .map(|(_, record)| {
+                    let addr = SocketAddr::new(address(*record), record.port.number());
+                    (addr, BackendWord(record.word).flags())
+                })
+                .collect(),
             frontends: BTreeSet::new(),
         };
         assert!(keys.insert(entry.id, key.clone()).is_none());
@@ -200,9 +224,10 @@ pub(crate) fn brief(op: &Op) -> String {
     let at = |span: &Span| format!("{}+{}", span.offset(), span.len());
     match op {
         Op::PutMeta { id, key, port } => format!("meta {id} {key} {port}"),
-        Op::PutBackend { id, service, addr, generation } => {
-            format!("backend {id} {service} {addr} #{generation}")
+        Op::PutBackend { id, service, addr, word } => {
+            format!("backend {id} {service} {addr} #{} {}", word.generation(), word.flags())
         }
+        Op::SetBackend { id, word } if word.serving() => format!("backend {id} {}", word.flags()),
         Op::PutSlots { family, offset, slots } => format!("slots {family} {offset} {:?}", names(slots)),
         Op::PutService { id, spans, .. } => format!("service {id} {} {}", at(&spans[0]), at(&spans[1])),
         Op::SetSpan { id, scope, span, .. } => format!("span {id} {scope:?} {}", at(span)),
@@ -212,7 +237,7 @@ pub(crate) fn brief(op: &Op) -> String {
         Op::DeleteAddress { addr } => format!("-address {addr}"),
         Op::DeleteFrontend { frontend } => format!("-frontend {frontend}"),
         Op::ClearService { id } => format!("-service {id}"),
-        Op::StopBackend { id, .. } => format!("-backend {id}"),
+        Op::SetBackend { id, .. } => format!("-backend {id}"),
         Op::DeleteMeta { id } => format!("-meta {id}"),
     }
 }

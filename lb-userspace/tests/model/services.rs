@@ -132,6 +132,69 @@ fn b26_of_two_services_with_one_address_the_older_has_it() {
 }
 
 #[test]
+fn b23_the_timeout_of_session_affinity() {
+    let config = |seconds: serde_json::Value| json!({"clientIP": {"timeoutSeconds": seconds}});
+    for (case, spec, expected, problem) in [
+        ("none", json!({}), 0, ""),
+        ("None", json!({"sessionAffinity": "None", "sessionAffinityConfig": config(json!(5))}), 0, ""),
+        ("no config", json!({"sessionAffinity": "ClientIP"}), 10_800, ""),
+        ("null", json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": null}), 10_800, ""),
+        (
+            "null within",
+            json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": null}}),
+            10_800,
+            "",
+        ),
+        ("given", json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": config(json!(5))}), 5, ""),
+        (
+            "longest",
+            json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": config(json!(86_400))}),
+            86_400,
+            "",
+        ),
+        (
+            "too long",
+            json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": config(json!(86_401))}),
+            10_800,
+            "timeoutSeconds is 86401, but must be from 1 to 86400: 10800 is used",
+        ),
+        (
+            "none at all",
+            json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": config(json!(0))}),
+            10_800,
+            "timeoutSeconds is 0, but must be from 1 to 86400: 10800 is used",
+        ),
+        (
+            "negative",
+            json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": config(json!(-1))}),
+            10_800,
+            "timeoutSeconds is -1, but must be from 1 to 86400: 10800 is used",
+        ),
+        (
+            "unknown",
+            json!({"sessionAffinity": "Cookie"}),
+            0,
+            "there is no sessionAffinity `Cookie`: None is used",
+        ),
+    ] {
+        let (ports, problems) = outcome(&[service(json!({"spec": spec}))]);
+        let affinity = ports["d/s:http/TCP/v4"].affinity.map_or(0, std::num::NonZeroU32::get);
+        assert_eq!(affinity, expected, "{case}");
+        assert_eq!(problems.len(), usize::from(!problem.is_empty()), "{case}: {problems:?}");
+        assert!(problems.iter().all(|text| text.ends_with(problem)), "{case}: {problems:?}");
+    }
+}
+
+#[test]
+fn b63_session_affinity_is_switched_by_an_update() {
+    let mut followed = Followed::new();
+    for (affinity, changes) in [("None", 1), ("ClientIP", 1), ("ClientIP", 0), ("None", 1)] {
+        let spec = json!({"spec": {"sessionAffinity": affinity}});
+        assert_eq!(followed.apply(&service(spec)), changes, "{affinity}");
+    }
+}
+
+#[test]
 fn what_comes_later_is_named_and_the_cluster_ip_works() {
     let more = json!({"spec": {"type": "LoadBalancer", "sessionAffinity": "ClientIP", "externalIPs": ["192.0.2.1"],
             "externalTrafficPolicy": "Local", "ports": [{"name": "http", "port": 80, "nodePort": 30080}]},
@@ -141,7 +204,6 @@ fn what_comes_later_is_named_and_the_cluster_ip_works() {
     assert_eq!(
         problems,
         [
-            "Service d/s: sessionAffinity ClientIP is not supported yet: round-robin is used",
             "Service d/s: not served yet: node port 30080, external IP 192.0.2.1, load balancer IP 192.0.2.2; the ClusterIP is",
         ]
     );
