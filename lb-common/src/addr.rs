@@ -38,6 +38,8 @@ pub trait Address:
     const FAMILY: u8;
     /// Mixes the address into a running hash, word by word.
     fn mix(&self, hash: u32) -> u32;
+    /// Whether the first `bits` bits of both addresses are the same; more bits than there are mean all.
+    fn shares(&self, other: &Self, bits: u8) -> bool;
     /// One's complement sum of the address's 32-bit words as they lie in memory: its part of an Internet checksum.
     fn sum(&self) -> u32;
     /// The address as 16 bytes: itself, or IPv4-mapped (RFC 4291, 2.5.5.2).
@@ -52,12 +54,25 @@ pub(crate) const fn mix_word(hash: u32, word: u32) -> u32 {
     (hash ^ word.wrapping_mul(0xcc9e_2d51)).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64)
 }
 
+/// Whether the first `bits` bits of two words in network order are the same.
+#[inline(always)]
+const fn word_shares(a: u32, b: u32, bits: u32) -> bool {
+    let ignored = 32 - if bits > 32 { 32 } else { bits };
+    // In 64 bits, where a shift by 32 is one.
+    (u32::from_be(a ^ b) as u64) >> ignored == 0
+}
+
 impl Address for Addr4 {
     const FAMILY: u8 = 4;
 
     #[inline(always)]
     fn mix(&self, hash: u32) -> u32 {
         mix_word(hash, u32::from_ne_bytes(self.0))
+    }
+
+    #[inline(always)]
+    fn shares(&self, other: &Self, bits: u8) -> bool {
+        word_shares(u32::from_ne_bytes(self.0), u32::from_ne_bytes(other.0), u32::from(bits))
     }
 
     #[inline(always)]
@@ -101,6 +116,16 @@ impl Address for Addr6 {
     fn mix(&self, hash: u32) -> u32 {
         let [a, b, c, d] = self.words();
         mix_word(mix_word(mix_word(mix_word(hash, a), b), c), d)
+    }
+
+    #[inline(always)]
+    fn shares(&self, other: &Self, bits: u8) -> bool {
+        let ([a, b, c, d], [e, f, g, h]) = (self.words(), other.words());
+        let bits = u32::from(bits);
+        word_shares(a, e, bits)
+            && word_shares(b, f, bits.saturating_sub(32))
+            && word_shares(c, g, bits.saturating_sub(64))
+            && word_shares(d, h, bits.saturating_sub(96))
     }
 
     #[inline(always)]

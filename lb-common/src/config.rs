@@ -9,6 +9,10 @@ pub mod config_flags {
     pub const SOCKET_LB_HOST: u32 = 1;
     /// The kernel takes `BPF_F_IPV6` in `bpf_l4_csum_replace` (6.16 and later) and needs it there.
     pub const CSUM_IPV6_FLAG: u32 = 2;
+    /// `--masquerade-all`: the source of every new flow is masqueraded (B78).
+    pub const MASQUERADE_ALL: u32 = 4;
+    /// Clients are local by the interface that they come by: [`crate::interface_flags::LOCAL`] (B80).
+    pub const DETECT_INTERFACE: u32 = 8;
 }
 
 /// An inclusive range of port numbers, in the byte order of the machine.
@@ -43,10 +47,26 @@ impl PortRange {
 pub struct Prefix<A> {
     /// The first address, network order; bits beyond the length are zero.
     pub addr: A,
-    /// Length in bits; with an unset address and length 0 the prefix is empty, not everything.
+    /// Length in bits; a prefix of length 0 holds no address, not all of them.
     pub bits: u8,
     /// Zero.
     pub pad: [u8; 3],
+}
+
+impl<A: Address> Prefix<A> {
+    /// Whether it holds no address.
+    #[must_use]
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.bits == 0
+    }
+
+    /// Whether `addr` is in it.
+    #[must_use]
+    #[inline(always)]
+    pub fn contains(&self, addr: &A) -> bool {
+        self.bits != 0 && self.addr.shares(addr, self.bits)
+    }
 }
 
 /// Ranges of ClusterIPs that the programs know, per family.
@@ -94,7 +114,7 @@ impl Lifetimes {
     };
 }
 
-/// Value of the map `config`, 312 bytes.
+/// Value of the map `config`, 344 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config {
@@ -118,6 +138,12 @@ pub struct Config {
     pub service_ranges4: [Prefix<Addr4>; SERVICE_RANGES],
     /// Where IPv6 ClusterIPs are allocated.
     pub service_ranges6: [Prefix<Addr6>; SERVICE_RANGES],
+    /// IPv4 clients in it are local, others are not and are masqueraded (B80); empty: this does not tell.
+    pub local4: Prefix<Addr4>,
+    /// The same for IPv6 clients.
+    pub local6: Prefix<Addr6>,
+    /// Zero.
+    pub pad: u32,
 }
 
 impl Config {
@@ -133,6 +159,9 @@ impl Config {
         event_rate: 100,
         service_ranges4: [Prefix { addr: Addr4([0; 4]), bits: 0, pad: [0; 3] }; SERVICE_RANGES],
         service_ranges6: [Prefix { addr: Addr6([0; 16]), bits: 0, pad: [0; 3] }; SERVICE_RANGES],
+        local4: Prefix { addr: Addr4([0; 4]), bits: 0, pad: [0; 3] },
+        local6: Prefix { addr: Addr6([0; 16]), bits: 0, pad: [0; 3] },
+        pad: 0,
     };
 
     /// The node's address of family `A`; `None` if it has none.
@@ -142,6 +171,17 @@ impl Config {
         let mapped = if A::FAMILY == 4 { self.node4.to_mapped() } else { self.node6 };
         let unset = if A::FAMILY == 4 { self.node4 == Addr4([0; 4]) } else { self.node6 == Addr6([0; 16]) };
         if unset { None } else { A::from_mapped(&mapped) }
+    }
+
+    /// Whether `client` is in the range of local clients of its family; `None` if there is no such range.
+    #[must_use]
+    #[inline(always)]
+    pub fn local<A: Address>(&self, client: &A) -> Option<bool> {
+        let client = client.to_mapped();
+        match Addr4::from_mapped(&client) {
+            Some(client) => (!self.local4.is_empty()).then(|| self.local4.contains(&client)),
+            None => (!self.local6.is_empty()).then(|| self.local6.contains(&client)),
+        }
     }
 }
 
@@ -156,5 +196,5 @@ shared! {
     Lifetimes: size 40, align 4, fields [u32, u32, u32, u32, u32, u32, u32, u32, u32, u32];
     Prefix<Addr4>: size 8, align 4, fields [Addr4, u8, [u8; 3]];
     Prefix<Addr6>: size 20, align 4, fields [Addr6, u8, [u8; 3]];
-    Config: size 312, align 8, fields [u64, u32, u32, Addr4, Addr6, [PortRange; 2], Lifetimes, u32, [Prefix<Addr4>; SERVICE_RANGES], [Prefix<Addr6>; SERVICE_RANGES]];
+    Config: size 344, align 8, fields [u64, u32, u32, Addr4, Addr6, [PortRange; 2], Lifetimes, u32, [Prefix<Addr4>; SERVICE_RANGES], [Prefix<Addr6>; SERVICE_RANGES], Prefix<Addr4>, Prefix<Addr6>, u32];
 }

@@ -71,6 +71,8 @@ pub enum Point {
     PodIngress = 0,
     /// What a pod is sent, at tcx egress of the interface that faces it.
     PodEgress = 1,
+    /// What comes from outside the node, at tcx ingress of its uplinks and overlays.
+    OutwardIngress = 2,
 }
 
 impl Point {
@@ -80,6 +82,7 @@ impl Point {
         match self {
             Self::PodIngress => "pod-ingress",
             Self::PodEgress => "pod-egress",
+            Self::OutwardIngress => "outward-ingress",
         }
     }
 
@@ -89,9 +92,22 @@ impl Point {
         match number {
             0 => Some(Self::PodIngress),
             1 => Some(Self::PodEgress),
+            2 => Some(Self::OutwardIngress),
             _ => None,
         }
     }
+}
+
+/// How a rewritten packet goes on.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Onward {
+    /// To the host stack, or wherever it was going.
+    Stack = 0,
+    /// Back out of the interface that it came by: a hairpin.
+    Back = 1,
+    /// Out by the node's routes, past the host stack: what is masqueraded.
+    Routed = 2,
 }
 
 /// Which half of a pair an entry is.
@@ -204,7 +220,7 @@ pub struct FlowValue<A> {
     pub point: u8,
     /// A [`FlowKind`].
     pub kind: u8,
-    /// 1 if the rewritten packet leaves by the interface it came by (a hairpin), else 0.
+    /// An [`Onward`].
     pub redirect: u8,
     /// Zero.
     pub pad: u8,
@@ -264,13 +280,13 @@ pub struct Scratch<A> {
     pub flags: u8,
     /// How the flow that was found is to be replaced; the datapath's own numbers.
     pub renewal: u8,
-    /// 1 if the source is masqueraded: the pair then lives at one point and is redirected.
+    /// How the source is masqueraded; the datapath's own numbers.
     pub masquerade: u8,
     /// 1 if the next attempt at a pair draws a source port.
     pub draw: u8,
     /// 1 if the pair goes to the LRU table.
     pub lru: u8,
-    /// 1 if the rewritten packet leaves by the interface it came by.
+    /// An [`Onward`]: how the packet goes on.
     pub redirect: u8,
     /// Zero.
     pub pad: [u8; 2],

@@ -14,6 +14,7 @@ mod affinity;
 mod config;
 mod flow;
 mod fragment;
+mod interface;
 pub mod maps;
 mod reason;
 mod schema;
@@ -24,8 +25,9 @@ mod state;
 pub use addr::{Addr4, Addr6, Address, Endpoint, Port, Proto};
 pub use affinity::{AffinityKey, AffinityWord};
 pub use config::{Config, Lifetimes, PortRange, Prefix, SERVICE_RANGES, config_flags};
-pub use flow::{FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Point, Scratch, Tuple};
+pub use flow::{FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Onward, Point, Scratch, Tuple};
 pub use fragment::{FragmentKey, FragmentValue};
+pub use interface::{InterfaceValue, interface_flags};
 pub use reason::{Effect, Reason};
 pub use schema::SCHEMA;
 pub use service::{

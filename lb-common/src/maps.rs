@@ -4,8 +4,9 @@ use core::mem::size_of;
 
 use crate::{
     Addr4, Addr6, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config, CpuRecord,
-    FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Reason, Scratch, ServiceMeta,
-    ServiceRecord, ServiceStats, Slot, SockStorage, SockUdpKey, SockUdpValue, StateRecord, SweepReport,
+    FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, InterfaceValue, Reason,
+    Scratch, ServiceMeta, ServiceRecord, ServiceStats, Slot, SockStorage, SockUdpKey, SockUdpValue,
+    StateRecord, SweepReport,
 };
 
 /// Kinds of maps in use, with the kernel's number of each (`enum bpf_map_type`).
@@ -78,6 +79,8 @@ pub const SLOTS_PER_BACKEND: u32 = 2;
 pub const AFFINITIES: u32 = FLOWS / 2;
 /// Fragmented packets under way.
 pub const FRAGMENTED: u32 = 8_192;
+/// Interfaces of which the programs must know something.
+pub const INTERFACE_COUNT: u32 = 16_384;
 /// Sockets' UDP translations that are remembered.
 pub const SOCK_UDP: u32 = 65_536;
 
@@ -117,6 +120,7 @@ maps! {
     BACKEND_STATS, "backend_stats": Array, u32 => BackendStats, BACKENDS, Backends, MMAPABLE, "Counters of backends.";
     AFFINITY, "affinity": LruHash, AffinityKey => AffinityWord, AFFINITIES, Flows, 0, "Which backend a client had last.";
     FRAGMENTS, "fragments": LruHash, FragmentKey => FragmentValue, FRAGMENTED, Fixed, 0, "Ports of fragmented packets.";
+    INTERFACES, "interfaces": Hash, u32 => InterfaceValue, INTERFACE_COUNT, Fixed, NO_PREALLOC, "What is behind interfaces.";
     REASONS, "reasons": PerCpuArray, u32 => u64, Reason::ALL.len() as u32, Fixed, 0, "How often each reason ended a packet or call.";
     CONFIG, "config": Array, u32 => Config, 1, Fixed, MMAPABLE, "Settings.";
     STATE, "state": Array, u32 => StateRecord, 1, Fixed, MMAPABLE, "What the programs tell each other.";

@@ -38,6 +38,14 @@ impl<A: Address> SockUdpKey<A> {
         let cookie = [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])];
         Self { cookie, addr: endpoint.addr, port: endpoint.port, role: role as u8, pad: 0 }
     }
+
+    /// The socket's cookie.
+    #[must_use]
+    #[inline(always)]
+    pub const fn cookie(&self) -> u64 {
+        let [[a, b, c, d], [e, f, g, h]] = [self.cookie[0].to_ne_bytes(), self.cookie[1].to_ne_bytes()];
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    }
 }
 
 /// Value of the host's UDP socket tables: 24 bytes for IPv4, 48 for IPv6.

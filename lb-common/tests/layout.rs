@@ -38,7 +38,7 @@ fn fields_stand_where_schema_2_has_them() {
     offsets!(SockUdpValue<Addr6>: peer @ 0, next @ 20, backend @ 40, generation @ 44);
     offsets!(SockStorage: peer @ 0, backend @ 20, udp4 @ 40, udp6 @ 48);
     offsets!(Config: netns_cookie @ 0, flags @ 8, reject_rate @ 12, node4 @ 16, node6 @ 20, snat_ports @ 36, lifetimes @ 44,
-        event_rate @ 84, service_ranges4 @ 88, service_ranges6 @ 152);
+        event_rate @ 84, service_ranges4 @ 88, service_ranges6 @ 152, local4 @ 312, local6 @ 320);
     offsets!(FragmentKey: src @ 0, dst @ 16, id @ 32, proto @ 36, point @ 37);
     offsets!(FragmentValue: sport @ 0, dport @ 2);
     offsets!(AffinityKey: client @ 0, service @ 16);
@@ -68,8 +68,9 @@ fn maps_have_the_sizes_and_names_of_schema_2() {
         ("backend_stats", 4, 48),
         ("affinity", 20, 8),
         ("fragments", 40, 4),
+        ("interfaces", 4, 4),
         ("reasons", 4, 8),
-        ("config", 4, 312),
+        ("config", 4, 344),
         ("state", 4, 56),
         ("cpu", 4, 32),
         ("scratch4", 4, 176),
@@ -137,4 +138,41 @@ fn mapped_addresses_go_there_and_back() {
     let v6 = Addr6([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     assert_eq!(Addr6::from_mapped(&v6.to_mapped()), Some(v6));
     assert_eq!(Addr4::from_mapped(&v6), None);
+}
+
+#[test]
+fn prefixes_hold_the_addresses_that_begin_with_them() {
+    let addr6 = |head: [u8; 4], tail: u8| {
+        let mut addr = [0; 16];
+        addr[..4].copy_from_slice(&head);
+        addr[15] = tail;
+        Addr6(addr)
+    };
+    let v4 = |bits| Prefix { addr: Addr4([10, 244, 128, 0]), bits, pad: [0; 3] };
+    for (bits, addr, inside) in [
+        (17, [10, 244, 255, 1], true),
+        (17, [10, 244, 127, 1], false),
+        (32, [10, 244, 128, 0], true),
+        (32, [10, 244, 128, 1], false),
+        (1, [127, 0, 0, 1], true),
+        (1, [128, 0, 0, 1], false),
+        (0, [10, 244, 128, 0], false),
+    ] {
+        assert_eq!(v4(bits).contains(&Addr4(addr)), inside, "{addr:?} in /{bits}");
+    }
+    let v6 = |bits| Prefix { addr: addr6([0xfd, 0, 1, 0], 0), bits, pad: [0; 3] };
+    for (bits, addr, inside) in [
+        (24, addr6([0xfd, 0, 1, 9], 9), true),
+        (32, addr6([0xfd, 0, 1, 0], 9), true),
+        (32, addr6([0xfd, 0, 1, 9], 9), false),
+        (127, addr6([0xfd, 0, 1, 0], 1), true),
+        (127, addr6([0xfd, 0, 1, 0], 2), false),
+        (128, addr6([0xfd, 0, 1, 0], 1), false),
+    ] {
+        assert_eq!(v6(bits).contains(&addr), inside, "{addr:?} in /{bits}");
+    }
+    let config = Config { local4: v4(17), ..Config::DEFAULT };
+    assert_eq!(config.local(&Addr4([10, 244, 128, 1])), Some(true));
+    assert_eq!(config.local(&Addr4([10, 1, 1, 1])), Some(false));
+    assert_eq!(config.local(&addr6([0xfd, 0, 1, 0], 1)), None, "no range of this family");
 }

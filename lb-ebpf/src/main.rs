@@ -35,6 +35,15 @@ mod programs {
         skb.conclude(verdict)
     }
 
+    /// tcx ingress of an uplink or overlay.
+    #[classifier]
+    #[inline(always)]
+    fn outward_ingress(ctx: TcContext) -> i32 {
+        let mut skb = Skb::new(ctx.skb.skb);
+        let verdict = lb_ebpf::tc::outward_ingress(&mut skb, &Kernel::of(ctx.skb.skb));
+        skb.conclude(verdict)
+    }
+
     /// `connect` of IPv4 sockets.
     #[cgroup_sock_addr(connect4)]
     fn connect4(ctx: SockAddrContext) -> i32 {

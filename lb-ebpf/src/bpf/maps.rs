@@ -3,14 +3,14 @@
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SkStorage};
 use aya_ebpf::macros::btf_map;
 use lb_common::maps::{
-    AFFINITIES, BACKENDS, FLOWS, FRAGMENTED, LRU_SHARE, MMAPABLE, NO_PREALLOC, SERVICES, SLOTS_PER_BACKEND,
-    SOCK_UDP,
+    AFFINITIES, BACKENDS, FLOWS, FRAGMENTED, INTERFACE_COUNT, LRU_SHARE, MMAPABLE, NO_PREALLOC, SERVICES,
+    SLOTS_PER_BACKEND, SOCK_UDP,
 };
 use lb_common::{
     Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config,
-    CpuRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Reason, Scratch,
-    ServiceMeta, ServiceRecord, ServiceStats, Slot, SockStorage, SockUdpKey, SockUdpValue, StateRecord,
-    SweepReport,
+    CpuRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, InterfaceValue,
+    Reason, Scratch, ServiceMeta, ServiceRecord, ServiceStats, Slot, SockStorage, SockUdpKey, SockUdpValue,
+    StateRecord, SweepReport,
 };
 
 const MMAP: usize = MMAPABLE as usize;
@@ -71,6 +71,9 @@ pub(super) static AFFINITY: LruHashMap<AffinityKey, AffinityWord, { AFFINITIES a
 #[btf_map(name = "fragments")]
 pub(super) static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue, { FRAGMENTED as usize }> =
     LruHashMap::new();
+#[btf_map(name = "interfaces")]
+pub(super) static INTERFACES: HashMap<u32, InterfaceValue, { INTERFACE_COUNT as usize }, SPARSE> =
+    HashMap::new();
 #[btf_map(name = "reasons")]
 pub(super) static REASONS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
 #[btf_map(name = "config")]

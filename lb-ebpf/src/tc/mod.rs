@@ -35,8 +35,18 @@ pub fn pod_ingress<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E) -> 
 #[inline(always)]
 pub fn pod_egress<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E) -> Verdict {
     match parse::family(pkt) {
-        Some(4) => egress::<Addr4, P, E>(pkt, env),
-        Some(_) => egress::<Addr6, P, E>(pkt, env),
+        Some(4) => undo::<Addr4, P, E>(pkt, env, Point::PodEgress),
+        Some(_) => undo::<Addr6, P, E>(pkt, env, Point::PodEgress),
+        None => leave::<Addr4, E>(env, Reason::NotIp),
+    }
+}
+
+/// A packet that comes from outside the node, at tcx ingress of an uplink or overlay.
+#[inline(always)]
+pub fn outward_ingress<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E) -> Verdict {
+    match parse::family(pkt) {
+        Some(4) => undo::<Addr4, P, E>(pkt, env, Point::OutwardIngress),
+        Some(_) => undo::<Addr6, P, E>(pkt, env, Point::OutwardIngress),
         None => leave::<Addr4, E>(env, Reason::NotIp),
     }
 }
@@ -76,9 +86,9 @@ fn ingress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E) -> Verdict {
     }
 }
 
-/// Egress only undoes: it never selects.
+/// Follows the flows that have an entry at `point`, and never selects.
 #[inline(always)]
-fn egress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E) -> Verdict {
+fn undo<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, point: Point) -> Verdict {
     let Some(mut scratch) = env.scratch() else {
         return leave(env, Reason::NotService);
     };
@@ -91,7 +101,7 @@ fn egress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E) -> Verdict {
     let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) else {
         return leave(env, Reason::NotService);
     };
-    if scratch.value.point != Point::PodEgress as u8 {
+    if scratch.value.point != point as u8 {
         return leave(env, Reason::OtherPoint);
     }
     scratch.now = env.now();

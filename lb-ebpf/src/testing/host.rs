@@ -38,6 +38,7 @@ pub fn run(cpu: &Cpu<'_>, point: Point, packet: &mut Bytes) -> Verdict {
     match point {
         Point::PodIngress => tc::pod_ingress(packet, cpu),
         Point::PodEgress => tc::pod_egress(packet, cpu),
+        Point::OutwardIngress => tc::outward_ingress(packet, cpu),
     }
 }
 

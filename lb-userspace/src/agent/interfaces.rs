@@ -170,7 +170,12 @@ mod tests {
             interfaces: interfaces
                 .iter()
                 .map(|(index, name)| {
-                    let interface = Interface { name: (*name).to_owned(), inner: *name == "veth-bridge" };
+                    let interface = Interface {
+                        name: (*name).to_owned(),
+                        inner: *name == "veth-bridge",
+                        bridge: false,
+                        veth: true,
+                    };
                     (*index, interface)
                 })
                 .collect(),

@@ -4,12 +4,14 @@
 //! start   probe, lock, load or adopt, settings, attach
 //! then    source ─> index ─> reconcile ─> tables      (sync)
 //!         netlink ─> interfaces, node addresses       (node)
+//!         reconcile ─> sockets that lost a backend    (datagrams)
 //!         all of them ─> status file                  (report)
 //! ```
 //!
 //! The programs are attached before the tables are synced: adopted tables hold, and empty ones pass everything.
 
 pub mod args;
+mod datagrams;
 mod interfaces;
 mod log;
 mod node;
@@ -100,6 +102,8 @@ async fn follow(
     let (changes, desired) = mpsc::channel(CHANGES);
     let (report, reports) = watch::channel(reconcile::Report::default());
     let (view, views) = watch::channel(sync::View::default());
+    let (sockets, socket_news) = watch::channel(None);
+    let synced = reports.clone();
     let sources = report::Sources {
         pins: datapath.pins().clone(),
         name: name.clone(),
@@ -107,6 +111,7 @@ async fn follow(
         node: node_news,
         source: views.clone(),
         reconcile: reports,
+        sockets: socket_news,
     };
     let stop = async {
         tokio::select! {
@@ -119,6 +124,7 @@ async fn follow(
         () = reconcile::run(reconciler, desired, report, stop) => Ok(()),
         () = node.follow(views) => Ok(()),
         () = sync::follow(folder, &name, changes, view) => anyhow::bail!("the folder of manifests is no longer followed: start the agent again"),
+        () = datagrams::follow(datapath.pins(), synced, sockets) => Ok(()),
         () = report::follow(sources) => Ok(()),
     }
 }

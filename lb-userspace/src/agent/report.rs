@@ -13,7 +13,7 @@ use super::node::News;
 use super::sync::View;
 use crate::bpf::pin::PinDir;
 use crate::reconcile::Report;
-use crate::status::{Status, StatusFile};
+use crate::status::{Problem, Status, StatusFile};
 
 /// The file is written at most so often.
 const CALM: Duration = Duration::from_millis(50);
@@ -26,6 +26,7 @@ pub(super) struct Sources {
     pub(super) node: watch::Receiver<News>,
     pub(super) source: watch::Receiver<View>,
     pub(super) reconcile: watch::Receiver<Report>,
+    pub(super) sockets: watch::Receiver<Option<Problem>>,
 }
 
 /// Writes the file with every change, and logs `ready` after the first full synchronisation. Returns when nothing can
@@ -56,6 +57,7 @@ pub(super) async fn follow(mut sources: Sources) {
             changed = sources.node.changed() => changed,
             changed = sources.source.changed() => changed,
             changed = sources.reconcile.changed() => changed,
+            changed = sources.sockets.changed() => changed,
         };
         if changed.is_err() {
             return;
@@ -69,12 +71,13 @@ pub(super) async fn follow(mut sources: Sources) {
 
 impl Sources {
     fn status(&mut self) -> Status {
-        let Self { pins: _, name, manifests, node, source, reconcile } = self;
+        let Self { pins: _, name, manifests, node, source, reconcile, sockets } = self;
         let node = node.borrow_and_update().clone();
         let report = reconcile.borrow_and_update().clone();
         let mut problems = source.borrow_and_update().problems.clone();
         problems.extend(node.problems);
         problems.extend(report.problems);
+        problems.extend(sockets.borrow_and_update().clone());
         problems.sort();
         Status {
             pid: process::id(),

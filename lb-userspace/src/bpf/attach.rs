@@ -15,7 +15,7 @@ use super::pin::PinError;
 use super::sys;
 
 /// Programs of the cgroup hooks; the link has the program's name.
-const CGROUP_HOOKS: [(&str, bpf_attach_type); 9] = [
+pub(super) const CGROUP_HOOKS: [(&str, bpf_attach_type); 9] = [
     ("connect4", BPF_CGROUP_INET4_CONNECT),
     ("connect6", BPF_CGROUP_INET6_CONNECT),
     ("sendmsg4", BPF_CGROUP_UDP4_SENDMSG),
@@ -29,7 +29,7 @@ const CGROUP_HOOKS: [(&str, bpf_attach_type); 9] = [
 
 /// Programs of a pod's interface; the link's name is the program's and the interface's index. First on the way in and
 /// last on the way out: a CNI's own programs see the addresses that pods have.
-const POD_HOOKS: [(&str, bpf_attach_type, u32); 2] =
+pub(super) const POD_HOOKS: [(&str, bpf_attach_type, u32); 2] =
     [("pod_ingress", BPF_TCX_INGRESS, sys::FIRST), ("pod_egress", BPF_TCX_EGRESS, sys::LAST)];
 
 /// Why a program is not attached.

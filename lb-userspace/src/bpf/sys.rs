@@ -84,6 +84,23 @@ struct TestAttr {
     context_out: u64,
 }
 
+/// `query` of `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct QueryAttr {
+    target: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    pad: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
 /// The start of `struct { prog_type, .. }` of `union bpf_attr`.
 #[repr(C)]
 struct ProgLoadAttr {
@@ -255,6 +272,32 @@ pub(super) fn link_update(link: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> io::Res
 pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no addresses in it.
     unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &mut raw(link)) }.map(drop)
+}
+
+/// Ids of the programs on the hook `attach_type` of `target`, a descriptor of a cgroup or the index of an interface, in
+/// the order in which they run. `effective`: of a cgroup, those of its ancestors too.
+pub(super) fn prog_query(target: u32, attach_type: u32, effective: bool) -> io::Result<Vec<u32>> {
+    // More than the kernel allows on any hook (64).
+    let mut ids = [0u32; 128];
+    let mut attr = QueryAttr {
+        target,
+        attach_type,
+        query_flags: u32::from(effective),
+        prog_ids: addr_mut(&mut ids),
+        count: ids.len() as u32,
+        ..QueryAttr::default()
+    };
+    // SAFETY: the kernel writes at most `count` ids, and the array outlives the call.
+    unsafe { bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr) }?;
+    Ok(ids.into_iter().take(attr.count as usize).collect())
+}
+
+/// The program with this id.
+pub(super) fn prog_by_id(id: u32) -> io::Result<OwnedFd> {
+    // The id is the first field of this part of `union bpf_attr`.
+    let mut attr = [id, 0, 0];
+    // SAFETY: no addresses in it.
+    unsafe { bpf_fd(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr) }
 }
 
 /// Runs `prog` once and returns what it returned. A classifier gets `data` as its packet, with an Ethernet header; a raw

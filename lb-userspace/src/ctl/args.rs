@@ -13,7 +13,7 @@ use crate::bpf::pin::PinDir;
 
 use super::out::Format;
 use super::target::{ServiceName, Target};
-use super::{backend, cleanup, flow, link, map, prog, service, stats, status, version};
+use super::{backend, cleanup, doctor, flow, link, map, prog, service, stats, status, version};
 
 /// Title of the options of every object in their help.
 const GLOBAL: &str = "Global options";
@@ -87,6 +87,8 @@ pub(super) enum Object<A: Args> {
     Link(Named<String>),
     /// Whether the agent is alive and what it has to say
     Status(status::Args),
+    /// What of this kernel, host and datapath is not as it should be, and what to do
+    Doctor(doctor::Args),
     /// Take the datapath away: every link, program and map under the pin directory
     Cleanup(cleanup::Args),
     /// Version of this binary and of what is pinned

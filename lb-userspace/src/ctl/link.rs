@@ -121,7 +121,7 @@ fn interfaces(pins: &PinDir, wanted: impl Iterator<Item = u32>) -> HashMap<u32, 
 }
 
 /// Finds the directories of the cgroups `wanted` below the mounts of cgroup v2.
-fn cgroups(mounts: &str, mut wanted: Vec<u64>) -> HashMap<u64, PathBuf> {
+pub(super) fn cgroups(mounts: &str, mut wanted: Vec<u64>) -> HashMap<u64, PathBuf> {
     let mut found = HashMap::new();
     let mut dirs: Vec<PathBuf> = mounts
         .lines()

@@ -72,7 +72,7 @@ fn kind(kind: MapKind) -> &'static str {
 }
 
 /// How many entries the map has, where they can be counted.
-fn entries(pins: &PinDir, name: &str) -> Result<Option<usize>, MapError> {
+pub(super) fn entries(pins: &PinDir, name: &str) -> Result<Option<usize>, MapError> {
     fn count<K: Pod, V: Pod>(pins: &PinDir, name: &str) -> Result<Option<usize>, MapError> {
         let map = Hash::<K, V>::open(pins, name)?;
         map.entries().try_fold(0, |count, entry| entry.map(|_| count + 1)).map(Some)

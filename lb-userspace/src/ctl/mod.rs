@@ -11,6 +11,7 @@
 mod args;
 mod backend;
 mod cleanup;
+mod doctor;
 mod flow;
 mod flow_row;
 mod flow_tables;
@@ -105,6 +106,7 @@ fn answer<A: clap::Args>(
         Object::Prog(args) => prog::run(&args, &context, out),
         Object::Link(args) => link::run(&args, &context, out),
         Object::Status(args) => args.run(&context, out),
+        Object::Doctor(args) => args.run(&context, out),
         Object::Cleanup(cleanup::Args { help: Some(_) }) => help::<A>("cleanup", out),
         Object::Cleanup(args) => args.run(&context, out),
         Object::Version(args) => args.run(out),

@@ -43,6 +43,10 @@ pub struct Interface {
     pub name: String,
     /// Whether it is a bridge or the loopback, behind which there are no pods.
     pub inner: bool,
+    /// Whether it is a bridge.
+    pub bridge: bool,
+    /// Whether it is one end of a pair, as pods mostly have it.
+    pub veth: bool,
 }
 
 /// The network as it is at one moment.
@@ -53,6 +57,15 @@ pub struct Network {
     /// Addresses of global scope that may be used as a source, in the kernel's order: not tentative, deprecated or
     /// temporary ones.
     pub addresses: Vec<IpAddr>,
+}
+
+/// The network of the calling thread's namespace as it is now, for who does not follow it.
+///
+/// # Errors
+/// No socket can be opened, or the kernel refused.
+pub fn list_once() -> Result<Network, NetError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async { Watcher::open()?.list().await })
 }
 
 /// Follows the network namespace of the thread that opened it.
@@ -128,12 +141,16 @@ fn interface(link: &LinkMessage) -> Option<Interface> {
         LinkAttribute::IfName(name) => Some(name.clone()),
         _ => None,
     })?;
-    let bridge = link.attributes.iter().any(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Bridge)),
-        _ => false,
-    });
+    let is = |kind| {
+        let kind = LinkInfo::Kind(kind);
+        link.attributes.iter().any(|attribute| match attribute {
+            LinkAttribute::LinkInfo(infos) => infos.contains(&kind),
+            _ => false,
+        })
+    };
+    let (bridge, veth) = (is(InfoKind::Bridge), is(InfoKind::Veth));
     let inner = bridge || link.header.flags.contains(LinkFlags::Loopback);
-    Some(Interface { name, inner })
+    Some(Interface { name, inner, bridge, veth })
 }
 
 fn address(message: &AddressMessage) -> Option<IpAddr> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
+use lb_common::Proto;
 use tracing::{debug, info, warn};
 
 use super::trouble::Troubles;
@@ -233,6 +234,9 @@ impl<T: Tables> Reconciler<T> {
                 Ok(ops) => self.carry_out(&ops).err().map(|error| (error.to_string(), error.is_full())),
             };
         let operations = self.report.operations - before;
+        if key.proto == Proto::Udp {
+            self.report.datagrams += operations;
+        }
         match failure {
             None => {
                 if self.troubles.succeeded(key) {

@@ -40,6 +40,8 @@ pub struct Report {
     pub service_ports: usize,
     /// Operations that the tables have taken.
     pub operations: u64,
+    /// Those of them that concerned UDP Service ports.
+    pub datagrams: u64,
     /// Service ports and stray entries that had been changed from outside and were put right.
     pub repairs: u64,
     /// What could not be programmed, and why; each is tried again.

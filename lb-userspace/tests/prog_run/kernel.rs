@@ -55,7 +55,7 @@ impl Kernel {
             loader.map_max_entries(spec.name, entries(spec.name, sizes)?);
         }
         let mut ebpf = loader.load(&object()?).context("make the maps")?;
-        for name in ["pod_ingress", "pod_egress", "sweep4", "sweep6"] {
+        for name in ["pod_ingress", "pod_egress", "outward_ingress", "sweep4", "sweep6"] {
             let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
             match program {
                 Program::SchedClassifier(program) => program.load(),
@@ -211,6 +211,7 @@ impl Kernel {
         let name = match point {
             Point::PodIngress => "pod_ingress",
             Point::PodEgress => "pod_egress",
+            Point::OutwardIngress => "outward_ingress",
         };
         let program: &SchedClassifier = self.ebpf.program(name).context("no such program")?.try_into()?;
         let mut output = vec![0; packet.len() + 128];

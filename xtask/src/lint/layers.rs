@@ -17,7 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tables", &["model", "plan", "bpf"]),
     ("reconcile", &["model", "plan", "tables", "status"]),
     ("agent", &["model", "plan", "tables", "reconcile", "bpf", "net", "source", "status"]),
-    ("ctl", &["bpf", "status"]),
+    ("ctl", &["bpf", "net", "status"]),
 ];
 
 /// Words that the files below a path must not name.

@@ -1,17 +1,15 @@
 //! Which endpoints new connections may choose, as sockets see it.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
 use serde_json::Value;
 use xtask::lab::Pod;
-use xtask::lab::helper::wire::Socket;
 use xtask::lab::manifest::{Endpoint, slice};
 
-use crate::support::{Case, Svc, WAYS, worlds};
+use crate::support::{Svc, WAYS, worlds};
 
 /// Slices of both families with these endpoints; `number` tells slices of one family apart.
-fn slices(service: &Svc<'_>, number: u8, endpoints: &[(&Pod, [bool; 3])]) -> [Value; 2] {
+pub(crate) fn slices(service: &Svc<'_>, number: u8, endpoints: &[(&Pod, [bool; 3])]) -> [Value; 2] {
     [0, 1].map(|family| {
         let endpoints: Vec<_> = endpoints
             .iter()
@@ -26,9 +24,9 @@ fn slices(service: &Svc<'_>, number: u8, endpoints: &[(&Pod, [bool; 3])]) -> [Va
     })
 }
 
-const READY: [bool; 3] = [true, true, false];
-const UNREADY: [bool; 3] = [false, false, false];
-const DRAINING: [bool; 3] = [false, true, true];
+pub(crate) const READY: [bool; 3] = [true, true, false];
+pub(crate) const UNREADY: [bool; 3] = [false, false, false];
+pub(crate) const DRAINING: [bool; 3] = [false, true, true];
 const ENDING: [bool; 3] = [false, false, true];
 
 /// Asserts that exactly `backends` answer new connections, from everywhere.
@@ -97,42 +95,5 @@ fn b50_draining_endpoints_serve_only_while_none_is_ready() {
         answered_by(&service, &[&world.a]);
         service.write(&slices(&service, 1, &[(&world.a, UNREADY), (&world.b, DRAINING), (&world.c, ENDING)]));
         answered_by(&service, &[&world.b]);
-    }
-}
-
-#[test]
-fn b96_b101_datagrams_of_one_socket_follow_the_pods() {
-    for world in worlds() {
-        let service = world.service("b96", &[&world.a]);
-        for (name, client, addresses) in world.clients() {
-            for way in WAYS.into_iter().filter(|way| way.socket == Socket::Udp) {
-                let case = Case(world, name, way);
-                let from = SocketAddr::new(addresses[way.family], 0);
-                let socket = client.open_from(Socket::Udp, Some(from), None).unwrap();
-                case.answered_by("a", socket.ask_to(service.at(way)));
-                service.set(&[&world.b]);
-                case.answered_by("b", socket.ask_to(service.at(way)));
-                service.set(&[&world.a]);
-            }
-        }
-    }
-}
-
-#[test]
-fn b97_datagrams_stay_with_a_draining_pod() {
-    for world in worlds() {
-        let service = world.service("b97", &[&world.a]);
-        for (name, client, _) in world.clients() {
-            for way in WAYS.into_iter().filter(|way| way.socket == Socket::Udp) {
-                let case = Case(world, name, way);
-                let socket = client.open(Socket::Udp, Some(service.at(way))).unwrap();
-                case.answered_by("a", socket.ask());
-                service.write(&slices(&service, 0, &[(&world.a, DRAINING), (&world.b, READY)]));
-                service.wait(&[&world.b]);
-                case.answered_by("a", socket.ask());
-                assert_eq!(case.answered(service.ask(client, way)).0, "b", "{case}: a new flow");
-                service.set(&[&world.a]);
-            }
-        }
     }
 }

@@ -13,3 +13,4 @@ mod refusal;
 mod sockets;
 mod support;
 mod traffic;
+mod udp;

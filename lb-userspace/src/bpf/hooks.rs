@@ -1,0 +1,105 @@
+//! Who else is on the hooks that Sluice uses.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::Path;
+
+use aya_obj::generated::bpf_prog_info;
+
+use super::attach::{CGROUP_HOOKS, POD_HOOKS};
+use super::inspect;
+use super::pin::{PinDir, PinError};
+use super::sys;
+
+/// A hook of Sluice's, and all programs on it in the order in which the kernel runs them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hook {
+    /// Name of Sluice's program for it.
+    pub name: &'static str,
+    /// The programs.
+    pub programs: Vec<Attached>,
+}
+
+/// A program on a hook.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attached {
+    /// The kernel's id.
+    pub id: u32,
+    /// Its name, cut to 15 characters by the kernel.
+    pub name: String,
+    /// Whether it is pinned by this datapath.
+    pub ours: bool,
+}
+
+impl Hook {
+    /// The foreign programs before and behind ours; `None` if ours is not there.
+    #[must_use]
+    pub fn around(&self) -> Option<[&[Attached]; 2]> {
+        let at = self.programs.iter().position(|program| program.ours)?;
+        Some([self.programs.get(..at)?, self.programs.get(at + 1..)?])
+    }
+}
+
+/// The socket hooks as the processes in the cgroup directory `dir` meet them, those of its ancestors included.
+///
+/// # Errors
+/// The kernel refuses to tell, or a pin cannot be read.
+pub fn of_cgroup(pins: &PinDir, dir: &Path) -> Result<Vec<Hook>, PinError> {
+    let file = fs::File::open(dir).map_err(PinError::of("open", dir))?;
+    // An open descriptor is never negative.
+    let target = file.as_raw_fd().unsigned_abs();
+    let hooks = CGROUP_HOOKS.iter().map(|(name, attach_type)| (*name, *attach_type as u32));
+    read(pins, target, true, hooks).map_err(PinError::of("BPF_PROG_QUERY", dir))
+}
+
+/// The hooks of the interface with this index, which is called `name`.
+///
+/// # Errors
+/// As for [`of_cgroup`]; the interface may have gone.
+pub fn of_interface(pins: &PinDir, index: u32, name: &str) -> Result<Vec<Hook>, PinError> {
+    let hooks = POD_HOOKS.iter().map(|(name, attach_type, _)| (*name, *attach_type as u32));
+    read(pins, index, false, hooks).map_err(PinError::of("BPF_PROG_QUERY", Path::new(name)))
+}
+
+fn read(
+    pins: &PinDir,
+    target: u32,
+    effective: bool,
+    hooks: impl Iterator<Item = (&'static str, u32)>,
+) -> io::Result<Vec<Hook>> {
+    let ours = inspect::progs(pins).map_err(io::Error::other)?;
+    let ours: BTreeSet<u32> = ours.into_iter().map(|program| program.id).collect();
+    hooks
+        .map(|(name, attach_type)| {
+            let programs = sys::prog_query(target, attach_type, effective)?
+                .into_iter()
+                .map(|id| Attached { id, name: program_name(id), ours: ours.contains(&id) })
+                .collect();
+            Ok(Hook { name, programs })
+        })
+        .collect()
+}
+
+/// The program's name; empty if it has none or has gone meanwhile.
+fn program_name(id: u32) -> String {
+    let info = sys::prog_by_id(id).and_then(|program| sys::info::<bpf_prog_info>(program.as_fd()));
+    let name = info.map(|info| info.name).unwrap_or_default();
+    name.iter().take_while(|byte| **byte != 0).map(|byte| char::from(byte.to_ne_bytes()[0])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_programs_stand_before_and_behind() {
+        let program = |id, ours| Attached { id, name: String::new(), ours };
+        let hook = |programs: &[Attached]| Hook { name: "pod_ingress", programs: programs.to_vec() };
+        let (a, b, own) = (program(1, false), program(2, false), program(3, true));
+        assert_eq!(hook(std::slice::from_ref(&a)).around(), None);
+        let all = hook(&[a.clone(), own, b.clone()]);
+        assert_eq!(all.around(), Some([[a].as_slice(), [b].as_slice()]));
+    }
+}

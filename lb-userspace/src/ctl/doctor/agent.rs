@@ -1,0 +1,57 @@
+//! The agent, and what it could not do.
+
+use crate::bpf::pin::PinDir;
+use crate::status::{Status, StatusFile};
+
+use super::{Finding, Level};
+
+const CHECK: &str = "agent";
+
+pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
+    let status = StatusFile::of(pins.root())?.read()?;
+    let mut findings = vec![alive(pins, pins.base().exists(), pins.holder(), status.as_ref())];
+    // Each says itself what follows and what to do.
+    findings.extend(
+        status.into_iter().flat_map(|status| status.problems).map(|problem| {
+            Finding::new(Level::Warning, CHECK, format!("{}: {}", problem.object, problem.text))
+        }),
+    );
+    Ok(findings)
+}
+
+fn alive(pins: &PinDir, installed: bool, holder: Option<u32>, status: Option<&Status>) -> Finding {
+    let synced = status.is_some_and(|status| status.synced && holder == Some(status.pid));
+    match (holder, installed) {
+        (Some(pid), _) if synced => Finding::new(Level::Ok, CHECK, format!("running, pid {pid}, synchronised")),
+        (Some(pid), _) => Finding::new(Level::Warning, CHECK, format!("running, pid {pid}, not synchronised yet"))
+            .follows("nothing is changed until everything has been read: new Services do not work yet")
+            .remedy("wait; if it stays so, read the agent's log"),
+        (None, true) => Finding::new(Level::Warning, CHECK, "not running")
+            .follows(
+                "the datapath goes on with what it was told last: changes of Services and endpoints do not reach it, \
+                 new pods are not served, ended flows stay",
+            )
+            .remedy("start the agent with this --pin-dir"),
+        (None, false) => {
+            Finding::new(Level::Error, CHECK, format!("no datapath is installed under {}", pins.root().display()))
+                .follows("no Service works through Sluice")
+                .remedy("start the agent, or name its --pin-dir")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_is_judged_by_lock_and_status() {
+        let pins = PinDir::new("/sys/fs/bpf/x");
+        let status = Status { pid: 7, synced: true, ..Status::default() };
+        let level = |installed, holder| alive(&pins, installed, holder, Some(&status)).level;
+        assert_eq!(level(true, Some(7)), Level::Ok);
+        assert_eq!(level(true, Some(8)), Level::Warning);
+        assert_eq!(level(true, None), Level::Warning);
+        assert_eq!(level(false, None), Level::Error);
+    }
+}

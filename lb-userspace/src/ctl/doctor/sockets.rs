@@ -1,0 +1,86 @@
+//! The cgroup that the socket hooks are on, and who else is on them.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::bpf::hooks::{self, Hook};
+use crate::bpf::inspect::{self, Target};
+use crate::bpf::pin::PinDir;
+use crate::bpf::probe;
+
+use super::super::link::cgroups;
+use super::{Finding, Level};
+
+const CHECK: &str = "sockets";
+
+pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
+    let mut ids: Vec<u64> = inspect::links(pins)?
+        .into_iter()
+        .filter_map(|link| match link.target {
+            Target::Cgroup(id) => Some(id),
+            Target::Interface(_) | Target::Other => None,
+        })
+        .collect();
+    ids.dedup();
+    let root = probe::cgroup_root(None)?;
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let found = cgroups(&mounts, ids.clone());
+    let Some((id, dir)) = ids.first().and_then(|id| Some((*id, found.get(id)?))) else {
+        return Ok(vec![lost(!ids.is_empty())]);
+    };
+    let mut findings = vec![place(dir, id, &root)?];
+    for hook in hooks::of_cgroup(pins, dir)? {
+        findings.extend(company(dir, &hook));
+    }
+    Ok(findings)
+}
+
+/// The cgroup is not there.
+fn lost(attached: bool) -> Finding {
+    let found = if attached {
+        "the socket hooks are on a cgroup that is not seen from here, or has been removed"
+    } else {
+        "the socket hooks are on no cgroup"
+    };
+    Finding::new(Level::Error, CHECK, found)
+        .follows("processes of the host reach no Service; TCP of pods is translated per packet")
+        .remedy("start the agent again, without --cgroup-root unless only a part of the tree is meant")
+}
+
+fn place(dir: &Path, id: u64, root: &PathBuf) -> anyhow::Result<Finding> {
+    let at_root = fs::metadata(root)?.ino() == id;
+    Ok(if at_root {
+        Finding::new(
+            Level::Ok,
+            CHECK,
+            format!("the socket hooks are on {}, the root of the tree", dir.display()),
+        )
+    } else {
+        let (dir, root) = (dir.display(), root.display());
+        Finding::new(Level::Warning, CHECK, format!("the socket hooks are on {dir}, not on the root {root}"))
+            .follows(format!(
+                "sockets of processes outside {dir} are not translated: such processes of the host reach no Service"
+            ))
+            .remedy("unless that is meant, start the agent without --cgroup-root")
+    })
+}
+
+/// Foreign programs on a hook of ours.
+fn company(dir: &Path, hook: &Hook) -> Vec<Finding> {
+    let Some(around) = hook.around() else {
+        return vec![
+            Finding::new(Level::Error, CHECK, format!("{} is not on {}", hook.name, dir.display()))
+                .follows("such calls of sockets are not translated")
+                .remedy("start the agent again: it attaches what is missing"),
+        ];
+    };
+    let names = around.concat().into_iter().map(|program| format!("{} (id {})", program.name, program.id));
+    names
+        .map(|name| {
+            Finding::new(Level::Note, CHECK, format!("the program {name} is on {} as well", hook.name))
+                .follows("a call that it refuses fails; an address that both translate is the last one's")
+                .remedy("if it belongs to another load balancer, remove that one")
+        })
+        .collect()
+}
