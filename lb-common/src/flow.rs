@@ -245,7 +245,7 @@ impl<A: Address> FlowValue<A> {
     }
 }
 
-/// Value of the maps `scratch4` and `scratch6`, 176 and 296 bytes; per-CPU array of one record: a packet under way. A
+/// Value of the maps `scratch4` and `scratch6`, 184 and 304 bytes; per-CPU array of one record: a packet under way. A
 /// program has 512 bytes of stack, and parts of it that the kernel verifies by themselves share nothing but memory.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -288,13 +288,17 @@ pub struct Scratch<A> {
     pub lru: u8,
     /// An [`Onward`]: how the packet goes on.
     pub redirect: u8,
+    /// Whether it is a fragment; the datapath's own numbers.
+    pub part: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: [u8; 5],
+    /// What the fragments of one packet have in common, as it lies in the packet.
+    pub identification: u32,
 }
 
 shared! {
-    Scratch<Addr4>: size 176, align 8, fields [FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, [u8; 2]];
-    Scratch<Addr6>: size 296, align 8, fields [FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, [u8; 2]];
+    Scratch<Addr4>: size 184, align 8, fields [FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, [u8; 5], u32];
+    Scratch<Addr6>: size 304, align 8, fields [FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, [u8; 5], u32];
     Tuple<Addr4>: size 12, align 4, fields [Addr4, Addr4, Port, Port];
     Tuple<Addr6>: size 36, align 4, fields [Addr6, Addr6, Port, Port];
     FlowKey<Addr4>: size 16, align 4, fields [Tuple<Addr4>, u8, [u8; 3]];

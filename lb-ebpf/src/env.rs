@@ -12,6 +12,7 @@ use lb_common::{
 
 use crate::family::Family;
 use crate::flow::{self, Attempt, Contention, Made};
+use crate::parse::{self, Part};
 use crate::pkt::Pkt;
 use crate::reject;
 use crate::tc::{self, Cleared, Placed};
@@ -109,7 +110,17 @@ pub trait Env<A: Address> {
     fn with_cpu<R>(&self, f: impl FnOnce(&mut CpuRecord) -> R) -> Option<R>;
     /// This CPU's memory for a packet; `None` if there is none. Taken once per packet.
     fn scratch(&self) -> Option<Self::Scratch>;
-    /// [`crate::tc::place`]. A seam where the programs are cut, see [`crate::cut`].
+    /// [`parse::packet`]. A seam where the programs are cut, see [`crate::cut`].
+    #[inline(always)]
+    fn parse<P: Pkt>(&self, pkt: &P, scratch: &mut Scratch<A>) -> Result<Part, Reason>
+    where
+        A: Family,
+        Self: Sized,
+    {
+        parse::packet(pkt, scratch)
+    }
+
+    /// [`crate::tc::place`]. A seam as well.
     #[inline(always)]
     fn place(&self, scratch: &mut Scratch<A>) -> Result<Placed, Reason>
     where
@@ -152,6 +163,16 @@ pub trait Env<A: Address> {
         Self: Sized,
     {
         flow::contend(self, scratch)
+    }
+
+    /// [`crate::tc::translate`]. A seam as well.
+    #[inline(always)]
+    fn translate<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict
+    where
+        A: Family,
+        Self: Sized,
+    {
+        tc::translate(pkt, self, reason, scratch)
     }
 
     /// [`crate::reject::answer`]. A seam as well.

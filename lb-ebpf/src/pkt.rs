@@ -37,7 +37,7 @@ pub trait Pkt {
     /// Cuts the packet to `len` bytes, if it is longer; false if the kernel refuses.
     #[must_use]
     fn truncate(&mut self, len: u32) -> bool;
-    /// Inserts `bytes` (28 or 48) of undefined content between the link-layer and the network header.
+    /// Puts `bytes` (28 or 48) of undefined content in front of the link-layer header; false if the kernel refuses.
     #[must_use]
-    fn insert_room(&mut self, bytes: u32) -> bool;
+    fn grow_head(&mut self, bytes: u32) -> bool;
 }

@@ -6,7 +6,7 @@ use network_types::ip::IpProto;
 use crate::csum;
 use crate::env::Env;
 use crate::family::Family;
-use crate::parse::{Flags, TCP_CHECKSUM};
+use crate::parse::{self, Flags, TCP_CHECKSUM};
 use crate::pkt::{Covered, Pkt};
 use crate::rewrite;
 use crate::verdict::Verdict;
@@ -118,7 +118,7 @@ fn unreachable<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Option<(
         sum = csum::add(sum, u32::from_ne_bytes(pkt.load(network + word * 4)?));
     }
     let v6 = A::FAMILY == 6;
-    if !pkt.truncate(network + quote) || !pkt.insert_room(A::HEADER + ICMP) {
+    if !pkt.truncate(network + quote) || !parse::insert_room(pkt, network, A::HEADER + ICMP) {
         return None;
     }
     let (kind, code) = A::PORT_UNREACHABLE;

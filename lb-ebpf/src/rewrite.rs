@@ -10,8 +10,8 @@ use crate::family::Family;
 use crate::parse::{TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::pkt::{Covered, Pkt};
 
-/// Gives a packet of `proto` with its headers at `network` and `transport` the addresses and ports `to` instead of `from`.
-/// False if the kernel refused: the packet may then be half rewritten and must be dropped.
+/// Gives a packet of `proto` with its headers at `network` and `transport` the addresses and ports `to` instead of
+/// `from`. False if the kernel refused: the packet may then be half rewritten and must be dropped.
 #[inline(always)]
 pub(crate) fn apply<A: Family, P: Pkt>(
     pkt: &mut P,

@@ -4,7 +4,7 @@
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
 use lb_common::{Addr4, Addr6, Address, Endpoint, Reason, Scratch};
-use lb_ebpf::{cut, flow, reject, sock, tc};
+use lb_ebpf::{cut, flow, parse, reject, sock, tc};
 
 use super::env::Kernel;
 use super::skb::Skb;
@@ -44,6 +44,9 @@ macro_rules! cuts {
 }
 
 cuts! {
+    "[`parse::packet`]."
+    parse_cut(skb: *mut __sk_buff; scratch: Scratch) = parse4, parse6,
+        cut::number(parse::packet(&Skb::new(skb), scratch));
     "[`tc::place`]."
     place(; scratch: Scratch) = place4, place6, cut::number(tc::place(&Kernel::alone(), scratch));
     "[`tc::clear`]."
@@ -54,6 +57,12 @@ cuts! {
     attempt(; scratch: Scratch) = attempt4, attempt6, cut::number(flow::attempt(&Kernel::alone(), scratch));
     "[`flow::contend`]."
     contend(; scratch: Scratch) = contend4, contend6, cut::number(flow::contend(&Kernel::alone(), scratch));
+    "[`tc::translate`]."
+    translate(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = translate4, translate6,
+        match Reason::from_number(reason as u8) {
+            Some(reason) => cut::number(Ok(tc::translate(&mut Skb::new(skb), &Kernel::of(skb), reason, scratch))),
+            None => u32::MAX,
+        };
     "[`reject::answer`]."
     reject(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = reject4, reject6,
         match Reason::from_number(reason as u8) {

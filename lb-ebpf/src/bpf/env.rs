@@ -16,6 +16,7 @@ use lb_ebpf::env::{Env, FlowRef, FlowTable, Inserted, ServiceRef, Traffic};
 use lb_ebpf::cut;
 use lb_ebpf::family::Family;
 use lb_ebpf::flow::{Attempt, Contention, Made};
+use lb_ebpf::parse::Part;
 use lb_ebpf::pkt::Pkt;
 use lb_ebpf::tc::{Cleared, Placed};
 use lb_ebpf::verdict::Verdict;
@@ -224,6 +225,12 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     }
 
     #[inline(always)]
+    fn parse<P: Pkt>(&self, _pkt: &P, scratch: &mut Scratch<A>) -> Result<Part, Reason> {
+        // SAFETY: a function of this object, called with the packet's own context and memory.
+        cut::result(unsafe { A::parse_cut(self.context(), scratch) })
+    }
+
+    #[inline(always)]
     fn place(&self, scratch: &mut Scratch<A>) -> Result<Placed, Reason> {
         // SAFETY: a function of this object, called with the packet's own memory.
         cut::result(unsafe { A::place(scratch) })
@@ -251,6 +258,13 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     fn contend(&self, scratch: &mut Scratch<A>) -> Result<Contention, Reason> {
         // SAFETY: a function of this object, called with the packet's own memory.
         cut::result(unsafe { A::contend(scratch) })
+    }
+
+    #[inline(always)]
+    fn translate<P: Pkt>(&self, _pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict {
+        // SAFETY: as above, with the packet's own context.
+        let number = unsafe { A::translate(self.context(), u32::from(reason as u8), scratch) };
+        cut::result(number).unwrap_or(Verdict::Drop)
     }
 
     #[inline(always)]

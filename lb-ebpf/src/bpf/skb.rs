@@ -2,10 +2,9 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT};
 use aya_ebpf::helpers::{
-    bpf_l4_csum_replace, bpf_redirect, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes,
+    bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_load_bytes,
     bpf_skb_store_bytes,
 };
 use lb_common::config_flags;
@@ -96,8 +95,8 @@ impl Pkt for Skb {
     }
 
     #[inline(always)]
-    fn insert_room(&mut self, bytes: u32) -> bool {
-        // SAFETY: as above. The room goes between the link-layer and the network header.
-        unsafe { bpf_skb_adjust_room(self.0.cast(), bytes as i32, BPF_ADJ_ROOM_MAC, 0) == 0 }
+    fn grow_head(&mut self, bytes: u32) -> bool {
+        // SAFETY: as above.
+        unsafe { bpf_skb_change_head(self.0.cast(), bytes, 0) == 0 }
     }
 }

@@ -2,23 +2,32 @@
 
 mod ipv4;
 mod ipv6;
+mod link;
 mod transport;
 
-use core::mem::offset_of;
+use lb_common::{FlowKey, Port, Proto, Reason, Scratch, Tuple};
 
-use lb_common::{FlowKey, Proto, Reason, Scratch, Tuple};
-use network_types::eth::{EthHdr, EtherType};
-
+use crate::cut::outcome;
 use crate::family::Family;
 use crate::pkt::Pkt;
 
 pub(crate) use ipv4::parse as ipv4;
 pub(crate) use ipv6::parse as ipv6;
+pub(crate) use link::{insert_room, link};
 pub use transport::Flags;
 pub(crate) use transport::{TCP_CHECKSUM, UDP_CHECKSUM};
 
-/// Length of the link-layer header: Sluice attaches to Ethernet devices only.
-pub const LINK: u32 = EthHdr::LEN as u32;
+outcome! {
+    /// How much of a packet is there.
+    Part {
+        /// All of it.
+        Whole = 0,
+        /// Its first fragment, with the transport header.
+        First = 1,
+        /// A later fragment, without.
+        Later = 2,
+    }
+}
 
 /// The network header of a packet.
 #[derive(Clone, Copy, Debug)]
@@ -27,55 +36,37 @@ pub struct Network<A> {
     pub src: A,
     /// Destination address.
     pub dst: A,
-    /// Protocol of the transport header (the last `next header` of IPv6).
+    /// Protocol of the transport header (the last `next header` of IPv6). Of a later fragment what its fragment header
+    /// says, which extension headers in the first may belie.
     pub proto: u8,
-    /// Offset of the transport header.
+    /// Offset of the transport header, or of what a later fragment has in its place.
     pub transport: u32,
-    /// Whether the packet is a fragment; only the first has a transport header.
-    pub fragment: bool,
+    /// Whether the packet is a fragment.
+    pub part: Part,
+    /// What the fragments of one packet have in common, as it lies in the packet; 0 for a whole packet.
+    pub identification: u32,
 }
 
-/// Why a packet cannot belong to a flow.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unparsed<A> {
-    /// It leaves the datapath for this reason.
-    Reason(Reason),
-    /// It is a fragment, addressed to this address.
-    Fragment(A),
-}
-
-impl<A> From<Reason> for Unparsed<A> {
-    #[inline(always)]
-    fn from(reason: Reason) -> Self {
-        Self::Reason(reason)
-    }
-}
-
-/// The family of the packet: 4, 6, or `None` for anything but IP.
+/// Parses network and transport header behind the link-layer header, whose length is `scratch.network`: fills in `key`,
+/// `transport`, `flags`, `part` and `identification` of `scratch`. A later fragment has neither ports nor flags, and
+/// none of its protocol is asked.
 #[inline(always)]
-pub(crate) fn family<P: Pkt>(pkt: &P) -> Option<u8> {
-    let ether_type = u16::from_ne_bytes(pkt.load(offset_of!(EthHdr, ether_type) as u32)?);
-    if ether_type == EtherType::Ipv4 as u16 {
-        Some(4)
-    } else if ether_type == EtherType::Ipv6 as u16 {
-        Some(6)
-    } else {
-        None
-    }
-}
-
-/// Parses network and transport header: fills in `key`, `network`, `transport` and `flags` of `scratch`.
-#[inline(always)]
-pub(crate) fn packet<A: Family, P: Pkt>(pkt: &P, scratch: &mut Scratch<A>) -> Result<(), Unparsed<A>> {
-    scratch.network = LINK;
+pub fn packet<A: Family, P: Pkt>(pkt: &P, scratch: &mut Scratch<A>) -> Result<Part, Reason> {
     let network = A::parse(pkt, scratch.network)?;
-    let proto = Proto::from_number(network.proto).ok_or(Reason::OtherProtocol)?;
-    if network.fragment {
-        return Err(Unparsed::Fragment(network.dst));
+    let Network { src, dst, proto, transport, part, identification } = network;
+    let none = Port([0; 2]);
+    scratch.key = FlowKey::new(Tuple { src, dst, sport: none, dport: none }, proto);
+    scratch.transport = transport;
+    scratch.flags = 0;
+    scratch.part = part as u8;
+    scratch.identification = identification;
+    if part == Part::Later {
+        return Ok(part);
     }
-    let (sport, dport, flags) = transport::parse(pkt, network.transport, proto).ok_or(Reason::Malformed)?;
-    scratch.key = FlowKey::new(Tuple { src: network.src, dst: network.dst, sport, dport }, network.proto);
-    scratch.transport = network.transport;
+    let proto = Proto::from_number(proto).ok_or(Reason::OtherProtocol)?;
+    let (sport, dport, flags) = transport::parse(pkt, transport, proto).ok_or(Reason::Malformed)?;
+    scratch.key.tuple.sport = sport;
+    scratch.key.tuple.dport = dport;
     scratch.flags = flags.0;
-    Ok(())
+    Ok(part)
 }

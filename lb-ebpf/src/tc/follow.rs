@@ -2,7 +2,7 @@
 
 use lb_common::{FlowKind, FlowState, FlowWord, Proto, Reason, Scratch};
 
-use super::{leave, length, translate};
+use super::{leave, length};
 use crate::env::{Env, FlowRef, FlowTable};
 use crate::family::Family;
 use crate::flow::{self, Hit, Phase};
@@ -106,7 +106,7 @@ pub(super) fn follow<A: Family, P: Pkt, E: Env<A>>(
         advance(hit.flow, word, flags.state());
         hit.flow.touch(*now, length);
     }
-    translate(pkt, env, scratch, reason)
+    env.translate(pkt, reason, scratch)
 }
 
 /// Adds to the state of one direction.

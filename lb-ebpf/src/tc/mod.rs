@@ -13,7 +13,7 @@ use lb_common::{Addr4, Addr6, Effect, Point, Proto, Reason, Scratch};
 use crate::env::Env;
 use crate::family::Family;
 use crate::flow;
-use crate::parse::{self, Unparsed};
+use crate::parse::{self, Part};
 use crate::pkt::Pkt;
 use crate::rewrite;
 use crate::verdict::Verdict;
@@ -24,44 +24,48 @@ pub use open::{Cleared, Placed, clear, place};
 /// A packet that a pod sends, at tcx ingress of the interface that faces the pod.
 #[inline(always)]
 pub fn pod_ingress<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E) -> Verdict {
-    match parse::family(pkt) {
-        Some(4) => ingress::<Addr4, P, E>(pkt, env),
-        Some(_) => ingress::<Addr6, P, E>(pkt, env),
-        None => leave::<Addr4, E>(env, Reason::NotIp),
+    let link = parse::link(pkt);
+    match link.family {
+        4 => ingress::<Addr4, P, E>(pkt, env, link.network),
+        6 => ingress::<Addr6, P, E>(pkt, env, link.network),
+        _ => leave::<Addr4, E>(env, Reason::NotIp),
     }
 }
 
 /// A packet that a pod is sent, at tcx egress of the interface that faces the pod.
 #[inline(always)]
 pub fn pod_egress<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E) -> Verdict {
-    match parse::family(pkt) {
-        Some(4) => undo::<Addr4, P, E>(pkt, env, Point::PodEgress),
-        Some(_) => undo::<Addr6, P, E>(pkt, env, Point::PodEgress),
-        None => leave::<Addr4, E>(env, Reason::NotIp),
+    let link = parse::link(pkt);
+    match link.family {
+        4 => undo::<Addr4, P, E>(pkt, env, link.network, Point::PodEgress),
+        6 => undo::<Addr6, P, E>(pkt, env, link.network, Point::PodEgress),
+        _ => leave::<Addr4, E>(env, Reason::NotIp),
     }
 }
 
 /// A packet that comes from outside the node, at tcx ingress of an uplink or overlay.
 #[inline(always)]
 pub fn outward_ingress<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E) -> Verdict {
-    match parse::family(pkt) {
-        Some(4) => undo::<Addr4, P, E>(pkt, env, Point::OutwardIngress),
-        Some(_) => undo::<Addr6, P, E>(pkt, env, Point::OutwardIngress),
-        None => leave::<Addr4, E>(env, Reason::NotIp),
+    let link = parse::link(pkt);
+    match link.family {
+        4 => undo::<Addr4, P, E>(pkt, env, link.network, Point::OutwardIngress),
+        6 => undo::<Addr6, P, E>(pkt, env, link.network, Point::OutwardIngress),
+        _ => leave::<Addr4, E>(env, Reason::NotIp),
     }
 }
 
 #[inline(always)]
-fn ingress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E) -> Verdict {
+fn ingress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32) -> Verdict {
     let Some(mut scratch) = env.scratch() else {
         return leave(env, Reason::NotService);
     };
     let scratch = &mut *scratch;
-    match parse::packet(pkt, scratch) {
-        Ok(()) => {}
-        Err(Unparsed::Reason(reason)) => return leave(env, reason),
-        Err(Unparsed::Fragment(dst)) if env.address(&dst).is_some() => return leave(env, Reason::Fragment),
-        Err(Unparsed::Fragment(_)) => return leave(env, Reason::NotService),
+    scratch.network = network;
+    match env.parse(pkt, scratch) {
+        Ok(Part::Whole) => {}
+        Err(reason) => return leave(env, reason),
+        Ok(_) if env.address(&scratch.key.tuple.dst).is_some() => return leave(env, Reason::Fragment),
+        Ok(_) => return leave(env, Reason::NotService),
     }
     scratch.now = env.now();
     scratch.renewal = Renewal::None as u8;
@@ -77,7 +81,7 @@ fn ingress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E) -> Verdict {
     }
     scratch.bytes = length(pkt, scratch);
     match open::open(env, scratch) {
-        Ok(reason) => translate(pkt, env, scratch, reason),
+        Ok(reason) => env.translate(pkt, reason, scratch),
         Err(reason) if reason.effect() == Effect::Reject => match env.reject(pkt, reason, scratch) {
             Ok(verdict) => verdict,
             Err(reason) => leave(env, reason),
@@ -88,15 +92,16 @@ fn ingress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E) -> Verdict {
 
 /// Follows the flows that have an entry at `point`, and never selects.
 #[inline(always)]
-fn undo<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, point: Point) -> Verdict {
+fn undo<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, point: Point) -> Verdict {
     let Some(mut scratch) = env.scratch() else {
         return leave(env, Reason::NotService);
     };
     let scratch = &mut *scratch;
-    match parse::packet(pkt, scratch) {
-        Ok(()) => {}
-        Err(Unparsed::Reason(reason)) => return leave(env, reason),
-        Err(Unparsed::Fragment(_)) => return leave(env, Reason::NotService),
+    scratch.network = network;
+    match env.parse(pkt, scratch) {
+        Ok(Part::Whole) => {}
+        Err(reason) => return leave(env, reason),
+        Ok(_) => return leave(env, Reason::NotService),
     }
     let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) else {
         return leave(env, Reason::NotService);
@@ -120,11 +125,11 @@ fn leave<A: Family, E: Env<A>>(env: &E, reason: Reason) -> Verdict {
 
 /// Rewrites the packet from `scratch.key` to `scratch.to`, counts it, and turns it round if it goes back.
 #[inline(always)]
-fn translate<A: Family, P: Pkt, E: Env<A>>(
+pub fn translate<A: Family, P: Pkt, E: Env<A>>(
     pkt: &mut P,
     env: &E,
-    scratch: &Scratch<A>,
     reason: Reason,
+    scratch: &Scratch<A>,
 ) -> Verdict {
     let Scratch { key, to, network, transport, redirect, .. } = scratch;
     let Some(proto) = Proto::from_number(key.proto) else {

@@ -2,9 +2,8 @@
 
 use std::vec::Vec;
 
-use super::packet::{Checksum, Packet};
+use super::packet::{Checksum, Packet, Tag};
 use super::wire::{ETHERNET, checksum_field, sum};
-use crate::parse::LINK;
 use crate::pkt::{Covered, Pkt};
 
 /// What the buffer says about the checksum of its transport header (`skb->ip_summed`).
@@ -61,6 +60,17 @@ impl Bytes {
     pub fn summed_by_device(data: Vec<u8>) -> Self {
         let total = sum(data.get(ETHERNET..).unwrap_or_default());
         Self { summed: Summed::Device(total), ..Self::new(data) }
+    }
+
+    /// The same behind `tags`.
+    #[must_use]
+    pub fn tagged(&self, tags: &[Tag]) -> Self {
+        let mut tagged = self.clone();
+        Tag::insert(tags, &mut tagged.data);
+        if let Summed::Partial { field_end } = &mut tagged.summed {
+            *field_end += u32::try_from(4 * tags.len()).unwrap_or(0);
+        }
+        tagged
     }
 
     /// The same, but the kernel refuses every write.
@@ -196,15 +206,13 @@ impl Pkt for Bytes {
         true
     }
 
-    fn insert_room(&mut self, bytes: u32) -> bool {
-        let (Some(at), Ok(bytes)) = (self.range(LINK, 0), usize::try_from(bytes)) else {
-            return false;
-        };
+    fn grow_head(&mut self, bytes: u32) -> bool {
+        let Ok(bytes) = usize::try_from(bytes) else { return false };
         if self.fixed_size {
             return false;
         }
         // Undefined content: whoever forgets a byte meets it in the comparison.
-        self.data.splice(at, core::iter::repeat_n(0xee, bytes));
+        self.data.splice(0..0, core::iter::repeat_n(0xee, bytes));
         true
     }
 }

@@ -58,6 +58,31 @@ impl Macs {
     }
 }
 
+/// A VLAN tag (IEEE 802.1Q).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tag {
+    /// Ether type that announces it: [`C_TAG`] or [`S_TAG`].
+    pub kind: u16,
+    /// Priority and VLAN number.
+    pub control: u16,
+}
+
+impl Tag {
+    /// Puts `tags` into `frame`, in front of its ether type.
+    pub fn insert(tags: &[Self], frame: &mut Vec<u8>) {
+        let bytes: Vec<u8> = tags
+            .iter()
+            .flat_map(|tag| [tag.kind.to_be_bytes(), tag.control.to_be_bytes()].concat())
+            .collect();
+        frame.splice(12..12, bytes);
+    }
+}
+
+/// Ether type of a customer's VLAN tag.
+pub const C_TAG: u16 = 0x8100;
+/// Ether type of a provider's VLAN tag, outside a customer's (IEEE 802.1ad).
+pub const S_TAG: u16 = 0x88a8;
+
 /// Position of a fragment in its datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fragment {
@@ -110,11 +135,13 @@ pub enum Transport {
     Other(u8),
 }
 
-/// A packet: Ethernet, IPv4 or IPv6 by the family of its addresses, transport header, data.
+/// A packet: Ethernet, VLAN tags, IPv4 or IPv6 by the family of its addresses, transport header, data.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Packet {
     /// Link-layer addresses.
     pub macs: Macs,
+    /// VLAN tags in the frame, the outer one first.
+    pub tags: Vec<Tag>,
     /// Source address.
     pub src: IpAddr,
     /// Destination address, of the same family.
@@ -152,6 +179,7 @@ impl Packet {
     pub fn new(src: IpAddr, dst: IpAddr, transport: Transport) -> Self {
         Self {
             macs: FROM_POD,
+            tags: Vec::new(),
             src,
             dst,
             hop_limit: 64,
@@ -192,6 +220,13 @@ impl Packet {
     #[must_use]
     pub fn macs(mut self, macs: Macs) -> Self {
         self.macs = macs;
+        self
+    }
+
+    /// The same with one more VLAN tag, inside of those that it has.
+    #[must_use]
+    pub fn tag(mut self, kind: u16, control: u16) -> Self {
+        self.tags.push(Tag { kind, control });
         self
     }
 
@@ -275,6 +310,12 @@ impl Packet {
         }
     }
 
+    /// Offset of the network header.
+    #[must_use]
+    pub fn network_offset(&self) -> usize {
+        super::wire::ETHERNET + 4 * self.tags.len()
+    }
+
     /// Offset of the transport header.
     #[must_use]
     pub fn transport_offset(&self) -> usize {
@@ -284,7 +325,7 @@ impl Packet {
             let extensions = self.extensions.iter().map(|extension| extension.body.len() + 2);
             40 + extensions.sum::<usize>() + self.fragment.map_or(0, |_| 8)
         };
-        super::wire::ETHERNET + network
+        self.network_offset() + network
     }
 
     /// The packet on the wire.

@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 pub use parse::parse;
 
-use super::packet::{Checksum, Fragment, ICMP4, ICMP6, Packet, TCP, Transport, UDP};
+use super::packet::{Checksum, Fragment, ICMP4, ICMP6, Packet, TCP, Tag, Transport, UDP};
 
 /// Length of the Ethernet header.
 pub const ETHERNET: usize = 14;
@@ -126,6 +126,7 @@ pub(super) fn build(packet: &Packet) -> Vec<u8> {
         _ => panic!("source and destination are of two families"),
     }
     bytes.extend(segment);
+    Tag::insert(&packet.tags, &mut bytes);
     bytes
 }
 

@@ -3,10 +3,11 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::format;
 use std::string::String;
+use std::vec::Vec;
 
-use super::{DESTINATION, ETHERNET, FRAGMENT, HOP_BY_HOP, ROUTING, checksum_field, covered, pseudo_sum, sum};
+use super::{DESTINATION, FRAGMENT, HOP_BY_HOP, ROUTING, checksum_field, covered, pseudo_sum, sum};
 use crate::testing::packet::{
-    Checksum, Extension, Fragment, ICMP4, ICMP6, Macs, Packet, TCP, Transport, UDP,
+    C_TAG, Checksum, Extension, Fragment, ICMP4, ICMP6, Macs, Packet, S_TAG, TCP, Tag, Transport, UDP,
 };
 
 /// Reads a packet back. Every length and every checksum is judged from scratch; what the transport checksum turned out
@@ -15,14 +16,23 @@ use crate::testing::packet::{
 /// # Errors
 /// What is wrong with the packet, in words: too short, a length that contradicts another, a wrong IPv4 header checksum.
 pub fn parse(bytes: &[u8]) -> Result<Packet, String> {
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = take(bytes, 0)?;
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = take(bytes, 0)?;
     let macs = Macs { dst: [d0, d1, d2, d3, d4, d5], src: [s0, s1, s2, s3, s4, s5] };
-    let mut packet = match [t0, t1] {
-        [0x08, 0x00] => parse_ipv4(&bytes[ETHERNET..])?,
-        [0x86, 0xdd] => parse_ipv6(&bytes[ETHERNET..])?,
-        other => return Err(format!("ether type {other:02x?}")),
+    let (mut tags, mut at) = (Vec::new(), 12);
+    let mut packet = loop {
+        let kind = u16::from_be_bytes(take(bytes, at)?);
+        at += 2;
+        match kind {
+            0x0800 => break parse_ipv4(&bytes[at..])?,
+            0x86dd => break parse_ipv6(&bytes[at..])?,
+            C_TAG | S_TAG => {
+                tags.push(Tag { kind, control: u16::from_be_bytes(take(bytes, at)?) });
+                at += 2;
+            }
+            other => return Err(format!("ether type {other:#06x}")),
+        }
     };
-    packet.macs = macs;
+    (packet.macs, packet.tags) = (macs, tags);
     Ok(packet)
 }
 
