@@ -110,8 +110,8 @@ impl Node {
                 Ok(self.follow(at, Way::Back, &seen))
             }
             (_, Some(_)) => untouched(Reason::OtherPoint),
-            // Egress only undoes.
-            (Point::PodEgress, None) => untouched(Reason::NotService),
+            // Neither selects.
+            (Point::PodEgress | Point::OutwardIngress, None) => untouched(Reason::NotService),
         }
     }
 
