@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -30,6 +31,8 @@ pub struct Status {
     pub manifests: PathBuf,
     /// Names of the interfaces that its programs are attached to.
     pub interfaces: Vec<String>,
+    /// Addresses of Services that interfaces of this node have: packets to them are left to the host.
+    pub held: Vec<IpAddr>,
     /// What it could not do, object by object.
     pub problems: Vec<Problem>,
 }

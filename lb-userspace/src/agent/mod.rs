@@ -3,7 +3,7 @@
 //! ```text
 //! start   probe, lock, load or adopt, settings, attach
 //! then    source ─> index ─> reconcile ─> tables      (sync)
-//!         netlink ─> interfaces, node addresses       (node)
+//!         netlink ─> interfaces, addresses            (node)
 //!         reconcile ─> sockets that lost a backend    (datagrams)
 //!         all of them ─> status file                  (report)
 //! ```
@@ -95,11 +95,12 @@ async fn follow(
         }
     }
     let (news, node_news) = watch::channel(node::News::default());
-    let mut node = node::Node::start(datapath, settings, args.pod_interfaces, linked, news).await?;
+    let (changes, desired) = mpsc::channel(CHANGES);
+    let mut node =
+        node::Node::start(datapath, settings, args.pod_interfaces, linked, news, changes.clone()).await?;
 
     let tables = Kernel::open(datapath.pins())?;
     let reconciler = Reconciler::adopt(tables, &name)?;
-    let (changes, desired) = mpsc::channel(CHANGES);
     let (report, reports) = watch::channel(reconcile::Report::default());
     let (view, views) = watch::channel(sync::View::default());
     let (sockets, socket_news) = watch::channel(None);
@@ -120,7 +121,7 @@ async fn follow(
         }
     };
     tokio::select! {
-        // Ends by `stop`, or when the source has ended.
+        // Ends by `stop`.
         () = reconcile::run(reconciler, desired, report, stop) => Ok(()),
         () = node.follow(views) => Ok(()),
         () = sync::follow(folder, &name, changes, view) => anyhow::bail!("the folder of manifests is no longer followed: start the agent again"),

@@ -1,10 +1,11 @@
 //! Interfaces and addresses of the node, followed.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use glob::Pattern;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
@@ -14,6 +15,7 @@ use super::sync::View;
 use crate::bpf::load::Datapath;
 use crate::net::node::{NodeAddresses, routed_sources};
 use crate::net::watch::{NetError, Watcher};
+use crate::reconcile::Change;
 use crate::status::Problem;
 
 /// How often to look without a notice: routes change without one, and what failed is tried again.
@@ -39,10 +41,13 @@ pub(super) struct Node<'a> {
     watcher: Watcher,
     interfaces: Interfaces,
     news: watch::Sender<News>,
+    changes: mpsc::Sender<Change>,
+    /// The addresses that were told last.
+    held: BTreeSet<IpAddr>,
 }
 
 impl<'a> Node<'a> {
-    /// Attaches to what is there.
+    /// Attaches to what is there, and says to `changes` which addresses interfaces have, before anything else can.
     ///
     /// # Errors
     /// The network cannot be listed.
@@ -52,6 +57,7 @@ impl<'a> Node<'a> {
         pod_interfaces: Vec<Pattern>,
         linked: BTreeSet<u32>,
         news: watch::Sender<News>,
+        changes: mpsc::Sender<Change>,
     ) -> Result<Self, NetError> {
         let mut node = Self {
             datapath,
@@ -59,6 +65,8 @@ impl<'a> Node<'a> {
             watcher: Watcher::open()?,
             interfaces: Interfaces::new(pod_interfaces, linked),
             news,
+            changes,
+            held: BTreeSet::new(),
         };
         node.look(&BTreeSet::new(), &View::default()).await?;
         Ok(node)
@@ -102,6 +110,11 @@ impl<'a> Node<'a> {
     async fn look(&mut self, gone: &BTreeSet<u32>, view: &View) -> Result<(), NetError> {
         let network = self.watcher.list().await?;
         self.interfaces.follow(&network, gone, self.datapath);
+        if self.held != network.held {
+            self.held.clone_from(&network.held);
+            // It fails when the agent is about to end.
+            let _ = self.changes.send(Change::Held(network.held)).await;
+        }
         // Until the source has spoken, the addresses of a former agent hold: no flow shall see a change and its return.
         if view.listed {
             let chosen = NodeAddresses::choose(&view.node, &network.addresses, &routed_sources());

@@ -87,6 +87,7 @@ impl Sources {
             node: name.clone(),
             manifests: manifests.clone(),
             interfaces: node.interfaces,
+            held: report.held,
             problems,
         }
     }

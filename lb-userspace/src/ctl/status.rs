@@ -1,6 +1,7 @@
 //! `sluice status`.
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -52,6 +53,8 @@ struct Told {
     node: String,
     manifests: PathBuf,
     interfaces: Vec<String>,
+    /// Addresses of Services that interfaces of the node have.
+    held: Vec<IpAddr>,
     problems: Vec<Problem>,
 }
 
@@ -71,6 +74,7 @@ impl Report {
                 node: status.node,
                 manifests: status.manifests,
                 interfaces: status.interfaces,
+                held: status.held,
                 problems: status.problems,
             }),
         }
@@ -109,8 +113,13 @@ impl Document for Report {
                 ("Node", told.node.clone()),
                 ("Manifests", told.manifests.display().to_string()),
                 ("Interfaces", text::comma(&told.interfaces)),
-                ("Problems", told.problems.len().to_string()),
             ]);
+            if !told.held.is_empty() {
+                let held: Vec<String> = told.held.iter().map(ToString::to_string).collect();
+                let meaning = "interfaces of this node have them, so packets to them are left to the host";
+                fields.push(("Held", format!("{}: {meaning}", text::comma(&held))));
+            }
+            fields.push(("Problems", told.problems.len().to_string()));
         }
         text::fields(writer, &fields)?;
         match &self.told {
@@ -165,6 +174,17 @@ mod tests {
             assert_eq!(json["running"], holder.is_some());
             assert_eq!(json["problems"][0]["text"], "no room");
         }
+    }
+
+    #[test]
+    fn held_addresses_are_listed_with_what_it_means() {
+        let held = vec!["10.96.0.10".parse().unwrap(), "fd00::a".parse().unwrap()];
+        let status = Status { held, ..status() };
+        let json = written(Format::Json, Some(7), &["x"], Some(status.clone()));
+        assert!(json.contains(r#""held":["10.96.0.10","fd00::a"]"#), "{json}");
+        let text = written(Format::Text, Some(7), &["x"], Some(status));
+        let line = text.lines().find(|line| line.starts_with("Held:")).unwrap();
+        assert!(line.contains("10.96.0.10, fd00::a: ") && line.contains("left to the host"), "{line}");
     }
 
     #[test]

@@ -17,6 +17,9 @@ use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
 use tokio::task::JoinHandle;
 
+/// The interface of kube-proxy's ipvs mode.
+const IPVS: &str = "kube-ipvs0";
+
 /// Why the network cannot be followed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
@@ -57,6 +60,9 @@ pub struct Network {
     /// Addresses of global scope that may be used as a source, in the kernel's order: not tentative, deprecated or
     /// temporary ones.
     pub addresses: Vec<IpAddr>,
+    /// Addresses of every kind that interfaces which are up have, but for `kube-ipvs0`: kube-proxy in ipvs mode puts all
+    /// addresses of Services there.
+    pub held: BTreeSet<IpAddr>,
 }
 
 /// The network of the calling thread's namespace as it is now, for who does not follow it.
@@ -101,9 +107,13 @@ impl Watcher {
             self.lists.link().get().execute().try_collect().await.map_err(failed("RTM_GETLINK"))?;
         let addresses: Vec<AddressMessage> =
             self.lists.address().get().execute().try_collect().await.map_err(failed("RTM_GETADDR"))?;
+        let holders: BTreeSet<u32> =
+            links.iter().filter(|link| holds(link)).map(|link| link.header.index).collect();
+        let held = addresses.iter().filter(|message| holders.contains(&message.header.index));
         Ok(Network {
             interfaces: links.iter().filter_map(|link| Some((link.header.index, interface(link)?))).collect(),
-            addresses: addresses.iter().filter_map(address).collect(),
+            addresses: addresses.iter().filter_map(lasting).collect(),
+            held: held.filter_map(own).map(|(addr, _)| addr).collect(),
         })
     }
 
@@ -136,11 +146,15 @@ impl Drop for Watcher {
     }
 }
 
-fn interface(link: &LinkMessage) -> Option<Interface> {
-    let name = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.clone()),
+fn name(link: &LinkMessage) -> Option<&String> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name),
         _ => None,
-    })?;
+    })
+}
+
+fn interface(link: &LinkMessage) -> Option<Interface> {
+    let name = name(link)?.clone();
     let is = |kind| {
         let kind = LinkInfo::Kind(kind);
         link.attributes.iter().any(|attribute| match attribute {
@@ -153,10 +167,13 @@ fn interface(link: &LinkMessage) -> Option<Interface> {
     Some(Interface { name, inner, bridge, veth })
 }
 
-fn address(message: &AddressMessage) -> Option<IpAddr> {
-    if message.header.scope != AddressScope::Universe {
-        return None;
-    }
+/// Whether the addresses of this interface keep packets from Services.
+fn holds(link: &LinkMessage) -> bool {
+    link.header.flags.contains(LinkFlags::Up) && name(link).is_some_and(|name| name != IPVS)
+}
+
+/// The interface's own address, with its flags; none while it is being tested for duplicates or is one.
+fn own(message: &AddressMessage) -> Option<(IpAddr, AddressFlags)> {
     let (mut own, mut prefix, mut flags) = (None, None, AddressFlags::empty());
     for attribute in &message.attributes {
         match attribute {
@@ -167,8 +184,16 @@ fn address(message: &AddressMessage) -> Option<IpAddr> {
             _ => {}
         }
     }
-    let addr = own.or(prefix)?;
-    let mut unfit = AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Deprecated;
+    let usable = !flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed);
+    own.or(prefix).filter(|_| usable).map(|addr| (addr, flags))
+}
+
+fn lasting(message: &AddressMessage) -> Option<IpAddr> {
+    if message.header.scope != AddressScope::Universe {
+        return None;
+    }
+    let (addr, flags) = own(message)?;
+    let mut unfit = AddressFlags::Deprecated;
     if addr.is_ipv6() {
         // The same bit: temporary there, and merely a second address of its subnet for IPv4.
         unfit |= AddressFlags::Secondary;
@@ -200,15 +225,37 @@ mod tests {
         assert_eq!(interface(&LinkMessage::default()), None);
     }
 
+    fn message(addr: &str, scope: AddressScope, flags: AddressFlags) -> AddressMessage {
+        let mut message = AddressMessage::default();
+        message.header.scope = scope;
+        message.attributes =
+            vec![AddressAttribute::Address(addr.parse().unwrap()), AddressAttribute::Flags(flags)];
+        message
+    }
+
+    #[test]
+    fn what_interfaces_that_are_up_have_is_held_whatever_its_kind() {
+        let holder = |name: &str, flags| {
+            let mut message = LinkMessage::default();
+            message.header.flags = flags;
+            message.attributes.push(LinkAttribute::IfName(name.into()));
+            holds(&message)
+        };
+        assert!(holder("lo", LinkFlags::Loopback | LinkFlags::Up));
+        assert!(!holder("nodelocaldns", LinkFlags::empty()));
+        assert!(!holder("kube-ipvs0", LinkFlags::Up));
+        for (addr, scope, flags, held) in [
+            ("10.96.0.10", AddressScope::Host, AddressFlags::Permanent, true),
+            ("fd00::a", AddressScope::Universe, AddressFlags::Deprecated, true),
+            ("fd00::b", AddressScope::Universe, AddressFlags::Tentative, false),
+        ] {
+            assert_eq!(own(&message(addr, scope, flags)).is_some(), held, "{addr}");
+        }
+    }
+
     #[test]
     fn only_lasting_global_addresses_count() {
-        let held = |addr: &str, scope, flags| {
-            let mut message = AddressMessage::default();
-            message.header.scope = scope;
-            message.attributes =
-                vec![AddressAttribute::Address(addr.parse().unwrap()), AddressAttribute::Flags(flags)];
-            address(&message)
-        };
+        let held = |addr: &str, scope, flags| lasting(&message(addr, scope, flags));
         let (global, none) = (AddressScope::Universe, AddressFlags::Permanent);
         assert!(held("10.0.0.1", global, none).is_some());
         assert!(held("10.0.0.2", global, AddressFlags::Secondary).is_some());

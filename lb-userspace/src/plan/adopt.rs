@@ -33,8 +33,8 @@ impl Shadow {
         for (frontend, value) in frontends {
             shadow.apply(&Op::PutFrontend { frontend, value });
         }
-        for (addr, kind) in addresses {
-            shadow.apply(&Op::PutAddress { addr, kind });
+        for (addr, value) in addresses {
+            shadow.apply(&Op::PutAddress { addr, value });
         }
         shadow
     }

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use lb_common::{BackendWord, FrontendValue, Span, backend_flags, service_flags};
+use lb_common::{
+    AddressValue, BackendWord, FrontendValue, Span, address_flags, backend_flags, service_flags,
+};
 
 use super::op::{FrontendAddr, Op, Scope, SlotEntry};
 use super::room::{NoRoom, Table};
@@ -15,7 +17,8 @@ use crate::model::{Family, ServicePort, ServicePortKey};
 
 /// The writes, in the order in which they must be made, that turn what `shadow` holds of `key` into `desired`; none if
 /// they are equal already. A frontend that another Service port holds is taken over. One that this Service port loses
-/// goes, unless it is `spared` because another one is about to take it over: it would be absent in between.
+/// goes, unless it is `spared` because another one is about to take it over: it would be absent in between. `held`: the
+/// addresses that interfaces of this node have.
 ///
 /// Work and memory grow with the size of this Service port alone.
 ///
@@ -26,6 +29,7 @@ pub fn plan(
     key: &ServicePortKey,
     desired: Option<&ServicePort>,
     spared: impl Fn(&FrontendAddr) -> bool,
+    held: &BTreeSet<IpAddr>,
 ) -> Result<Vec<Op>, NoRoom> {
     let id = shadow.service_id(key);
     let Some(desired) = desired else {
@@ -33,8 +37,14 @@ pub fn plan(
     };
     let nothing = Service::default();
     let current = id.and_then(|id| shadow.services.get(&id));
-    let planner =
-        Planner { shadow, key, desired, in_use: current.is_some(), current: current.unwrap_or(&nothing) };
+    let planner = Planner {
+        shadow,
+        key,
+        desired,
+        in_use: current.is_some(),
+        current: current.unwrap_or(&nothing),
+        held,
+    };
     let id = match id.or_else(|| shadow.service_ids.singles().next()) {
         Some(id) => id,
         None => return Err(planner.no_room(Table::Services, 1, 0)),
@@ -82,7 +92,7 @@ pub(super) fn unpublish(
         let last = shadow
             .addresses
             .get(&addr)
-            .is_some_and(|known| known.kind.is_some() && known.frontends as usize == frontends.len());
+            .is_some_and(|known| known.value.is_some() && known.frontends as usize == frontends.len());
         if last && !kept(addr) {
             ops.push(Op::DeleteAddress { addr });
         }
@@ -97,6 +107,7 @@ struct Planner<'a> {
     desired: &'a ServicePort,
     current: &'a Service,
     in_use: bool,
+    held: &'a BTreeSet<IpAddr>,
 }
 
 impl Planner<'_> {
@@ -118,6 +129,11 @@ impl Planner<'_> {
         // Last: a datagram flow chooses again as soon as its backend stops, and must then find the new selection (B100).
         ops.extend(stopped.map(|(_, (backend, _))| self.shadow.stop(*backend)));
         Ok(ops)
+    }
+
+    fn address(&self, addr: IpAddr, kind: u8) -> (IpAddr, AddressValue) {
+        let flags = if self.held.contains(&addr) { address_flags::HELD } else { 0 };
+        (addr, AddressValue { kind, flags, pad: [0; 2] })
     }
 
     fn no_room(&self, table: Table, needed: usize, free: u32) -> NoRoom {
@@ -244,15 +260,15 @@ impl Planner<'_> {
     ) -> Result<(), NoRoom> {
         let shadow = self.shadow;
         let wanted: BTreeMap<_, _> = frontends_of(self.key, self.desired).collect();
-        let addresses: BTreeMap<IpAddr, u8> =
-            wanted.iter().map(|(frontend, kind)| (frontend.addr.ip(), *kind)).collect();
+        let addresses: BTreeMap<IpAddr, AddressValue> =
+            wanted.iter().map(|(frontend, kind)| self.address(frontend.addr.ip(), *kind)).collect();
         let half = half(self.key.family);
         let new = wanted.keys().filter(|frontend| !shadow.frontends.contains_key(frontend)).count();
         let free = shadow.capacity.frontends[half].saturating_sub(shadow.frontend_count[half]);
         if new > free as usize {
             return Err(self.no_room(Table::Frontends, new, free));
         }
-        let known = |addr: &IpAddr| shadow.addresses.get(addr).and_then(|known| known.kind);
+        let known = |addr: &IpAddr| shadow.addresses.get(addr).and_then(|known| known.value);
         let new = addresses.keys().filter(|addr| known(addr).is_none()).count();
         let free = shadow.capacity.addresses[half].saturating_sub(shadow.address_count[half]);
         if new > free as usize {
@@ -264,9 +280,9 @@ impl Planner<'_> {
                 ops.push(Op::PutFrontend { frontend: *frontend, value });
             }
         }
-        for (addr, kind) in &addresses {
-            if known(addr) != Some(*kind) {
-                ops.push(Op::PutAddress { addr: *addr, kind: *kind });
+        for (addr, value) in &addresses {
+            if known(addr) != Some(*value) {
+                ops.push(Op::PutAddress { addr: *addr, value: *value });
             }
         }
         let gone = self

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use lb_common::{BackendWord, FrontendValue, Proto, Span};
+use lb_common::{AddressValue, BackendWord, FrontendValue, Proto, Span};
 
 use crate::model::{Family, ServicePortKey};
 
@@ -122,12 +122,12 @@ pub enum Op {
         /// Its service id and kind.
         value: FrontendValue,
     },
-    /// Makes an address known.
+    /// Makes an address known, or known otherwise.
     PutAddress {
         /// The address.
         addr: IpAddr,
-        /// A [`lb_common::FrontendKind`].
-        kind: u8,
+        /// Its kind and flags.
+        value: AddressValue,
     },
     /// Makes an address unknown.
     DeleteAddress {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 
-use lb_common::{BackendWord, FrontendValue, Span};
+use lb_common::{AddressValue, BackendWord, FrontendValue, Span, address_flags};
 
 use super::op::{FrontendAddr, Op, Scope, SlotEntry};
 use super::pool::Pool;
@@ -56,7 +56,7 @@ pub(super) struct Service {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct KnownAddr {
     /// Its entry in the address tables.
-    pub(super) kind: Option<u8>,
+    pub(super) value: Option<AddressValue>,
     /// How many frontends it has.
     pub(super) frontends: u32,
 }
@@ -105,6 +105,19 @@ impl Shadow {
     pub fn holder(&self, frontend: &FrontendAddr) -> Option<&ServicePortKey> {
         let value = self.frontends.get(frontend)?;
         self.services.get(&value.service)?.key.as_ref()
+    }
+
+    /// The Service ports that have a frontend at one of `addresses`.
+    pub fn holders_at(&self, addresses: &BTreeSet<IpAddr>) -> impl Iterator<Item = &ServicePortKey> {
+        let there = self.frontends.iter().filter(|(frontend, _)| addresses.contains(&frontend.addr.ip()));
+        there.filter_map(|(_, value)| self.services.get(&value.service)?.key.as_ref())
+    }
+
+    /// Whether `addr` is a Service's and marked as held by an interface of this node.
+    #[must_use]
+    pub fn is_held(&self, addr: &IpAddr) -> bool {
+        let value = self.addresses.get(addr).and_then(|known| known.value);
+        value.is_some_and(|value| value.flags & address_flags::HELD != 0)
     }
 
     /// Whether no id and no slot is in use or resting.
@@ -164,7 +177,7 @@ impl Shadow {
                 }
             }
             Op::PutFrontend { frontend, value } => self.put_frontend(*frontend, *value),
-            Op::PutAddress { addr, kind } => self.set_address(*addr, Some(*kind)),
+            Op::PutAddress { addr, value } => self.set_address(*addr, Some(*value)),
             Op::DeleteAddress { addr } => self.set_address(*addr, None),
             Op::DeleteFrontend { frontend } => self.delete_frontend(frontend),
             Op::ClearService { id } => {
@@ -269,10 +282,10 @@ impl Shadow {
         }
     }
 
-    fn set_address(&mut self, addr: IpAddr, kind: Option<u8>) {
+    fn set_address(&mut self, addr: IpAddr, value: Option<AddressValue>) {
         let known = self.addresses.entry(addr).or_default();
         let count = &mut self.address_count[half_of(addr)];
-        match (std::mem::replace(&mut known.kind, kind), kind) {
+        match (std::mem::replace(&mut known.value, value), value) {
             (None, Some(_)) => *count += 1,
             (Some(_), None) => *count -= 1,
             _ => {}

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lb_common::{BackendRecord, FrontendValue, ServiceMeta, ServiceRecord};
+use lb_common::{AddressValue, BackendRecord, FrontendValue, ServiceMeta, ServiceRecord};
 
 use super::op::{FrontendAddr, SlotEntry};
 use crate::model::Family;
@@ -54,6 +54,6 @@ pub struct Snapshot {
     pub backends: Vec<(u32, BackendRecord)>,
     /// Frontends.
     pub frontends: Vec<(FrontendAddr, FrontendValue)>,
-    /// Addresses with their kind.
-    pub addresses: Vec<(IpAddr, u8)>,
+    /// Addresses.
+    pub addresses: Vec<(IpAddr, AddressValue)>,
 }

@@ -1,6 +1,7 @@
 //! The synchronous core.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use lb_common::Proto;
@@ -34,6 +35,8 @@ pub struct Reconciler<T> {
     dirty: BTreeSet<ServicePortKey>,
     /// Service ports of a former agent that stay until the list is whole.
     kept: BTreeSet<ServicePortKey>,
+    /// Addresses that interfaces of this node have.
+    held: BTreeSet<IpAddr>,
     troubles: Troubles,
     /// Whether the full list has come.
     listed: bool,
@@ -61,6 +64,7 @@ impl<T: Tables> Reconciler<T> {
             desired: BTreeMap::new(),
             dirty: BTreeSet::new(),
             kept: BTreeSet::new(),
+            held: BTreeSet::new(),
             troubles: Troubles::default(),
             listed: false,
             doubtful: false,
@@ -106,6 +110,12 @@ impl<T: Tables> Reconciler<T> {
             }
             Change::Whole => {
                 self.dirty.append(&mut self.kept);
+                return;
+            }
+            Change::Held(held) => {
+                let changed = held.symmetric_difference(&self.held).copied().collect();
+                self.dirty.extend(self.shadow.holders_at(&changed).cloned());
+                self.held = held;
                 return;
             }
         };
@@ -198,7 +208,8 @@ impl<T: Tables> Reconciler<T> {
             object: key.to_string(),
             text: "it stays as a former agent left it until all manifests can be read".into(),
         }));
-        Report { service_ports: self.desired.len(), problems, ..self.report.clone() }
+        let held = self.held.iter().copied().filter(|addr| self.shadow.is_held(addr)).collect();
+        Report { service_ports: self.desired.len(), held, problems, ..self.report.clone() }
     }
 
     /// A wait that must end before what was given back can be handed out again, if anything was. To be called where
@@ -228,11 +239,16 @@ impl<T: Tables> Reconciler<T> {
     fn program(&mut self, key: &ServicePortKey, claims: &Claims, now: Instant) -> u64 {
         let before = self.report.operations;
         let known = self.shadow.service_id(key).is_some();
-        let failure =
-            match plan(&self.shadow, key, self.desired.get(key), |frontend| claims.contains_key(frontend)) {
-                Err(no_room) => Some((no_room.to_string(), true)),
-                Ok(ops) => self.carry_out(&ops).err().map(|error| (error.to_string(), error.is_full())),
-            };
+        let failure = match plan(
+            &self.shadow,
+            key,
+            self.desired.get(key),
+            |frontend| claims.contains_key(frontend),
+            &self.held,
+        ) {
+            Err(no_room) => Some((no_room.to_string(), true)),
+            Ok(ops) => self.carry_out(&ops).err().map(|error| (error.to_string(), error.is_full())),
+        };
         let operations = self.report.operations - before;
         if key.proto == Proto::Udp {
             self.report.datagrams += operations;
@@ -250,7 +266,7 @@ impl<T: Tables> Reconciler<T> {
                 if no_room
                     && !known
                     && operations > 0
-                    && let Ok(ops) = plan(&self.shadow, key, None, |_| false)
+                    && let Ok(ops) = plan(&self.shadow, key, None, |_| false, &self.held)
                 {
                     // What fails here is tried again, too: the mirror still holds it.
                     let _ = self.carry_out(&ops);

@@ -14,10 +14,14 @@ mod trouble;
 pub use core::{Outcome, Reconciler};
 pub use run::run;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use crate::model::{ServicePort, ServicePortKey};
 use crate::status::Problem;
 
-/// News from the model: Service ports and what they should be; `None`: nothing. The same form as the model's list of changes.
+/// News from the model: Service ports and what they should be; `None`: nothing. The same form as the model's list of
+/// changes. And news of the node's addresses.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
     /// Everything there is. What is not named is not desired.
@@ -29,6 +33,8 @@ pub enum Change {
     Whole,
     /// What has changed.
     Update(Vec<(ServicePortKey, Option<ServicePort>)>),
+    /// The addresses that interfaces of this node have, all of them: a Service's is left to the host then.
+    Held(BTreeSet<IpAddr>),
 }
 
 /// How things stand.
@@ -44,6 +50,8 @@ pub struct Report {
     pub datagrams: u64,
     /// Service ports and stray entries that had been changed from outside and were put right.
     pub repairs: u64,
+    /// Addresses of Services that are left to the host because an interface of this node has them.
+    pub held: Vec<IpAddr>,
     /// What could not be programmed, and why; each is tried again.
     pub problems: Vec<Problem>,
 }

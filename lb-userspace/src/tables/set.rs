@@ -94,9 +94,8 @@ impl<S: Storage> Tables for TableSet<S> {
                     half.frontends.insert(&frontend_key(frontend)?, value)
                 })?;
             }
-            Op::PutAddress { addr, kind } => {
-                let value = AddressValue { kind: *kind, flags: 0, pad: [0; 2] };
-                with_half!(self, Family::of(addr), half => half.addresses.insert(&address(*addr)?, &value))?;
+            Op::PutAddress { addr, value } => {
+                with_half!(self, Family::of(addr), half => half.addresses.insert(&address(*addr)?, value))?;
             }
             Op::DeleteAddress { addr } => {
                 with_half!(self, Family::of(addr), half => half.addresses.delete(&address(*addr)?))?;
@@ -197,8 +196,8 @@ where
         Ok(entries.collect())
     }
 
-    fn addresses(&self) -> Result<Vec<(IpAddr, u8)>, TableError> {
-        Ok(self.addresses.entries()?.into_iter().map(|(addr, value)| (addr.into(), value.kind)).collect())
+    fn addresses(&self) -> Result<Vec<(IpAddr, AddressValue)>, TableError> {
+        Ok(self.addresses.entries()?.into_iter().map(|(addr, value)| (addr.into(), value)).collect())
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod adoption;
 mod faults;
+mod held;
 mod interrupted;
 #[cfg(feature = "root-tests")]
 mod kernel;

@@ -1,5 +1,7 @@
 //! The order of the writes of a plan.
 
+use std::collections::BTreeSet;
+
 use lb_userspace::model::{ServicePort, ServicePortKey};
 use lb_userspace::plan::{Shadow, plan};
 use lb_userspace::tables::{Fake, Tables as _};
@@ -12,11 +14,15 @@ fn empty() -> Shadow {
 
 /// Plans, applies to the mirror, and shows the plan.
 fn turn(shadow: &mut Shadow, key: &ServicePortKey, desired: Option<&ServicePort>) -> Vec<String> {
-    let ops = plan(shadow, key, desired, |_| false).unwrap();
+    let ops = plan(shadow, key, desired, |_| false, &BTreeSet::new()).unwrap();
     for op in &ops {
         shadow.apply(op);
     }
-    assert_eq!(plan(shadow, key, desired, |_| false).unwrap(), [], "a second time there is nothing to do");
+    assert_eq!(
+        plan(shadow, key, desired, |_| false, &BTreeSet::new()).unwrap(),
+        [],
+        "a second time there is nothing to do"
+    );
     ops.iter().map(brief).collect()
 }
 
@@ -207,7 +213,8 @@ fn the_rotation_begins_elsewhere_on_each_node_and_service() {
     let start = |node: &str, name: &str| {
         let shadow = Shadow::new(Fake::new(ROOMY).read().unwrap(), node);
         let key = key(name, "10.0.0.1:80");
-        let ops = plan(&shadow, &key, Some(&service("10.0.0.1:80", &[])), |_| false).unwrap();
+        let ops =
+            plan(&shadow, &key, Some(&service("10.0.0.1:80", &[])), |_| false, &BTreeSet::new()).unwrap();
         ops.iter().find_map(|op| match op {
             lb_userspace::plan::Op::PutService { cursor, .. } => Some(*cursor),
             _ => None,

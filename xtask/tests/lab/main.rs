@@ -7,6 +7,7 @@
 mod bulk;
 mod endpoints;
 mod harness;
+mod interfaces;
 mod lifecycle;
 mod manifests;
 mod refusal;
