@@ -74,7 +74,7 @@ fn kernel_and_fake_hold_the_same() {
         for snapshot in [&mut one, &mut other] {
             snapshot.services.sort_by_key(|entry| entry.id);
             snapshot.frontends.sort_by_key(|(frontend, _)| *frontend);
-            snapshot.addresses.sort();
+            snapshot.addresses.sort_by_key(|(addr, _)| *addr);
         }
         assert_eq!(one, other);
     }
