@@ -290,15 +290,17 @@ pub struct Scratch<A> {
     pub redirect: u8,
     /// Whether it is a fragment; the datapath's own numbers.
     pub part: u8,
+    /// The [`Point`] at which the packet is.
+    pub point: u8,
     /// Zero.
-    pub pad: [u8; 5],
+    pub pad: [u8; 4],
     /// What the fragments of one packet have in common, as it lies in the packet.
     pub identification: u32,
 }
 
 shared! {
-    Scratch<Addr4>: size 184, align 8, fields [FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, [u8; 5], u32];
-    Scratch<Addr6>: size 304, align 8, fields [FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, [u8; 5], u32];
+    Scratch<Addr4>: size 184, align 8, fields [FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, [u8; 4], u32];
+    Scratch<Addr6>: size 304, align 8, fields [FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, [u8; 4], u32];
     Tuple<Addr4>: size 12, align 4, fields [Addr4, Addr4, Port, Port];
     Tuple<Addr6>: size 36, align 4, fields [Addr6, Addr6, Port, Port];
     FlowKey<Addr4>: size 16, align 4, fields [Tuple<Addr4>, u8, [u8; 3]];

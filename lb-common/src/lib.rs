@@ -12,6 +12,7 @@ mod abi;
 mod addr;
 mod affinity;
 mod config;
+mod event;
 mod flow;
 mod fragment;
 mod interface;
@@ -25,6 +26,7 @@ mod state;
 pub use addr::{Addr4, Addr6, Address, Endpoint, Port, Proto};
 pub use affinity::{AffinityKey, AffinityWord};
 pub use config::{Config, Lifetimes, PortRange, Prefix, SERVICE_RANGES, config_flags};
+pub use event::{EventRecord, SockCall};
 pub use flow::{FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Onward, Point, Scratch, Tuple};
 pub use fragment::{FragmentKey, FragmentValue};
 pub use interface::{InterfaceValue, interface_flags};
@@ -35,4 +37,4 @@ pub use service::{
     ServiceMeta, ServiceRecord, ServiceStats, Slot, Span, address_flags, backend_flags, service_flags,
 };
 pub use sock::{SockStorage, SockUdpKey, SockUdpRole, SockUdpValue};
-pub use state::{CpuRecord, StateRecord, SweepReport};
+pub use state::{Bucket, CpuRecord, StateRecord, SweepReport};

@@ -4,8 +4,8 @@ use core::mem::size_of;
 
 use crate::{
     Addr4, Addr6, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config, CpuRecord,
-    FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, InterfaceValue, Reason,
-    Scratch, ServiceMeta, ServiceRecord, ServiceStats, Slot, SockStorage, SockUdpKey, SockUdpValue,
+    EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, InterfaceValue,
+    Reason, Scratch, ServiceMeta, ServiceRecord, ServiceStats, Slot, SockStorage, SockUdpKey, SockUdpValue,
     StateRecord, SweepReport,
 };
 
@@ -77,6 +77,8 @@ pub const SLOTS_PER_BACKEND: u32 = 2;
 /// Clients whose backend is remembered, each once per Service port with session affinity: as many as there may be
 /// connections in a flow table.
 pub const AFFINITIES: u32 = FLOWS / 2;
+/// Drops and refusals whose records are kept.
+pub const EVENT_RECORDS: u32 = 4_096;
 /// Fragmented packets under way.
 pub const FRAGMENTED: u32 = 8_192;
 /// Interfaces of which the programs must know something.
@@ -122,6 +124,7 @@ maps! {
     FRAGMENTS, "fragments": LruHash, FragmentKey => FragmentValue, FRAGMENTED, Fixed, 0, "Ports of fragmented packets.";
     INTERFACES, "interfaces": Hash, u32 => InterfaceValue, INTERFACE_COUNT, Fixed, NO_PREALLOC, "What is behind interfaces.";
     REASONS, "reasons": PerCpuArray, u32 => u64, Reason::ALL.len() as u32, Fixed, 0, "How often each reason ended a packet or call.";
+    EVENTS, "events": Array, u32 => EventRecord, EVENT_RECORDS, Fixed, MMAPABLE, "The latest drops and refusals.";
     CONFIG, "config": Array, u32 => Config, 1, Fixed, MMAPABLE, "Settings.";
     STATE, "state": Array, u32 => StateRecord, 1, Fixed, MMAPABLE, "What the programs tell each other.";
     CPU, "cpu": PerCpuArray, u32 => CpuRecord, 1, Fixed, 0, "What each CPU keeps for itself.";

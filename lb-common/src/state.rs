@@ -2,7 +2,7 @@
 
 use crate::abi::shared;
 
-/// Value of the map `state`, 56 bytes; array of one record. Index 0 is IPv4, 1 is IPv6.
+/// Value of the map `state`, 64 bytes; array of one record. Index 0 is IPv4, 1 is IPv6.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct StateRecord {
@@ -15,20 +15,32 @@ pub struct StateRecord {
     pub full: [u64; 2],
     /// When the last sweep began, `CLOCK_MONOTONIC`, nanoseconds; 0: there was none.
     pub swept: u64,
+    /// How many events have been given a number, see [`crate::EventRecord`].
+    pub events: u64,
 }
 
-/// Value of the map `cpu`, 32 bytes; per-CPU array of one record.
+/// What a rate allows.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Bucket {
+    /// How much may still be done, in billionths.
+    pub tokens: u64,
+    /// When `tokens` was last filled, nanoseconds.
+    pub filled: u64,
+}
+
+/// Value of the map `cpu`, 48 bytes; per-CPU array of one record.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CpuRecord {
     /// Pairs made on this CPU: the counter in a [`crate::FlowWord`].
     pub pairs: u64,
-    /// Rejects that may still be sent, in billionths.
-    pub reject_tokens: u64,
-    /// When `reject_tokens` was last filled, nanoseconds.
-    pub reject_filled: u64,
-    /// Zero.
-    pub pad: u64,
+    /// Rejects that may still be sent.
+    pub rejects: Bucket,
+    /// Events that may still be recorded.
+    pub events: Bucket,
+    /// Events that were not recorded since the last one that was.
+    pub suppressed: u64,
 }
 
 /// Value of the map `sweep`, 48 bytes; array of one record: what the last run of the sweep found.
@@ -50,7 +62,8 @@ pub struct SweepReport {
 }
 
 shared! {
-    StateRecord: size 56, align 8, fields [[u64; 2], [u64; 2], [u64; 2], u64];
-    CpuRecord: size 32, align 8, fields [u64, u64, u64, u64];
+    StateRecord: size 64, align 8, fields [[u64; 2], [u64; 2], [u64; 2], u64, u64];
+    Bucket: size 16, align 8, fields [u64, u64];
+    CpuRecord: size 48, align 8, fields [u64, Bucket, Bucket, u64];
     SweepReport: size 48, align 8, fields [u64, u64, u64, u64, u64, u64];
 }

@@ -43,8 +43,11 @@ fn fields_stand_where_schema_2_has_them() {
     offsets!(FragmentValue: sport @ 0, dport @ 2);
     offsets!(AffinityKey: client @ 0, service @ 16);
     offsets!(AddressValue: kind @ 0, flags @ 1);
-    offsets!(StateRecord: lru_used @ 0, embryonic @ 16, full @ 32, swept @ 48);
-    offsets!(CpuRecord: pairs @ 0, reject_tokens @ 8, reject_filled @ 16);
+    offsets!(StateRecord: lru_used @ 0, embryonic @ 16, full @ 32, swept @ 48, events @ 56);
+    offsets!(Bucket: tokens @ 0, filled @ 8);
+    offsets!(CpuRecord: pairs @ 0, rejects @ 8, events @ 24, suppressed @ 40);
+    offsets!(EventRecord: sequence @ 0, time @ 8, cookie @ 16, suppressed @ 24, ifindex @ 28, length @ 32, pid @ 36,
+        src @ 40, dst @ 56, comm @ 72, sport @ 88, dport @ 90, reason @ 92, point @ 93, proto @ 94, flags @ 95);
     offsets!(SweepReport: scanned @ 0, pairs @ 8, expired @ 16, orphans @ 24, began @ 32, lru_left @ 40);
 }
 
@@ -70,9 +73,10 @@ fn maps_have_the_sizes_and_names_of_schema_2() {
         ("fragments", 40, 4),
         ("interfaces", 4, 4),
         ("reasons", 4, 8),
+        ("events", 4, 96),
         ("config", 4, 344),
-        ("state", 4, 56),
-        ("cpu", 4, 32),
+        ("state", 4, 64),
+        ("cpu", 4, 48),
         ("scratch4", 4, 184),
         ("scratch6", 4, 304),
         ("sweep", 4, 48),

@@ -6,10 +6,11 @@
 use core::ops::DerefMut;
 
 use lb_common::{
-    Address, AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FlowWord, FrontendKey,
-    FrontendValue, Reason, Scratch, Slot, Span,
+    Address, AddressValue, BackendWord, Config, CpuRecord, EventRecord, FlowKey, FlowValue, FlowWord,
+    FrontendKey, FrontendValue, Reason, Scratch, Slot, Span,
 };
 
+use crate::event;
 use crate::family::Family;
 use crate::flow::{self, Attempt, Contention, Made};
 use crate::parse::{self, Part};
@@ -101,6 +102,8 @@ pub trait Env<A: Address> {
     type Service: ServiceRef;
     /// Memory for one packet.
     type Scratch: DerefMut<Target = Scratch<A>>;
+    /// A record of an event that nobody else sees yet, with what the one before it left there.
+    type Event: DerefMut<Target = EventRecord>;
 
     /// `CLOCK_MONOTONIC_COARSE`, nanoseconds.
     fn now(&self) -> u64;
@@ -185,10 +188,23 @@ pub trait Env<A: Address> {
         reject::answer(pkt, self, reason, scratch)
     }
 
+    /// [`crate::event::packet`]. A seam as well.
+    #[inline(always)]
+    fn record<P: Pkt>(&self, pkt: &P, reason: Reason, scratch: &mut Scratch<A>)
+    where
+        Self: Sized,
+    {
+        event::packet(pkt, self, reason, scratch);
+    }
+
     /// The settings.
     fn config(&self) -> Option<&Config>;
     /// Adds one to the counter of `reason`.
     fn count(&self, reason: Reason);
+    /// Takes the place of the next record of an event; `None` if another CPU is writing there.
+    fn next_event(&self) -> Option<Self::Event>;
+    /// Makes a record whole and seen.
+    fn publish_event(&self, event: Self::Event);
 
     /// The entry of `key` in `table`.
     fn flow(&self, table: FlowTable, key: &FlowKey<A>) -> Option<Self::Flow>;

@@ -13,6 +13,7 @@
 //! | [`flow`] | the flow table: lookup, the pair protocol, lifetimes |
 //! | `parse`, `family`, `rewrite`, `csum`, `reject` | packets |
 //! | `select`, `ports` | choices |
+//! | [`event`] | records of what was dropped or refused |
 //! | [`cut`] | outcomes as numbers, where the programs are cut |
 #![no_std]
 #![forbid(unsafe_code)]
@@ -23,8 +24,10 @@ extern crate std;
 mod csum;
 pub mod cut;
 pub mod env;
+pub mod event;
 pub mod family;
 pub mod flow;
+mod limit;
 pub mod parse;
 pub mod pkt;
 mod ports;

@@ -17,6 +17,8 @@ pub enum Covered {
 pub trait Pkt {
     /// Length in bytes; of an aggregate that the hardware is to cut (GSO) the whole.
     fn length(&self) -> u32;
+    /// Index of the interface by which it came or is to leave.
+    fn ifindex(&self) -> u32;
     /// `N` bytes at `offset`; `None` if they are not all there.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
     /// Overwrites `N` bytes at `offset`; false if they are not all there or cannot be written.

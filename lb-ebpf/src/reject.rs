@@ -1,11 +1,12 @@
 //! Refusals: a TCP reset for a SYN, an ICMP error for everything else (B67), quoting what was sent (B68).
 
-use lb_common::{CpuRecord, Proto, Reason, Scratch};
+use lb_common::{Proto, Reason, Scratch};
 use network_types::ip::IpProto;
 
 use crate::csum;
 use crate::env::Env;
 use crate::family::Family;
+use crate::limit;
 use crate::parse::{self, Flags, TCP_CHECKSUM};
 use crate::pkt::{Covered, Pkt};
 use crate::rewrite;
@@ -51,19 +52,7 @@ pub fn answer<A: Family, P: Pkt, E: Env<A>>(
 fn allowed<A: Family, E: Env<A>>(env: &E) -> bool {
     let Some(config) = env.config() else { return false };
     let (now, rate) = (env.now(), config.reject_rate);
-    env.with_cpu(|cpu| take(cpu, now, rate)).unwrap_or(false)
-}
-
-/// Takes a token from a bucket that fills at `rate` a second and holds one second's worth.
-#[inline(always)]
-fn take(cpu: &mut CpuRecord, now: u64, rate: u32) -> bool {
-    const TOKEN: u64 = 1_000_000_000;
-    let elapsed = now.saturating_sub(cpu.reject_filled).min(TOKEN);
-    let tokens = (cpu.reject_tokens + elapsed * u64::from(rate)).min(u64::from(rate) * TOKEN);
-    cpu.reject_filled = now;
-    let granted = tokens >= TOKEN;
-    cpu.reject_tokens = if granted { tokens - TOKEN } else { tokens };
-    granted
+    env.with_cpu(|cpu| limit::take(&mut cpu.rejects, now, rate)).unwrap_or(false)
 }
 
 /// Turns a SYN into the RST that answers it (RFC 9293, 3.5.2), in place.

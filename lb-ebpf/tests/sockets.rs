@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_common::{Addr4, Addr6, Address, Config, Endpoint, Port, Proto, Reason, config_flags};
+use lb_common::{
+    Addr4, Addr6, Address, Config, Endpoint, EventRecord, Port, Proto, Reason, SockCall, config_flags,
+};
 use lb_ebpf::sock::{self, Call};
 use lb_ebpf::testing::fixtures::Scene;
 use lb_ebpf::testing::packet::Checksum;
@@ -158,7 +160,35 @@ fn b67_b69_what_cannot_be_served_is_refused_or_left() {
                 counted(&world, Reason::SockNoLocalRefused, 1);
             }
             assert_eq!(world.sock_udp(), 0);
+            assert_eq!(peer_of(&world.events(), Reason::SockNoEndpoints), [scene.vip(20, 80)]);
+            assert_eq!(peer_of(&world.events(), Reason::SockPortNotServed), [scene.vip(20, 81)]);
+            assert_eq!(world.events().len(), if proto == Proto::Tcp { 2 } else { 3 }, "refusals alone");
         }
+    }
+}
+
+/// The addresses that were asked for in the calls that were refused for `reason`, by what was recorded of them.
+fn peer_of(events: &[EventRecord], reason: Reason) -> Vec<SocketAddr> {
+    let events = events.iter().filter(|event| event.reason == reason as u8);
+    events
+        .map(|event| {
+            assert_eq!((event.cookie, event.pid, event.comm), (1, Socket::PROCESS, Socket::THREAD));
+            let addr = Addr4::from_mapped(&event.dst).map_or_else(|| event.dst.into(), IpAddr::from);
+            SocketAddr::new(addr, event.dport.number())
+        })
+        .collect()
+}
+
+#[test]
+fn every_refused_call_is_recorded_as_what_it_was() {
+    for scene in scenes(Proto::Udp) {
+        let world = world(&scene, &[Service::new(Proto::Udp, scene.web())]);
+        let (cpu, socket) = (world.on_cpu(0), Socket::new(1, HOST));
+        assert_eq!(connect(&cpu, &socket, Proto::Udp, scene.web()), Came::Refused);
+        assert_eq!(send(&cpu, &socket, scene.web()), Came::Refused);
+        let calls: Vec<_> = world.events().iter().map(|event| (event.point, event.proto)).collect();
+        let of = |call: SockCall| (call as u8, Proto::Udp as u8);
+        assert_eq!(calls, [of(SockCall::Connect), of(SockCall::Sendmsg)]);
     }
 }
 
@@ -170,6 +200,7 @@ fn no_room_to_remember_is_a_refusal() {
             let socket = Socket::new(1, HOST).without_room();
             assert_eq!(connect(&world.on_cpu(0), &socket, proto, scene.web()), Came::Refused);
             counted(&world, Reason::SockStateFull, 1);
+            assert_eq!(peer_of(&world.events(), Reason::SockStateFull), [scene.web()], "not the backend");
         }
     }
 }

@@ -3,10 +3,13 @@
 //! packet's [`Scratch`], or on the stack; outcomes are numbers, see [`cut`].
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
-use lb_common::{Addr4, Addr6, Address, Endpoint, Reason, Scratch};
-use lb_ebpf::{cut, flow, parse, reject, sock, tc};
+use lb_common::{Addr4, Addr6, Address, Endpoint, Reason, Scratch, SockCall};
+use lb_ebpf::event::Recorded;
+use lb_ebpf::family::Family;
+use lb_ebpf::{cut, event, flow, parse, reject, sock, tc};
 
 use super::env::Kernel;
+use super::maps::Maps;
 use super::skb::Skb;
 use super::sock::Calling;
 
@@ -43,6 +46,18 @@ macro_rules! cuts {
     };
 }
 
+#[inline(always)]
+fn refusal<A: Maps + Family + Cuts>(
+    sock: &Calling,
+    number: u32,
+    endpoint: &mut Endpoint<A>,
+) -> Option<Recorded> {
+    let [reason, call, _, _] = number.to_le_bytes();
+    let (reason, call) = (Reason::from_number(reason)?, SockCall::from_number(call)?);
+    let proto = sock.proto()?;
+    Some(event::refused(&Kernel::alone(), sock, call, proto, reason, endpoint))
+}
+
 cuts! {
     "[`parse::packet`]."
     parse_cut(skb: *mut __sk_buff; scratch: Scratch) = parse4, parse6,
@@ -69,6 +84,15 @@ cuts! {
             Some(reason) => cut::number(reject::answer(&mut Skb::new(skb), &Kernel::of(skb), reason, scratch)),
             None => u32::MAX,
         };
+    "[`event::packet`]."
+    record(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = record4, record6,
+        match Reason::from_number(reason as u8) {
+            Some(reason) => event::packet(&Skb::new(skb), &Kernel::of(skb), reason, scratch) as u32,
+            None => u32::MAX,
+        };
+    "[`event::refused`]. The number is a reason and a call, one byte each."
+    refused(context: *mut bpf_sock_addr, number: u32; endpoint: Endpoint) = refused4, refused6,
+        refusal(&Calling(context), number, endpoint).map_or(u32::MAX, |recorded| recorded as u32);
     "[`sock::direct_tcp`]."
     direct_tcp(context: *mut bpf_sock_addr; endpoint: Endpoint) = direct_tcp4, direct_tcp6,
         cut::number(sock::direct_tcp(&Kernel::alone(), &Calling(context), endpoint));

@@ -23,6 +23,7 @@ use lb_ebpf::verdict::Verdict;
 
 use super::atomic;
 use super::cuts::Cuts;
+use super::event::Event;
 use super::maps::{
     BACKEND_STATS, BACKENDS_MAP, CONFIG, CPU, Maps, REASONS, SERVICE_STATS, SERVICES_MAP, STATE,
 };
@@ -199,6 +200,7 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     type Flow = Entry<A>;
     type Service = Service;
     type Scratch = Memory<A>;
+    type Event = Event;
 
     #[inline(always)]
     fn now(&self) -> u64 {
@@ -276,6 +278,22 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     ) -> Result<Verdict, Reason> {
         // SAFETY: as above, with the packet's own context.
         cut::result(unsafe { A::reject(self.context(), u32::from(reason as u8), scratch) })
+    }
+
+    #[inline(always)]
+    fn record<P: Pkt>(&self, _pkt: &P, reason: Reason, scratch: &mut Scratch<A>) {
+        // SAFETY: as above. Whether there was room for a record does not matter to the packet.
+        let _ = unsafe { A::record(self.context(), u32::from(reason as u8), scratch) };
+    }
+
+    #[inline(always)]
+    fn next_event(&self) -> Option<Event> {
+        Event::next()
+    }
+
+    #[inline(always)]
+    fn publish_event(&self, event: Event) {
+        event.publish();
     }
 
     #[inline(always)]

@@ -3,14 +3,14 @@
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SkStorage};
 use aya_ebpf::macros::btf_map;
 use lb_common::maps::{
-    AFFINITIES, BACKENDS, FLOWS, FRAGMENTED, INTERFACE_COUNT, LRU_SHARE, MMAPABLE, NO_PREALLOC, SERVICES,
-    SLOTS_PER_BACKEND, SOCK_UDP,
+    AFFINITIES, BACKENDS, EVENT_RECORDS, FLOWS, FRAGMENTED, INTERFACE_COUNT, LRU_SHARE, MMAPABLE,
+    NO_PREALLOC, SERVICES, SLOTS_PER_BACKEND, SOCK_UDP,
 };
 use lb_common::{
     Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config,
-    CpuRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, InterfaceValue,
-    Reason, Scratch, ServiceMeta, ServiceRecord, ServiceStats, Slot, SockStorage, SockUdpKey, SockUdpValue,
-    StateRecord, SweepReport,
+    CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue,
+    InterfaceValue, Reason, Scratch, ServiceMeta, ServiceRecord, ServiceStats, Slot, SockStorage, SockUdpKey,
+    SockUdpValue, StateRecord, SweepReport,
 };
 
 const MMAP: usize = MMAPABLE as usize;
@@ -76,6 +76,8 @@ pub(super) static INTERFACES: HashMap<u32, InterfaceValue, { INTERFACE_COUNT as 
     HashMap::new();
 #[btf_map(name = "reasons")]
 pub(super) static REASONS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
+#[btf_map(name = "events")]
+pub(super) static EVENTS: Array<EventRecord, { EVENT_RECORDS as usize }, MMAP> = Array::new();
 #[btf_map(name = "config")]
 pub(super) static CONFIG: Array<Config, 1, MMAP> = Array::new();
 #[btf_map(name = "state")]

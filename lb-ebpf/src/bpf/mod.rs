@@ -6,6 +6,7 @@
 mod atomic;
 mod cuts;
 mod env;
+mod event;
 pub(crate) mod maps;
 pub(crate) mod skb;
 pub(crate) mod sock;

@@ -49,6 +49,12 @@ impl Pkt for Skb {
     }
 
     #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: a read of the context.
+        unsafe { (*self.0).ifindex }
+    }
+
+    #[inline(always)]
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         let mut bytes = MaybeUninit::<[u8; N]>::uninit();
         // SAFETY: the helper writes all N bytes or fails; it also reads parts of the packet that are not linear.

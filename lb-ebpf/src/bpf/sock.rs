@@ -4,10 +4,13 @@ use core::ops::{Deref, DerefMut};
 use core::ptr::{addr_of, addr_of_mut, null_mut};
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_sock_addr};
-use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval, bpf_sk_storage_get};
+use aya_ebpf::helpers::generated::bpf_get_current_comm as get_current_comm;
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval, bpf_sk_storage_get,
+};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
 use lb_common::{
-    Addr4, Addr6, Address, Endpoint, Port, Proto, Reason, SockStorage, SockUdpKey, SockUdpValue,
+    Addr4, Addr6, Address, Endpoint, Port, Proto, Reason, SockCall, SockStorage, SockUdpKey, SockUdpValue,
 };
 use lb_ebpf::cut;
 use lb_ebpf::family::Family;
@@ -95,6 +98,17 @@ macro_rules! sock {
             }
 
             #[inline(always)]
+            fn process(&self) -> u32 {
+                (bpf_get_current_pid_tgid() >> 32) as u32
+            }
+
+            #[inline(always)]
+            fn name_of_thread(&self, name: &mut [u8; 16]) {
+                // SAFETY: the helper writes 16 bytes, or zeros where it fails.
+                unsafe { get_current_comm(name.as_mut_ptr().cast(), 16) };
+            }
+
+            #[inline(always)]
             fn storage(&self) -> Option<Memory> {
                 storage($sk(self.0), 0)
             }
@@ -105,6 +119,23 @@ macro_rules! sock {
             }
         }
     };
+}
+
+impl Calling {
+    /// The protocol of the socket, if Sluice translates it. A subflow of Multipath TCP is a TCP socket like any other.
+    #[inline(always)]
+    pub(super) fn proto(&self) -> Option<Proto> {
+        let context = self.0;
+        // SAFETY: fields of the context.
+        let (kind, protocol) = unsafe {
+            (addr_of!((*context).type_).read_volatile(), addr_of!((*context).protocol).read_volatile())
+        };
+        match (kind, protocol) {
+            (SOCK_STREAM, IPPROTO_TCP | IPPROTO_MPTCP) => Some(Proto::Tcp),
+            (SOCK_DGRAM, IPPROTO_UDP) => Some(Proto::Udp),
+            _ => None,
+        }
+    }
 }
 
 /// The socket of a hook that knows an address.
@@ -140,6 +171,21 @@ impl<A: Maps + Family + Cuts> SockEnv<A> for Kernel {
     fn direct_tcp<S: Sock>(&self, _sock: &S, endpoint: &mut Endpoint<A>) -> Result<Directed, Reason> {
         // SAFETY: a function of this object, called with the program's own context.
         cut::result(unsafe { A::direct_tcp(self.context(), endpoint) })
+    }
+
+    #[inline(always)]
+    fn refuse<S: Sock>(
+        &self,
+        _sock: &S,
+        call: SockCall,
+        _proto: Proto,
+        reason: Reason,
+        endpoint: &mut Endpoint<A>,
+    ) {
+        let number = u32::from_le_bytes([reason as u8, call as u8, 0, 0]);
+        // The cut asks the socket for its protocol again: this stack is short.
+        // SAFETY: as above. Whether it was recorded does not matter to the call.
+        let _ = unsafe { A::refused(self.context(), number, endpoint) };
     }
 
     #[inline(always)]
@@ -212,25 +258,11 @@ pub(crate) enum Hook {
     Getpeername,
 }
 
-/// The protocol of the socket, if Sluice translates it. A subflow of Multipath TCP is a TCP socket like any other.
-#[inline(always)]
-fn proto(context: *const bpf_sock_addr) -> Option<Proto> {
-    // SAFETY: fields of the context.
-    let (kind, protocol) = unsafe {
-        (addr_of!((*context).type_).read_volatile(), addr_of!((*context).protocol).read_volatile())
-    };
-    match (kind, protocol) {
-        (SOCK_STREAM, IPPROTO_TCP | IPPROTO_MPTCP) => Some(Proto::Tcp),
-        (SOCK_DGRAM, IPPROTO_UDP) => Some(Proto::Udp),
-        _ => None,
-    }
-}
-
 /// Puts the call through the library, and its new address, if it gets one, back into the context.
 #[inline(always)]
 fn dispatch<A: InContext>(context: &SockAddrContext, hook: Hook, addr: A, write: impl FnOnce(A)) -> i32 {
     let context = context.sock_addr;
-    let Some(proto) = proto(context) else {
+    let Some(proto) = Calling(context).proto() else {
         return PROCEED;
     };
     // SAFETY: a field of the context; the port is its lower half, in network order.

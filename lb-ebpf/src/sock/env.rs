@@ -2,10 +2,11 @@
 
 use core::ops::{Deref, DerefMut};
 
-use lb_common::{Address, Endpoint, Reason, SockStorage, SockUdpKey, SockUdpValue};
+use lb_common::{Address, Endpoint, Proto, Reason, SockCall, SockStorage, SockUdpKey, SockUdpValue};
 
 use super::Directed;
 use crate::env::Env;
+use crate::event;
 
 /// The socket under way.
 pub trait Sock {
@@ -16,6 +17,10 @@ pub trait Sock {
     fn cookie(&self) -> u64;
     /// The cookie of its network namespace (`SO_NETNS_COOKIE`).
     fn netns(&self) -> u64;
+    /// The process that calls (thread group id).
+    fn process(&self) -> u32;
+    /// Writes the name of the calling thread, padded with zeros.
+    fn name_of_thread(&self, name: &mut [u8; 16]);
     /// What it remembers, if anything.
     fn storage(&self) -> Option<Self::Storage>;
     /// The same, made if there is nothing; `None` if there is no room.
@@ -42,6 +47,21 @@ pub trait SockEnv<A: Address>: Env<A> {
         Self: Sized,
     {
         super::direct_tcp(self, sock, endpoint)
+    }
+
+    /// [`event::refused`]. A seam as well.
+    #[inline(always)]
+    fn refuse<S: Sock>(
+        &self,
+        sock: &S,
+        call: SockCall,
+        proto: Proto,
+        reason: Reason,
+        endpoint: &mut Endpoint<A>,
+    ) where
+        Self: Sized,
+    {
+        event::refused(self, sock, call, proto, reason, endpoint);
     }
 
     /// [`super::direct_udp`]. A seam as well.

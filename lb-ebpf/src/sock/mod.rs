@@ -7,10 +7,11 @@ mod env;
 mod tcp;
 mod udp;
 
-use lb_common::{Addr6, Address, Effect, Endpoint, Port, Proto, Reason, Slot, config_flags};
+use lb_common::{Addr6, Address, Effect, Endpoint, Port, Proto, Reason, Slot, SockCall, config_flags};
 
 use crate::cut::outcome;
 use crate::env::Env;
+use crate::event;
 use crate::select::{self, Pick, Served};
 
 pub use env::{Sock, SockEnv};
@@ -55,7 +56,7 @@ pub fn connect<A: Address, E: SockEnv<A>, S: Sock>(
     if reason.effect() == Effect::Pass {
         forget(sock);
     }
-    conclude(env, reason)
+    finish(env, sock, SockCall::Connect, proto, reason, endpoint)
 }
 
 /// A socket that connects to an address as it is no longer goes by a Service's: it may be that Service's backend.
@@ -73,7 +74,8 @@ pub fn sendmsg<A: Address, E: SockEnv<A>, S: Sock>(env: &E, sock: &S, endpoint: 
         Some(true) => env.direct_udp(sock, endpoint).map(|Directed::Backend| Reason::SockSent),
         _ => Err(Reason::SockLeft),
     };
-    conclude(env, outcome.unwrap_or_else(|reason| reason))
+    let reason = outcome.unwrap_or_else(|reason| reason);
+    finish(env, sock, SockCall::Sendmsg, Proto::Udp, reason, endpoint)
 }
 
 /// `getpeername` of a socket that is connected to `endpoint`.
@@ -131,6 +133,23 @@ fn next<A: Address, E: Env<A>>(env: &E, served: &Served<E::Service>) -> Result<S
 #[inline(always)]
 fn mapped<A: Address>(endpoint: &Endpoint<A>) -> Endpoint<Addr6> {
     Endpoint::new(endpoint.addr.to_mapped(), endpoint.port)
+}
+
+/// Counts a call that may be refused, and records it then.
+#[inline(always)]
+fn finish<A: Address, E: SockEnv<A>, S: Sock>(
+    env: &E,
+    sock: &S,
+    call: SockCall,
+    proto: Proto,
+    reason: Reason,
+    endpoint: &mut Endpoint<A>,
+) -> Call {
+    if event::wanted(reason) {
+        env.refuse(sock, call, proto, reason, endpoint);
+        return Call::Refuse;
+    }
+    conclude(env, reason)
 }
 
 /// Counts the call.

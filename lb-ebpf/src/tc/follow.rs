@@ -2,7 +2,7 @@
 
 use lb_common::{FlowKind, FlowState, FlowWord, Proto, Reason, Scratch};
 
-use super::{leave, length};
+use super::{discard, length};
 use crate::env::{Env, FlowRef, FlowTable};
 use crate::family::Family;
 use crate::flow::{self, Hit, Phase};
@@ -99,7 +99,7 @@ pub(super) fn follow<A: Family, P: Pkt, E: Env<A>>(
     let mut reason = if forward { Reason::FlowForward } else { Reason::FlowReverse };
     if word.state().has(FlowState::DEAD) {
         if forward && (flags.opens() || key.proto == Proto::Udp as u8) {
-            return leave(env, Reason::FlowBusy);
+            return discard(pkt, env, scratch, Reason::FlowBusy);
         }
         reason = Reason::FlowDying;
     } else {

@@ -11,6 +11,7 @@ mod open;
 use lb_common::{Addr4, Addr6, Effect, Point, Proto, Reason, Scratch};
 
 use crate::env::Env;
+use crate::event;
 use crate::family::Family;
 use crate::flow;
 use crate::parse::{self, Part};
@@ -60,11 +61,14 @@ fn ingress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32) -> 
         return leave(env, Reason::NotService);
     };
     let scratch = &mut *scratch;
+    scratch.point = Point::PodIngress as u8;
     scratch.network = network;
     match env.parse(pkt, scratch) {
         Ok(Part::Whole) => {}
         Err(reason) => return leave(env, reason),
-        Ok(_) if env.address(&scratch.key.tuple.dst).is_some() => return leave(env, Reason::Fragment),
+        Ok(_) if env.address(&scratch.key.tuple.dst).is_some() => {
+            return discard(pkt, env, scratch, Reason::Fragment);
+        }
         Ok(_) => return leave(env, Reason::NotService),
     }
     scratch.now = env.now();
@@ -83,10 +87,13 @@ fn ingress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32) -> 
     match open::open(env, scratch) {
         Ok(reason) => env.translate(pkt, reason, scratch),
         Err(reason) if reason.effect() == Effect::Reject => match env.reject(pkt, reason, scratch) {
-            Ok(verdict) => verdict,
-            Err(reason) => leave(env, reason),
+            Ok(verdict) => {
+                env.record(pkt, reason, scratch);
+                verdict
+            }
+            Err(reason) => discard(pkt, env, scratch, reason),
         },
-        Err(reason) => leave(env, reason),
+        Err(reason) => discard(pkt, env, scratch, reason),
     }
 }
 
@@ -97,6 +104,7 @@ fn undo<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, point:
         return leave(env, Reason::NotService);
     };
     let scratch = &mut *scratch;
+    scratch.point = point as u8;
     scratch.network = network;
     match env.parse(pkt, scratch) {
         Ok(Part::Whole) => {}
@@ -123,26 +131,41 @@ fn leave<A: Family, E: Env<A>>(env: &E, reason: Reason) -> Verdict {
     }
 }
 
+/// The same of a packet that may have to be discarded; then it is recorded.
+#[inline(always)]
+fn discard<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &P,
+    env: &E,
+    scratch: &mut Scratch<A>,
+    reason: Reason,
+) -> Verdict {
+    if event::wanted(reason) {
+        scratch.bytes = length(pkt, scratch);
+        env.record(pkt, reason, scratch);
+    }
+    leave(env, reason)
+}
+
 /// Rewrites the packet from `scratch.key` to `scratch.to`, counts it, and turns it round if it goes back.
 #[inline(always)]
 pub fn translate<A: Family, P: Pkt, E: Env<A>>(
     pkt: &mut P,
     env: &E,
     reason: Reason,
-    scratch: &Scratch<A>,
+    scratch: &mut Scratch<A>,
 ) -> Verdict {
-    let Scratch { key, to, network, transport, redirect, .. } = scratch;
+    let Scratch { key, to, network, transport, redirect, .. } = &*scratch;
     let Some(proto) = Proto::from_number(key.proto) else {
         return leave(env, Reason::OtherProtocol);
     };
     if !rewrite::apply(pkt, proto, *network, *transport, &key.tuple, to) {
-        return leave(env, Reason::RewriteFailed);
+        return discard(pkt, env, scratch, Reason::RewriteFailed);
     }
     if *redirect == 0 {
         return leave(env, reason);
     }
     if !rewrite::turn_round(pkt) {
-        return leave(env, Reason::RewriteFailed);
+        return discard(pkt, env, scratch, Reason::RewriteFailed);
     }
     env.count(reason);
     Verdict::Redirect

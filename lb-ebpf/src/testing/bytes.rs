@@ -6,6 +6,9 @@ use super::packet::{Checksum, Packet, Tag};
 use super::wire::{ETHERNET, checksum_field, sum};
 use crate::pkt::{Covered, Pkt};
 
+/// The interface by which packets come and leave: the loopback's, as in a test run of the kernel.
+pub const IFINDEX: u32 = 1;
+
 /// What the buffer says about the checksum of its transport header (`skb->ip_summed`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Summed {
@@ -139,6 +142,10 @@ fn wire_order(difference: u32) -> u16 {
 impl Pkt for Bytes {
     fn length(&self) -> u32 {
         u32::try_from(self.data.len()).unwrap_or(u32::MAX)
+    }
+
+    fn ifindex(&self) -> u32 {
+        IFINDEX
     }
 
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {

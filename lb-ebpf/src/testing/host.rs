@@ -44,7 +44,7 @@ pub fn run(cpu: &Cpu<'_>, point: Point, packet: &mut Bytes) -> Verdict {
 
 fn exchange_packet(world: &World, exchange: &Exchange, mut packet: Bytes) -> Result<(), String> {
     let cpu = world.on_cpu(0);
-    let before = world.counters();
+    let (before, recorded) = (world.counters(), world.events().len());
     let verdict = run(&cpu, exchange.point, &mut packet);
     let after = world.counters();
     let reasons = changed_reasons(&before, &after);
@@ -52,6 +52,9 @@ fn exchange_packet(world: &World, exchange: &Exchange, mut packet: Bytes) -> Res
         let (expected, reason) = (exchange.verdict, exchange.reason);
         return Err(format!("expected {expected:?} {reason:?}, got {verdict:?} {reasons:?}"));
     }
+    exchange
+        .judge(world.events().get(recorded..).unwrap_or_default())
+        .map_err(|fault| format!("{:?}: {fault}", exchange.reason))?;
     if verdict != Verdict::Drop
         && let Some(text) = wire::difference(&exchange.output, packet.data())
     {

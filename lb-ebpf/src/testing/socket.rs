@@ -16,6 +16,11 @@ pub struct Socket {
 }
 
 impl Socket {
+    /// The process that all sockets belong to.
+    pub const PROCESS: u32 = 4711;
+    /// The name of its thread.
+    pub const THREAD: [u8; 16] = *b"client\0\0\0\0\0\0\0\0\0\0";
+
     /// Socket number `cookie` of the network namespace with cookie `netns`.
     #[must_use]
     pub const fn new(cookie: u64, netns: u64) -> Self {
@@ -49,6 +54,14 @@ impl<'s> Sock for Calling<'s> {
 
     fn netns(&self) -> u64 {
         self.0.netns
+    }
+
+    fn process(&self) -> u32 {
+        Socket::PROCESS
+    }
+
+    fn name_of_thread(&self, name: &mut [u8; 16]) {
+        *name = Socket::THREAD;
     }
 
     fn storage(&self) -> Option<Self::Storage> {

@@ -118,7 +118,9 @@ fn number(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }
 
-fn mapped(addr: IpAddr) -> Addr6 {
+/// The address as 16 bytes, see [`Address::to_mapped`].
+#[must_use]
+pub fn mapped(addr: IpAddr) -> Addr6 {
     match addr {
         IpAddr::V4(addr) => Addr4::from(addr).to_mapped(),
         IpAddr::V6(addr) => addr.into(),

@@ -53,7 +53,7 @@ fn play(kernel: &mut Kernel, fixture: &Fixture) -> Result<()> {
 
 fn exchange_packet(kernel: &Kernel, exchange: &Exchange) -> Result<()> {
     let mut packet = exchange.input.data().to_vec();
-    let before = kernel.counters()?;
+    let (before, recorded) = (kernel.counters()?, kernel.state()?.events);
     let Some(verdict) = kernel.run(exchange.point, &mut packet)? else {
         return Ok(());
     };
@@ -65,6 +65,7 @@ fn exchange_packet(kernel: &Kernel, exchange: &Exchange) -> Result<()> {
         exchange.verdict,
         exchange.reason,
     );
+    exchange.judge(&kernel.events(recorded)?).map_err(anyhow::Error::msg)?;
     if verdict != Verdict::Drop {
         let difference = wire::difference(&exchange.output, &packet);
         ensure!(difference.is_none(), "{:?}: {}", exchange.reason, difference.unwrap_or_default());

@@ -12,8 +12,8 @@ use aya::programs::{
 use aya::{Ebpf, EbpfLoader, Pod};
 use lb_common::maps::{self, Sizing};
 use lb_common::{
-    Addr4, Addr6, BackendRecord, BackendStats, Config, CpuRecord, FlowKey, FlowValue, Point, Reason,
-    ServiceRecord, ServiceStats, StateRecord, SweepReport, config_flags,
+    Addr4, Addr6, BackendRecord, BackendStats, Config, CpuRecord, EventRecord, FlowKey, FlowValue, Point,
+    Reason, ServiceRecord, ServiceStats, StateRecord, SweepReport, config_flags,
 };
 use lb_ebpf::testing::tables::{ADDRESS, Tables, frontend};
 use lb_ebpf::testing::world::{Counters, Sizes};
@@ -122,20 +122,40 @@ impl Kernel {
         for name in [maps::FLOWS6, maps::FLOWS_LRU6] {
             self.refill::<FlowKey<Addr6>, FlowValue<Addr6>>(name, [])?;
         }
-        self.write(maps::STATE, &[StateRecord::default()])?;
+        // Numbers of records go on: none may come back.
+        let events = self.state()?.events;
+        self.write(maps::STATE, &[StateRecord { events, ..StateRecord::default() }])?;
         let mut services = self.array::<ServiceRecord>(maps::SERVICES_MAP)?;
         for id in 0..ROOM {
             services.set(id, ServiceRecord::default(), 0)?;
         }
         self.write(maps::SERVICE_STATS, &[ServiceStats::default(); ROOM as usize])?;
         self.write(maps::BACKEND_STATS, &[BackendStats::default(); ROOM as usize])?;
+        // Pair numbers go on: an id must never come back.
+        self.on_each_cpu(|record| *record = CpuRecord { pairs: record.pairs, ..CpuRecord::default() })
+    }
+
+    fn on_each_cpu(&mut self, change: impl Fn(&mut CpuRecord)) -> Result<()> {
         let mut cpu = PerCpuArray::<_, CpuRecord>::try_from(self.map_mut(maps::CPU)?)?;
         let mut records = cpu.get(&0, 0)?.to_vec();
-        for record in &mut records {
-            // Pair numbers go on: an id must never come back.
-            (record.reject_tokens, record.reject_filled) = (0, 0);
-        }
+        records.iter_mut().for_each(change);
         Ok(cpu.set(0, records.try_into()?, 0)?)
+    }
+
+    /// What the programs tell each other.
+    pub(crate) fn state(&self) -> Result<StateRecord> {
+        Ok(Array::<_, StateRecord>::try_from(self.map(maps::STATE)?)?.get(&0, 0)?)
+    }
+
+    /// The records of events from number `from` on.
+    pub(crate) fn events(&self, from: u64) -> Result<Vec<EventRecord>> {
+        let events = Array::<_, EventRecord>::try_from(self.map(maps::EVENTS)?)?;
+        let event = |number: u64| {
+            let record = events.get(&u32::try_from(number % u64::from(maps::EVENT_RECORDS))?, 0)?;
+            ensure!(record.sequence == number + 1, "number {number} is not there: {record:?}");
+            Ok(record)
+        };
+        (from..self.state()?.events).map(event).collect()
     }
 
     /// Replaces what user space programs, in the order in which it publishes. Cursors stay.
@@ -154,8 +174,13 @@ impl Kernel {
         self.refill(maps::ADDRESSES6, tables.addresses6.keys().map(|addr| (*addr, ADDRESS)))
     }
 
-    /// Makes all flows so many seconds older.
+    /// Makes all flows, and what rates go by, so many seconds older.
     pub(crate) fn age(&mut self, seconds: u64) -> Result<()> {
+        self.on_each_cpu(|record| {
+            for bucket in [&mut record.rejects, &mut record.events] {
+                bucket.filled = bucket.filled.saturating_sub(seconds * 1_000_000_000);
+            }
+        })?;
         for name in [maps::FLOWS4, maps::FLOWS_LRU4] {
             for (key, mut value) in self.flows::<Addr4>(name)? {
                 value.seen = value.seen.saturating_sub(seconds * 1_000_000_000);

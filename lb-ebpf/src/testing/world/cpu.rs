@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::SeqCst;
 use std::boxed::Box;
 
 use lb_common::{
-    Addr4, Addr6, AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FrontendKey,
+    Addr4, Addr6, AddressValue, BackendWord, Config, CpuRecord, EventRecord, FlowKey, FlowValue, FrontendKey,
     FrontendValue, Reason, Scratch, ServiceStats, Slot, SockUdpKey, SockUdpValue, SweepReport,
 };
 
@@ -88,6 +88,7 @@ macro_rules! environment {
             type Flow = Flow<'w, $addr>;
             type Service = &'w ServiceCell;
             type Scratch = Box<Scratch<$addr>>;
+            type Event = Box<EventRecord>;
 
             fn now(&self) -> u64 {
                 self.world.clock.load(SeqCst)
@@ -116,6 +117,19 @@ macro_rules! environment {
                 if let Some(cell) = at(&self.world.reasons, reason as u32) {
                     cell.fetch_add(1, SeqCst);
                 }
+            }
+
+            fn next_event(&self) -> Option<Self::Event> {
+                let mut event = Box::<EventRecord>::default();
+                // What the record before left there.
+                bytemuck::bytes_of_mut(&mut *event).fill(0xa5);
+                Some(event)
+            }
+
+            fn publish_event(&self, mut event: Self::Event) {
+                let mut events = lock(&self.world.events);
+                event.sequence = events.len() as u64 + 1;
+                events.push(*event);
             }
 
             fn flow(&self, table: FlowTable, key: &FlowKey<$addr>) -> Option<Self::Flow> {

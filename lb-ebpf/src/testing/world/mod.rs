@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::vec::Vec;
 
 use lb_common::{
-    Addr4, Addr6, Address, BackendRecord, BackendStats, Config, CpuRecord, FlowKey, FlowValue, FrontendKey,
-    Reason, ServiceStats, Slot, SockUdpKey, SockUdpValue, Span,
+    Addr4, Addr6, Address, BackendRecord, BackendStats, Config, CpuRecord, EventRecord, FlowKey, FlowValue,
+    FrontendKey, Reason, ServiceStats, Slot, SockUdpKey, SockUdpValue, Span,
 };
 
 pub use cpu::{Accesses, Cpu};
@@ -119,6 +119,7 @@ pub struct World {
     backend_stats: Vec<Mutex<BackendStats>>,
     reasons: Vec<AtomicU64>,
     cpus: Vec<Mutex<CpuRecord>>,
+    events: Mutex<Vec<EventRecord>>,
     clock: AtomicU64,
     config: Config,
     schedule: Schedule,
@@ -145,6 +146,7 @@ impl World {
             backend_stats: cells(CAPACITY),
             reasons: cells(Reason::ALL.len()),
             cpus: cells(8),
+            events: Mutex::default(),
             clock: AtomicU64::new(3_600_000_000_000),
             config,
             schedule: schedule.clone(),
@@ -206,6 +208,12 @@ impl World {
             services: (0..).zip(services).filter_map(numbered).collect(),
             backends: (0..).zip(backends).filter_map(numbered).collect(),
         }
+    }
+
+    /// The records of events, all of them.
+    #[must_use]
+    pub fn events(&self) -> Vec<EventRecord> {
+        lock(&self.events).clone()
     }
 
     /// How many translations of UDP sockets there are, of both families.
