@@ -10,6 +10,7 @@ mod harness;
 mod interfaces;
 mod lifecycle;
 mod manifests;
+mod node;
 mod refusal;
 mod sockets;
 mod support;
