@@ -27,6 +27,14 @@ impl<A: Address> Tuple<A> {
     pub const fn reverse(&self) -> Self {
         Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
     }
+
+    /// Both ports, as the first four bytes of a transport header.
+    #[must_use]
+    #[inline(always)]
+    pub const fn ports(&self) -> [u8; 4] {
+        let ([s0, s1], [d0, d1]) = (self.sport.0, self.dport.0);
+        [s0, s1, d0, d1]
+    }
 }
 
 /// Key of the flow tables: the 5-tuple as seen at the hook. 16 bytes for IPv4, 40 for IPv6.

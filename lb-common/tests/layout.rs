@@ -40,7 +40,7 @@ fn fields_stand_where_schema_2_has_them() {
     offsets!(Config: netns_cookie @ 0, flags @ 8, reject_rate @ 12, node4 @ 16, node6 @ 20, snat_ports @ 36, lifetimes @ 44,
         event_rate @ 84, service_ranges4 @ 88, service_ranges6 @ 152, local4 @ 312, local6 @ 320);
     offsets!(FragmentKey: src @ 0, dst @ 16, id @ 32, proto @ 36, point @ 37);
-    offsets!(FragmentValue: sport @ 0, dport @ 2);
+    offsets!(FragmentValue: sport @ 0, dport @ 2, proto @ 4, seen @ 8, check @ 12);
     offsets!(AffinityKey: client @ 0, service @ 16);
     offsets!(AddressValue: kind @ 0, flags @ 1);
     offsets!(StateRecord: lru_used @ 0, embryonic @ 16, full @ 32, swept @ 48, events @ 56);
@@ -70,7 +70,7 @@ fn maps_have_the_sizes_and_names_of_schema_2() {
         ("backends", 4, 32),
         ("backend_stats", 4, 48),
         ("affinity", 20, 8),
-        ("fragments", 40, 4),
+        ("fragments", 40, 16),
         ("interfaces", 4, 4),
         ("reasons", 4, 8),
         ("events", 4, 96),

@@ -7,12 +7,13 @@ use core::ops::DerefMut;
 
 use lb_common::{
     Address, AddressValue, BackendWord, Config, CpuRecord, EventRecord, FlowKey, FlowValue, FlowWord,
-    FrontendKey, FrontendValue, Reason, Scratch, Slot, Span,
+    FragmentKey, FragmentValue, FrontendKey, FrontendValue, Reason, Scratch, Slot, Span,
 };
 
 use crate::event;
 use crate::family::Family;
 use crate::flow::{self, Attempt, Contention, Made};
+use crate::fragment::{self, Met};
 use crate::parse::{self, Part};
 use crate::pkt::Pkt;
 use crate::reject;
@@ -94,7 +95,7 @@ pub trait ServiceRef: Copy {
 /// Tables, clock and counters, as one family of addresses sees them.
 ///
 /// Hash accesses, which have a budget per path: `flow`, `insert_flow`, `delete_flow`, `address`,
-/// `frontend`. Everything else is an array access or cheaper.
+/// `frontend`, and the three of fragments. Everything else is an array access or cheaper.
 pub trait Env<A: Address> {
     /// A flow table entry in place.
     type Flow: FlowRef<A>;
@@ -168,6 +169,15 @@ pub trait Env<A: Address> {
         flow::contend(self, scratch)
     }
 
+    /// [`fragment::meet`]. A seam as well.
+    #[inline(always)]
+    fn meet(&self, scratch: &mut Scratch<A>) -> Result<Met, Reason>
+    where
+        Self: Sized,
+    {
+        fragment::meet(self, scratch)
+    }
+
     /// [`crate::tc::translate`]. A seam as well.
     #[inline(always)]
     fn translate<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict
@@ -217,6 +227,13 @@ pub trait Env<A: Address> {
     fn lru_used(&self) -> bool;
     /// Says that the LRU table may hold entries from now on.
     fn use_lru(&self);
+
+    /// What the first fragment with this key has left.
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue>;
+    /// Notes a first fragment.
+    fn remember_fragment(&self, key: &FragmentKey, value: &FragmentValue);
+    /// Forgets the first fragment with this key.
+    fn forget_fragment(&self, key: &FragmentKey);
 
     /// What kind of Service address `addr` is.
     fn address(&self, addr: &A) -> Option<AddressValue>;

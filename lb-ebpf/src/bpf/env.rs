@@ -5,17 +5,18 @@ use core::ops::{Deref, DerefMut};
 use core::ptr::{addr_of, addr_of_mut, copy_nonoverlapping, null_mut};
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use lb_common::{
-    AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FlowWord, FrontendKey, FrontendValue,
-    Reason, Scratch, ServiceRecord, ServiceStats, Slot, Span,
+    AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FlowWord, FragmentKey, FragmentValue,
+    FrontendKey, FrontendValue, Reason, Scratch, ServiceRecord, ServiceStats, Slot, Span,
 };
 use lb_ebpf::env::{Env, FlowRef, FlowTable, Inserted, ServiceRef, Traffic};
 
 use lb_ebpf::cut;
 use lb_ebpf::family::Family;
 use lb_ebpf::flow::{Attempt, Contention, Made};
+use lb_ebpf::fragment::Met;
 use lb_ebpf::parse::Part;
 use lb_ebpf::pkt::Pkt;
 use lb_ebpf::tc::{Cleared, Placed};
@@ -25,7 +26,7 @@ use super::atomic;
 use super::cuts::Cuts;
 use super::event::Event;
 use super::maps::{
-    BACKEND_STATS, BACKENDS_MAP, CONFIG, CPU, Maps, REASONS, SERVICE_STATS, SERVICES_MAP, STATE,
+    BACKEND_STATS, BACKENDS_MAP, CONFIG, CPU, FRAGMENTS, Maps, REASONS, SERVICE_STATS, SERVICES_MAP, STATE,
 };
 
 const EEXIST: i32 = -17;
@@ -263,6 +264,12 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     }
 
     #[inline(always)]
+    fn meet(&self, scratch: &mut Scratch<A>) -> Result<Met, Reason> {
+        // SAFETY: a function of this object, called with the packet's own memory.
+        cut::result(unsafe { A::meet(scratch) })
+    }
+
+    #[inline(always)]
     fn translate<P: Pkt>(&self, _pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict {
         // SAFETY: as above, with the packet's own context.
         let number = unsafe { A::translate(self.context(), u32::from(reason as u8), scratch) };
@@ -350,6 +357,24 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
             // SAFETY: one aligned store to a value of the array.
             unsafe { addr_of_mut!((*state).lru_used[A::INDEX]).write_volatile(1) };
         }
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
+        // SAFETY: copied at once; whether the copy is whole and this key's, its check tells.
+        FRAGMENTS.get_ptr(key).map(|value| unsafe { *value })
+    }
+
+    #[inline(always)]
+    fn remember_fragment(&self, key: &FragmentKey, value: &FragmentValue) {
+        // Without it the later fragments are dropped, which has a counter.
+        let _ = FRAGMENTS.insert(key, value, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn forget_fragment(&self, key: &FragmentKey) {
+        // Most have never been remembered.
+        let _ = FRAGMENTS.remove(key);
     }
 
     #[inline(always)]

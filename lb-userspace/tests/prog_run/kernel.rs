@@ -12,8 +12,9 @@ use aya::programs::{
 use aya::{Ebpf, EbpfLoader, Pod};
 use lb_common::maps::{self, Sizing};
 use lb_common::{
-    Addr4, Addr6, BackendRecord, BackendStats, Config, CpuRecord, EventRecord, FlowKey, FlowValue, Point,
-    Reason, ServiceRecord, ServiceStats, StateRecord, SweepReport, config_flags,
+    Addr4, Addr6, BackendRecord, BackendStats, Config, CpuRecord, EventRecord, FlowKey, FlowValue,
+    FragmentKey, FragmentValue, Point, Reason, ServiceRecord, ServiceStats, StateRecord, SweepReport,
+    config_flags,
 };
 use lb_ebpf::testing::tables::{ADDRESS, Tables, frontend};
 use lb_ebpf::testing::world::{Counters, Sizes};
@@ -122,6 +123,7 @@ impl Kernel {
         for name in [maps::FLOWS6, maps::FLOWS_LRU6] {
             self.refill::<FlowKey<Addr6>, FlowValue<Addr6>>(name, [])?;
         }
+        self.refill::<FragmentKey, FragmentValue>(maps::FRAGMENTS, [])?;
         // Numbers of records go on: none may come back.
         let events = self.state()?.events;
         self.write(maps::STATE, &[StateRecord { events, ..StateRecord::default() }])?;
@@ -174,13 +176,19 @@ impl Kernel {
         self.refill(maps::ADDRESSES6, tables.addresses6.keys().map(|addr| (*addr, ADDRESS)))
     }
 
-    /// Makes all flows, and what rates go by, so many seconds older.
+    /// Makes all flows and first fragments, and what rates go by, so many seconds older.
     pub(crate) fn age(&mut self, seconds: u64) -> Result<()> {
         self.on_each_cpu(|record| {
             for bucket in [&mut record.rejects, &mut record.events] {
                 bucket.filled = bucket.filled.saturating_sub(seconds * 1_000_000_000);
             }
         })?;
+        let mut fragments = self.hash::<FragmentKey, FragmentValue>(maps::FRAGMENTS)?;
+        let old: Vec<(FragmentKey, FragmentValue)> = fragments.iter().collect::<Result<_, _>>()?;
+        for (key, FragmentValue { sport, dport, proto, seen, .. }) in old {
+            let seen = seen.saturating_sub(u32::try_from(seconds)?);
+            fragments.insert(key, FragmentValue::new(&key, [sport, dport], proto, seen), 0)?;
+        }
         for name in [maps::FLOWS4, maps::FLOWS_LRU4] {
             for (key, mut value) in self.flows::<Addr4>(name)? {
                 value.seen = value.seen.saturating_sub(seconds * 1_000_000_000);

@@ -5,8 +5,9 @@ use core::sync::atomic::Ordering::SeqCst;
 use std::boxed::Box;
 
 use lb_common::{
-    Addr4, Addr6, AddressValue, BackendWord, Config, CpuRecord, EventRecord, FlowKey, FlowValue, FrontendKey,
-    FrontendValue, Reason, Scratch, ServiceStats, Slot, SockUdpKey, SockUdpValue, SweepReport,
+    Addr4, Addr6, AddressValue, BackendWord, Config, CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey,
+    FragmentValue, FrontendKey, FrontendValue, Reason, Scratch, ServiceStats, Slot, SockUdpKey, SockUdpValue,
+    SweepReport,
 };
 
 use super::{Family, ServiceCell, World, at, lock, read};
@@ -29,6 +30,8 @@ pub struct Accesses {
     pub address: u32,
     /// Lookups of a frontend.
     pub frontend: u32,
+    /// Lookups, insertions and removals of a first fragment.
+    pub fragment: u32,
 }
 
 /// Looks at every entry of one table, as the sweep programs do.
@@ -160,6 +163,21 @@ macro_rules! environment {
             fn use_lru(&self) {
                 self.world.schedule.access();
                 self.world.$family.lru_used.store(true, SeqCst);
+            }
+
+            fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
+                self.accessed(|accesses| accesses.fragment += 1);
+                lock(&self.world.fragments).get(key).copied()
+            }
+
+            fn remember_fragment(&self, key: &FragmentKey, value: &FragmentValue) {
+                self.accessed(|accesses| accesses.fragment += 1);
+                lock(&self.world.fragments).insert(*key, *value);
+            }
+
+            fn forget_fragment(&self, key: &FragmentKey) {
+                self.accessed(|accesses| accesses.fragment += 1);
+                lock(&self.world.fragments).remove(key);
             }
 
             fn address(&self, addr: &$addr) -> Option<AddressValue> {

@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 use lb_common::{
     Addr4, Addr6, Address, BackendRecord, BackendStats, Config, CpuRecord, EventRecord, FlowKey, FlowValue,
-    FrontendKey, Reason, ServiceStats, Slot, SockUdpKey, SockUdpValue, Span,
+    FragmentKey, FragmentValue, FrontendKey, Reason, ServiceStats, Slot, SockUdpKey, SockUdpValue, Span,
 };
 
 pub use cpu::{Accesses, Cpu};
@@ -115,6 +115,7 @@ pub struct World {
     v6: Family<Addr6>,
     services: Vec<ServiceCell>,
     backends: Vec<AtomicU64>,
+    fragments: Mutex<HashMap<FragmentKey, FragmentValue>>,
     service_stats: Vec<Mutex<ServiceStats>>,
     backend_stats: Vec<Mutex<BackendStats>>,
     reasons: Vec<AtomicU64>,
@@ -142,6 +143,7 @@ impl World {
             v6: Family::new(sizes, schedule),
             services: cells(CAPACITY),
             backends: cells(CAPACITY),
+            fragments: Mutex::default(),
             service_stats: cells(CAPACITY),
             backend_stats: cells(CAPACITY),
             reasons: cells(Reason::ALL.len()),
