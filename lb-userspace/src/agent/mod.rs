@@ -11,6 +11,7 @@
 //! The programs are attached before the tables are synced: adopted tables hold, and empty ones pass everything.
 
 pub mod args;
+pub mod cidr;
 mod datagrams;
 mod interfaces;
 mod log;
@@ -109,6 +110,7 @@ async fn follow(
         pins: datapath.pins().clone(),
         name: name.clone(),
         manifests: std::path::absolute(args.manifests).context("getcwd")?,
+        service_ranges: args.service_cluster_ip_range.names(),
         node: node_news,
         source: views.clone(),
         reconcile: reports,
