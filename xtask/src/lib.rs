@@ -8,6 +8,5 @@ pub mod lint;
 pub mod machine;
 pub mod setup;
 pub mod sh;
-pub mod soak;
 pub mod tally;
 pub mod test;
