@@ -7,12 +7,13 @@ use core::ops::DerefMut;
 
 use lb_common::{
     Address, AddressValue, BackendWord, Config, CpuRecord, EventRecord, FlowKey, FlowValue, FlowWord,
-    FrontendKey, FrontendValue, Reason, Scratch, Slot, Span,
+    FragmentKey, FragmentValue, FrontendKey, FrontendValue, Reason, Scratch, Slot, Span,
 };
 
 use crate::event;
 use crate::family::Family;
-use crate::flow::{self, Assured, Attempt, Contention, Made, Mended};
+use crate::flow::{self, Attempt, Contention, Made};
+use crate::fragment::{self, Met};
 use crate::parse::{self, Part};
 use crate::pkt::Pkt;
 use crate::reject;
@@ -38,21 +39,6 @@ impl FlowTable {
             Self::Lru => Self::Main,
         }
     }
-}
-
-/// A word of the state that the programs share about the flow tables of one family; see [`lb_common::StateRecord`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Note {
-    /// Whether the LRU table may hold entries.
-    LruUsed,
-    /// Whether the main table had no room.
-    Full,
-    /// When the last sweep began.
-    Swept,
-    /// Pairs made in the main table.
-    Begun,
-    /// Pairs of the main table that have ceased to be embryonic.
-    Settled,
 }
 
 /// Outcome of an insertion that must not replace anything.
@@ -109,7 +95,7 @@ pub trait ServiceRef: Copy {
 /// Tables, clock and counters, as one family of addresses sees them.
 ///
 /// Hash accesses, which have a budget per path: `flow`, `insert_flow`, `delete_flow`, `address`,
-/// `frontend`. Everything else is an array access or cheaper.
+/// `frontend`, and the three of fragments. Everything else is an array access or cheaper.
 pub trait Env<A: Address> {
     /// A flow table entry in place.
     type Flow: FlowRef<A>;
@@ -183,6 +169,15 @@ pub trait Env<A: Address> {
         flow::contend(self, scratch)
     }
 
+    /// [`fragment::meet`]. A seam as well.
+    #[inline(always)]
+    fn meet(&self, scratch: &mut Scratch<A>) -> Result<Met, Reason>
+    where
+        Self: Sized,
+    {
+        fragment::meet(self, scratch)
+    }
+
     /// [`crate::tc::translate`]. A seam as well.
     #[inline(always)]
     fn translate<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict
@@ -191,24 +186,6 @@ pub trait Env<A: Address> {
         Self: Sized,
     {
         tc::translate(pkt, self, reason, scratch)
-    }
-
-    /// [`crate::flow::assure`]. A seam as well.
-    #[inline(always)]
-    fn assure(&self, scratch: &mut Scratch<A>) -> Result<Assured, Reason>
-    where
-        Self: Sized,
-    {
-        flow::assure(self, scratch)
-    }
-
-    /// [`crate::flow::mend`]. A seam as well.
-    #[inline(always)]
-    fn mend(&self, scratch: &mut Scratch<A>) -> Result<Mended, Reason>
-    where
-        Self: Sized,
-    {
-        flow::mend(self, scratch)
     }
 
     /// [`crate::reject::answer`]. A seam as well.
@@ -246,17 +223,17 @@ pub trait Env<A: Address> {
     /// Removes the entry of `key`, whoever made it: only the holder of the pair's lock may call this, or who has just
     /// inserted it and must give way.
     fn delete_flow(&self, table: FlowTable, key: &FlowKey<A>);
-    /// A word of what the programs share.
-    fn note(&self, note: Note) -> u64;
-    /// Replaces it.
-    fn set_note(&self, note: Note, value: u64);
-    /// Adds to it, which wraps.
-    fn add_note(&self, note: Note, value: u64);
     /// Whether the LRU table may hold entries.
-    #[inline(always)]
-    fn lru_used(&self) -> bool {
-        self.note(Note::LruUsed) != 0
-    }
+    fn lru_used(&self) -> bool;
+    /// Says that the LRU table may hold entries from now on.
+    fn use_lru(&self);
+
+    /// What the first fragment with this key has left.
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue>;
+    /// Notes a first fragment.
+    fn remember_fragment(&self, key: &FragmentKey, value: &FragmentValue);
+    /// Forgets the first fragment with this key.
+    fn forget_fragment(&self, key: &FragmentKey);
 
     /// What kind of Service address `addr` is.
     fn address(&self, addr: &A) -> Option<AddressValue>;

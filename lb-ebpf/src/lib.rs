@@ -11,6 +11,7 @@
 //! | [`sock`] | the socket hooks |
 //! | [`sweep`] | removal of what has ended |
 //! | [`flow`] | the flow table: lookup, the pair protocol, lifetimes |
+//! | [`fragment`] | later fragments follow the first |
 //! | `parse`, `family`, `rewrite`, `csum`, `reject` | packets |
 //! | `select`, `ports` | choices |
 //! | [`event`] | records of what was dropped or refused |
@@ -27,6 +28,7 @@ pub mod env;
 pub mod event;
 pub mod family;
 pub mod flow;
+pub mod fragment;
 mod limit;
 pub mod parse;
 pub mod pkt;

@@ -36,6 +36,9 @@ pub trait Pkt {
         keep_zero: bool,
         v6: bool,
     ) -> bool;
+    /// Tells the kernel that the bytes from the network header on change by `difference`, as above, and nothing in them
+    /// makes up for it: it may have the sum of them all (CHECKSUM_COMPLETE).
+    fn resum(&mut self, difference: u32);
     /// Cuts the packet to `len` bytes, if it is longer; false if the kernel refuses.
     #[must_use]
     fn truncate(&mut self, len: u32) -> bool;

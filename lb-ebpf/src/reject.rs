@@ -7,7 +7,7 @@ use crate::csum;
 use crate::env::Env;
 use crate::family::Family;
 use crate::limit;
-use crate::parse::{self, Flags, TCP_CHECKSUM};
+use crate::parse::{self, Flags, Part, TCP_CHECKSUM};
 use crate::pkt::{Covered, Pkt};
 use crate::rewrite;
 use crate::verdict::Verdict;
@@ -40,7 +40,9 @@ pub fn answer<A: Family, P: Pkt, E: Env<A>>(
         return Err(Reason::RejectLimited);
     }
     let tcp = scratch.key.proto == Proto::Tcp as u8;
-    let built = if tcp && flags.opens() { reset(pkt, scratch) } else { unreachable(pkt, scratch) };
+    // The rest of a fragment's data is not known, and nobody would put a fragmented reset together.
+    let whole = scratch.part == Part::Whole as u8;
+    let built = if tcp && whole && flags.opens() { reset(pkt, scratch) } else { unreachable(pkt, scratch) };
     if built.is_none() || !rewrite::turn_round(pkt) {
         return Err(Reason::RejectFailed);
     }

@@ -2,22 +2,42 @@
 
 use core::mem::offset_of;
 
-use lb_common::{Proto, Tuple};
+use lb_common::{FlowKey, Proto, Reason, Scratch, Tuple};
 use network_types::eth::EthHdr;
 
 use crate::csum;
 use crate::family::Family;
-use crate::parse::{TCP_CHECKSUM, UDP_CHECKSUM};
+use crate::parse::{Part, TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::pkt::{Covered, Pkt};
 
-/// Gives a packet of `proto` with its headers at `network` and `transport` the addresses and ports `to` instead of
-/// `from`. False if the kernel refused: the packet may then be half rewritten and must be dropped.
+/// Gives the packet the addresses and ports `scratch.to` instead of `scratch.key`; a later fragment its addresses.
+///
+/// # Errors
+/// The kernel refused: the packet may be half rewritten and must be dropped.
 #[inline(always)]
-pub(crate) fn apply<A: Family, P: Pkt>(
+pub(crate) fn apply<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Result<(), Reason> {
+    let Scratch { key: FlowKey { tuple: from, proto, .. }, to, network, transport, part, .. } = scratch;
+    let addresses = csum::difference(&from.src, &from.dst, &to.src, &to.dst);
+    let done = if *part == Part::Later as u8 {
+        // The checksum that covers the addresses is in the first fragment. The IPv4 header makes up for its own.
+        if A::FAMILY == 6 {
+            pkt.resum(addresses);
+        }
+        true
+    } else {
+        let proto = Proto::from_number(*proto).ok_or(Reason::OtherProtocol)?;
+        segment::<A, P>(pkt, proto, *transport, addresses, from, to)
+    };
+    if done && A::store_addresses(pkt, *network, from, to) { Ok(()) } else { Err(Reason::RewriteFailed) }
+}
+
+/// The part of the transport header.
+#[inline(always)]
+fn segment<A: Family, P: Pkt>(
     pkt: &mut P,
     proto: Proto,
-    network: u32,
     transport: u32,
+    addresses: u32,
     from: &Tuple<A>,
     to: &Tuple<A>,
 ) -> bool {
@@ -27,12 +47,8 @@ pub(crate) fn apply<A: Family, P: Pkt>(
     };
     let checksum = transport + checksum;
     let v6 = A::FAMILY == 6;
-    let ([s0, s1], [d0, d1]) = (to.sport.0, to.dport.0);
-    let ports = [s0, s1, d0, d1];
-    let ([s0, s1], [d0, d1]) = (from.sport.0, from.dport.0);
-    let old_ports = [s0, s1, d0, d1];
+    let (old_ports, ports) = (from.ports(), to.ports());
     // Addresses and ports separately: a checksum left to the hardware covers the ones but not yet the others.
-    let addresses = csum::difference(&from.src, &from.dst, &to.src, &to.dst);
     pkt.adjust_checksum(checksum, addresses, Covered::Pseudo, keep_zero, v6)
         && (ports == old_ports
             || pkt.adjust_checksum(
@@ -42,7 +58,6 @@ pub(crate) fn apply<A: Family, P: Pkt>(
                 keep_zero,
                 v6,
             ) && pkt.store(transport, &ports))
-        && A::store_addresses(pkt, network, from, to)
 }
 
 /// Swaps the link-layer addresses: the packet goes back where it came from.

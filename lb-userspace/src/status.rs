@@ -29,6 +29,8 @@ pub struct Status {
     pub node: String,
     /// The folder of manifests that it follows.
     pub manifests: PathBuf,
+    /// Where addresses of Services are allocated, as `--service-cluster-ip-range` names it.
+    pub service_ranges: Vec<String>,
     /// Names of the interfaces that its programs are attached to.
     pub interfaces: Vec<String>,
     /// Addresses of Services that interfaces of this node have: packets to them are left to the host.

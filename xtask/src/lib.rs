@@ -8,5 +8,6 @@ pub mod lint;
 pub mod machine;
 pub mod setup;
 pub mod sh;
+pub mod soak;
 pub mod tally;
 pub mod test;

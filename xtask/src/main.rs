@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::demo::{self, DemoArgs};
 use xtask::lab::helper::HelperVerb;
+use xtask::soak::{self, SoakArgs};
 use xtask::{build, lint, setup, test};
 
 /// Set-up, build, demo, tests and lint of this repository.
@@ -39,6 +40,8 @@ enum Verb {
     Lint,
     /// Show what Sluice does: a node, pods, Services, in well under a minute
     Demo(DemoArgs),
+    /// Let Services, endpoints, pods and the agent come and go for minutes, under traffic that must not notice
+    Soak(SoakArgs),
     /// What the lab runs inside its namespaces
     #[command(hide = true, subcommand)]
     LabHelper(HelperVerb),
@@ -61,6 +64,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Test { layer, bless, words } => test::run(layer, bless, &words),
         Verb::Lint => lint::run(),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Soak(args) => soak::run(&args),
         Verb::LabHelper(verb) => verb.run(),
     }
 }

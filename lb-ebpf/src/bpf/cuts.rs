@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
 use lb_common::{Addr4, Addr6, Address, Endpoint, Reason, Scratch, SockCall};
 use lb_ebpf::event::Recorded;
 use lb_ebpf::family::Family;
-use lb_ebpf::{cut, event, flow, parse, reject, sock, tc};
+use lb_ebpf::{cut, event, flow, fragment, parse, reject, sock, tc};
 
 use super::env::Kernel;
 use super::maps::Maps;
@@ -72,16 +72,14 @@ cuts! {
     attempt(; scratch: Scratch) = attempt4, attempt6, cut::number(flow::attempt(&Kernel::alone(), scratch));
     "[`flow::contend`]."
     contend(; scratch: Scratch) = contend4, contend6, cut::number(flow::contend(&Kernel::alone(), scratch));
+    "[`fragment::meet`]."
+    meet(; scratch: Scratch) = meet4, meet6, cut::number(fragment::meet(&Kernel::alone(), scratch));
     "[`tc::translate`]."
     translate(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = translate4, translate6,
         match Reason::from_number(reason as u8) {
             Some(reason) => cut::number(Ok(tc::translate(&mut Skb::new(skb), &Kernel::of(skb), reason, scratch))),
             None => u32::MAX,
         };
-    "[`flow::assure`]."
-    assure(; scratch: Scratch) = assure4, assure6, cut::number(flow::assure(&Kernel::alone(), scratch));
-    "[`flow::mend`]."
-    mend(; scratch: Scratch) = mend4, mend6, cut::number(flow::mend(&Kernel::alone(), scratch));
     "[`reject::answer`]."
     reject(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = reject4, reject6,
         match Reason::from_number(reason as u8) {

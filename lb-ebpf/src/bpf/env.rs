@@ -5,17 +5,18 @@ use core::ops::{Deref, DerefMut};
 use core::ptr::{addr_of, addr_of_mut, copy_nonoverlapping, null_mut};
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use lb_common::{
-    AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FlowWord, FrontendKey, FrontendValue,
-    Reason, Scratch, ServiceRecord, ServiceStats, Slot, Span, StateRecord,
+    AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FlowWord, FragmentKey, FragmentValue,
+    FrontendKey, FrontendValue, Reason, Scratch, ServiceRecord, ServiceStats, Slot, Span,
 };
-use lb_ebpf::env::{Env, FlowRef, FlowTable, Inserted, Note, ServiceRef, Traffic};
+use lb_ebpf::env::{Env, FlowRef, FlowTable, Inserted, ServiceRef, Traffic};
 
 use lb_ebpf::cut;
 use lb_ebpf::family::Family;
-use lb_ebpf::flow::{Assured, Attempt, Contention, Made, Mended};
+use lb_ebpf::flow::{Attempt, Contention, Made};
+use lb_ebpf::fragment::Met;
 use lb_ebpf::parse::Part;
 use lb_ebpf::pkt::Pkt;
 use lb_ebpf::tc::{Cleared, Placed};
@@ -25,7 +26,7 @@ use super::atomic;
 use super::cuts::Cuts;
 use super::event::Event;
 use super::maps::{
-    BACKEND_STATS, BACKENDS_MAP, CONFIG, CPU, Maps, REASONS, SERVICE_STATS, SERVICES_MAP, STATE,
+    BACKEND_STATS, BACKENDS_MAP, CONFIG, CPU, FRAGMENTS, Maps, REASONS, SERVICE_STATS, SERVICES_MAP, STATE,
 };
 
 const EEXIST: i32 = -17;
@@ -196,24 +197,6 @@ fn count_traffic(stats: *mut ServiceStats, inward: Traffic, outward: Traffic) {
     }
 }
 
-/// The word of family `A` that is called `note`.
-///
-/// # Safety
-/// `state` points to the value of the array `state`.
-#[inline(always)]
-unsafe fn word_of<A: Maps>(state: *mut StateRecord, note: Note) -> *mut u64 {
-    // SAFETY: the caller's promise; nothing is read here.
-    unsafe {
-        match note {
-            Note::LruUsed => addr_of_mut!((*state).lru_used[A::INDEX]),
-            Note::Full => addr_of_mut!((*state).full[A::INDEX]),
-            Note::Swept => addr_of_mut!((*state).swept[A::INDEX]),
-            Note::Begun => addr_of_mut!((*state).begun[A::INDEX]),
-            Note::Settled => addr_of_mut!((*state).settled[A::INDEX]),
-        }
-    }
-}
-
 impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     type Flow = Entry<A>;
     type Service = Service;
@@ -281,22 +264,16 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     }
 
     #[inline(always)]
+    fn meet(&self, scratch: &mut Scratch<A>) -> Result<Met, Reason> {
+        // SAFETY: a function of this object, called with the packet's own memory.
+        cut::result(unsafe { A::meet(scratch) })
+    }
+
+    #[inline(always)]
     fn translate<P: Pkt>(&self, _pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict {
         // SAFETY: as above, with the packet's own context.
         let number = unsafe { A::translate(self.context(), u32::from(reason as u8), scratch) };
         cut::result(number).unwrap_or(Verdict::Drop)
-    }
-
-    #[inline(always)]
-    fn assure(&self, scratch: &mut Scratch<A>) -> Result<Assured, Reason> {
-        // SAFETY: a function of this object, called with the packet's own memory, or the sweep's.
-        cut::result(unsafe { A::assure(scratch) })
-    }
-
-    #[inline(always)]
-    fn mend(&self, scratch: &mut Scratch<A>) -> Result<Mended, Reason> {
-        // SAFETY: a function of this object, called with the packet's own memory.
-        cut::result(unsafe { A::mend(scratch) })
     }
 
     #[inline(always)]
@@ -367,25 +344,37 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     }
 
     #[inline(always)]
-    fn note(&self, note: Note) -> u64 {
+    fn lru_used(&self) -> bool {
         // SAFETY: one aligned load of a value of the array.
-        STATE.get_ptr_mut(0).map_or(0, |state| unsafe { word_of::<A>(state, note).read_volatile() })
+        STATE
+            .get_ptr(0)
+            .is_some_and(|state| unsafe { addr_of!((*state).lru_used[A::INDEX]).read_volatile() } != 0)
     }
 
     #[inline(always)]
-    fn set_note(&self, note: Note, value: u64) {
+    fn use_lru(&self) {
         if let Some(state) = STATE.get_ptr_mut(0) {
             // SAFETY: one aligned store to a value of the array.
-            unsafe { word_of::<A>(state, note).write_volatile(value) };
+            unsafe { addr_of_mut!((*state).lru_used[A::INDEX]).write_volatile(1) };
         }
     }
 
     #[inline(always)]
-    fn add_note(&self, note: Note, value: u64) {
-        if let Some(state) = STATE.get_ptr_mut(0) {
-            // SAFETY: an aligned word of a value of the array.
-            unsafe { atomic::add(word_of::<A>(state, note), value) };
-        }
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
+        // SAFETY: copied at once; whether the copy is whole and this key's, its check tells.
+        FRAGMENTS.get_ptr(key).map(|value| unsafe { *value })
+    }
+
+    #[inline(always)]
+    fn remember_fragment(&self, key: &FragmentKey, value: &FragmentValue) {
+        // Without it the later fragments are dropped, which has a counter.
+        let _ = FRAGMENTS.insert(key, value, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn forget_fragment(&self, key: &FragmentKey) {
+        // Most have never been remembered.
+        let _ = FRAGMENTS.remove(key);
     }
 
     #[inline(always)]

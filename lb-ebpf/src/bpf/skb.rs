@@ -4,8 +4,8 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT};
 use aya_ebpf::helpers::{
-    bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_load_bytes,
-    bpf_skb_store_bytes,
+    bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_head, bpf_skb_change_tail,
+    bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use lb_common::config_flags;
 use lb_ebpf::pkt::{Covered, Pkt};
@@ -92,6 +92,12 @@ impl Pkt for Skb {
         }
         // SAFETY: a field size of zero in the flags makes the helper take a ready difference instead of two values.
         unsafe { bpf_l4_csum_replace(self.0.cast(), offset, 0, u64::from(difference), flags) == 0 }
+    }
+
+    #[inline(always)]
+    fn resum(&mut self, difference: u32) {
+        // SAFETY: a helper that takes numbers only. It fails where there is no such sum, which is as well.
+        unsafe { bpf_csum_update(self.0.cast(), difference) };
     }
 
     #[inline(always)]

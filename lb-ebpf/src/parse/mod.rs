@@ -52,6 +52,7 @@ pub struct Network<A> {
 /// none of its protocol is asked.
 #[inline(always)]
 pub fn packet<A: Family, P: Pkt>(pkt: &P, scratch: &mut Scratch<A>) -> Result<Part, Reason> {
+    scratch.part = Part::Whole as u8;
     let network = A::parse(pkt, scratch.network)?;
     let Network { src, dst, proto, transport, part, identification } = network;
     let none = Port([0; 2]);

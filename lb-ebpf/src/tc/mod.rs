@@ -8,12 +8,13 @@
 mod follow;
 mod open;
 
-use lb_common::{Addr4, Addr6, Effect, Point, Proto, Reason, Scratch};
+use lb_common::{Addr4, Addr6, Effect, Point, Reason, Scratch};
 
 use crate::env::Env;
 use crate::event;
 use crate::family::Family;
 use crate::flow;
+use crate::fragment::{self, Met};
 use crate::parse::{self, Part};
 use crate::pkt::Pkt;
 use crate::rewrite;
@@ -61,17 +62,9 @@ fn ingress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32) -> 
         return leave(env, Reason::NotService);
     };
     let scratch = &mut *scratch;
-    scratch.point = Point::PodIngress as u8;
-    scratch.network = network;
-    match env.parse(pkt, scratch) {
-        Ok(Part::Whole) => {}
-        Err(reason) => return leave(env, reason),
-        Ok(_) if env.address(&scratch.key.tuple.dst).is_some() => {
-            return discard(pkt, env, scratch, Reason::Fragment);
-        }
-        Ok(_) => return leave(env, Reason::NotService),
+    if let Some(verdict) = begin(pkt, env, scratch, network, Point::PodIngress) {
+        return verdict;
     }
-    scratch.now = env.now();
     scratch.renewal = Renewal::None as u8;
     if let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) {
         if scratch.value.point != Point::PodIngress as u8 {
@@ -104,12 +97,8 @@ fn undo<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, point:
         return leave(env, Reason::NotService);
     };
     let scratch = &mut *scratch;
-    scratch.point = point as u8;
-    scratch.network = network;
-    match env.parse(pkt, scratch) {
-        Ok(Part::Whole) => {}
-        Err(reason) => return leave(env, reason),
-        Ok(_) => return leave(env, Reason::NotService),
+    if let Some(verdict) = begin(pkt, env, scratch, network, point) {
+        return verdict;
     }
     let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) else {
         return leave(env, Reason::NotService);
@@ -117,8 +106,31 @@ fn undo<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, point:
     if scratch.value.point != point as u8 {
         return leave(env, Reason::OtherPoint);
     }
-    scratch.now = env.now();
     follow(pkt, env, &hit, scratch)
+}
+
+/// What comes first at every point: parses the packet. The verdict about one that has no ports, or none of its own.
+#[inline(always)]
+fn begin<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &mut P,
+    env: &E,
+    scratch: &mut Scratch<A>,
+    network: u32,
+    point: Point,
+) -> Option<Verdict> {
+    scratch.network = network;
+    scratch.point = point as u8;
+    scratch.now = env.now();
+    let parsed = env.parse(pkt, scratch);
+    if scratch.part != Part::Whole as u8 {
+        scratch.bytes = length(pkt, scratch);
+        match env.meet(scratch) {
+            Ok(Met::First) => {}
+            Ok(met) => return Some(env.translate(pkt, met.reason(), scratch)),
+            Err(reason) => return Some(discard(pkt, env, scratch, reason)),
+        }
+    }
+    parsed.err().map(|reason| leave(env, reason))
 }
 
 /// Counts a packet that was not rewritten.
@@ -154,14 +166,13 @@ pub fn translate<A: Family, P: Pkt, E: Env<A>>(
     reason: Reason,
     scratch: &mut Scratch<A>,
 ) -> Verdict {
-    let Scratch { key, to, network, transport, redirect, .. } = &*scratch;
-    let Some(proto) = Proto::from_number(key.proto) else {
-        return leave(env, Reason::OtherProtocol);
-    };
-    if !rewrite::apply(pkt, proto, *network, *transport, &key.tuple, to) {
-        return discard(pkt, env, scratch, Reason::RewriteFailed);
+    if let Err(reason) = rewrite::apply(pkt, scratch) {
+        return discard(pkt, env, scratch, reason);
     }
-    if *redirect == 0 {
+    if scratch.part == Part::First as u8 {
+        fragment::remember(env, scratch);
+    }
+    if scratch.redirect == 0 {
         return leave(env, reason);
     }
     if !rewrite::turn_round(pkt) {

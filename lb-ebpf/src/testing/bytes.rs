@@ -201,6 +201,12 @@ impl Pkt for Bytes {
         true
     }
 
+    fn resum(&mut self, difference: u32) {
+        if let Summed::Device(total) = &mut self.summed {
+            *total = add(*total, wire_order(difference));
+        }
+    }
+
     fn truncate(&mut self, len: u32) -> bool {
         let refused = match self.summed {
             Summed::Partial { field_end } => len < field_end,

@@ -266,6 +266,35 @@ impl Packet {
         self
     }
 
+    /// Its fragments, each with `size` bytes (a multiple of eight) of what follows the network header, the last one with
+    /// the rest.
+    #[must_use]
+    pub fn fragments(&self, size: usize) -> Vec<Self> {
+        let segment = self.build().split_off(self.transport_offset());
+        self.cut(self.proto(), &segment, size)
+    }
+
+    /// Fragments of `payload`, whose first header is `proto`, behind this packet's network header.
+    #[must_use]
+    pub fn cut(&self, proto: u8, payload: &[u8], size: usize) -> Vec<Self> {
+        let pieces = payload.chunks(size);
+        let last = pieces.len() - 1;
+        let fragment = |(number, piece): (usize, &[u8])| {
+            let mut fragment = self.clone();
+            fragment.transport = Transport::Other(proto);
+            let offset = u16::try_from(number * size / 8).unwrap_or(u16::MAX);
+            fragment.data(piece.to_vec()).fragment(offset, number != last)
+        };
+        pieces.enumerate().map(fragment).collect()
+    }
+
+    /// The same with this identification (IPv4) or flow label and identification (IPv6).
+    #[must_use]
+    pub fn label(mut self, label: u16) -> Self {
+        self.label = label;
+        self
+    }
+
     /// The same with source and destination replaced.
     #[must_use]
     pub fn between(mut self, src: SocketAddr, dst: SocketAddr) -> Self {

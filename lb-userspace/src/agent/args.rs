@@ -8,6 +8,8 @@ use clap::builder::RangedU64ValueParser;
 use glob::Pattern;
 use lb_common::Lifetimes;
 
+use super::cidr::{CidrError, ServiceRanges};
+
 /// The names that common CNIs give to the node's end of a pod's interface: the reference plugins, flannel, kindnet and
 /// Weave (`veth*`), Calico (`cali*`), Cilium (`lxc*`), AWS (`eni*`), Azure (`azv*`), GKE (`gke*`), virtual machines (`tap*`).
 const POD_INTERFACES: &str = "veth*,cali*,lxc*,eni*,azv*,gke*,tap*";
@@ -32,6 +34,10 @@ pub struct Args {
     /// Names of the interfaces behind which pods are; bridges and the loopback never count
     #[arg(long, value_name = "GLOB,..", value_delimiter = ',', default_value = POD_INTERFACES)]
     pub pod_interfaces: Vec<Pattern>,
+
+    /// Where the addresses of Services are allocated, of both families: what is sent to one that no Service has is dropped
+    #[arg(long, value_name = "CIDR,..", default_value = "", hide_default_value = true, value_parser = service_ranges)]
+    pub service_cluster_ip_range: ServiceRanges,
 
     /// Whose sockets are translated at connect and send: all, or the host's alone
     #[arg(long, value_enum, value_name = "WHOSE", default_value = "all")]
@@ -133,6 +139,11 @@ impl Args {
 
 fn entries(most: u64) -> RangedU64ValueParser<u32> {
     RangedU64ValueParser::new().range(16..=most)
+}
+
+/// The empty text is the default: no range.
+fn service_ranges(text: &str) -> Result<ServiceRanges, CidrError> {
+    if text.is_empty() { Ok(ServiceRanges::default()) } else { text.parse() }
 }
 
 /// kube-proxy's rule: trimmed, lower case, not empty.

@@ -23,6 +23,7 @@ pub(super) struct Sources {
     pub(super) pins: PinDir,
     pub(super) name: String,
     pub(super) manifests: PathBuf,
+    pub(super) service_ranges: Vec<String>,
     pub(super) node: watch::Receiver<News>,
     pub(super) source: watch::Receiver<View>,
     pub(super) reconcile: watch::Receiver<Report>,
@@ -71,7 +72,7 @@ pub(super) async fn follow(mut sources: Sources) {
 
 impl Sources {
     fn status(&mut self) -> Status {
-        let Self { pins: _, name, manifests, node, source, reconcile, sockets } = self;
+        let Self { pins: _, name, manifests, service_ranges, node, source, reconcile, sockets } = self;
         let node = node.borrow_and_update().clone();
         let report = reconcile.borrow_and_update().clone();
         let mut problems = source.borrow_and_update().problems.clone();
@@ -86,6 +87,7 @@ impl Sources {
             synced: report.synced && node.settled,
             node: name.clone(),
             manifests: manifests.clone(),
+            service_ranges: service_ranges.clone(),
             interfaces: node.interfaces,
             held: report.held,
             problems,

@@ -38,6 +38,8 @@ pub(super) fn of(args: &Args) -> Result<Config, ProbeError> {
         flags,
         reject_rate: args.reject_rate,
         lifetimes: args.lifetimes(),
+        service_ranges4: args.service_cluster_ip_range.prefixes(),
+        service_ranges6: args.service_cluster_ip_range.prefixes(),
         ..Config::DEFAULT
     })
 }

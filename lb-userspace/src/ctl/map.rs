@@ -7,7 +7,7 @@ use bytemuck::Pod;
 use lb_common::maps::{self, MapKind, MapSpec};
 use lb_common::{
     Addr4, Addr6, AddressValue, AffinityKey, AffinityWord, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, ServiceMeta, SockUdpKey, SockUdpValue,
+    FrontendKey, FrontendValue, InterfaceValue, ServiceMeta, SockUdpKey, SockUdpValue,
 };
 use serde::Serialize;
 
@@ -84,6 +84,7 @@ pub(super) fn entries(pins: &PinDir, name: &str) -> Result<Option<usize>, MapErr
         maps::ADDRESSES6 => count::<Addr6, AddressValue>(pins, name),
         maps::FRONTENDS4 => count::<FrontendKey<Addr4>, FrontendValue>(pins, name),
         maps::FRONTENDS6 => count::<FrontendKey<Addr6>, FrontendValue>(pins, name),
+        maps::INTERFACES => count::<u32, InterfaceValue>(pins, name),
         maps::SERVICE_META => count::<u32, ServiceMeta>(pins, name),
         maps::SOCK_UDP4 => count::<SockUdpKey<Addr4>, SockUdpValue<Addr4>>(pins, name),
         maps::SOCK_UDP6 => count::<SockUdpKey<Addr6>, SockUdpValue<Addr6>>(pins, name),

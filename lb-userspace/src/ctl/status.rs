@@ -52,6 +52,8 @@ struct Told {
     version: String,
     node: String,
     manifests: PathBuf,
+    /// Where addresses of Services are allocated.
+    service_ranges: Vec<String>,
     interfaces: Vec<String>,
     /// Addresses of Services that interfaces of the node have.
     held: Vec<IpAddr>,
@@ -73,6 +75,7 @@ impl Report {
                 version: status.version,
                 node: status.node,
                 manifests: status.manifests,
+                service_ranges: status.service_ranges,
                 interfaces: status.interfaces,
                 held: status.held,
                 problems: status.problems,
@@ -112,12 +115,12 @@ impl Document for Report {
                 ("Version", told.version.clone()),
                 ("Node", told.node.clone()),
                 ("Manifests", told.manifests.display().to_string()),
+                ("Service ranges", text::comma(&told.service_ranges)),
                 ("Interfaces", text::comma(&told.interfaces)),
             ]);
             if !told.held.is_empty() {
-                let held: Vec<String> = told.held.iter().map(ToString::to_string).collect();
                 let meaning = "interfaces of this node have them, so packets to them are left to the host";
-                fields.push(("Held", format!("{}: {meaning}", text::comma(&held))));
+                fields.push(("Held", format!("{}: {meaning}", text::comma(&told.held))));
             }
             fields.push(("Problems", told.problems.len().to_string()));
         }
@@ -184,7 +187,7 @@ mod tests {
         assert!(json.contains(r#""held":["10.96.0.10","fd00::a"]"#), "{json}");
         let text = written(Format::Text, Some(7), &["x"], Some(status));
         let line = text.lines().find(|line| line.starts_with("Held:")).unwrap();
-        assert!(line.contains("10.96.0.10, fd00::a: ") && line.contains("left to the host"), "{line}");
+        assert!(line.contains("10.96.0.10,fd00::a: ") && line.contains("left to the host"), "{line}");
     }
 
     #[test]

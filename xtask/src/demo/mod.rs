@@ -12,7 +12,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use self::cluster::Cluster;
-use self::report::{Report, line};
+use self::report::Report;
+pub(crate) use self::report::line;
 use self::steps::Demo;
 use crate::lab::{Agent, Lab, Node};
 use crate::{build, machine, setup};

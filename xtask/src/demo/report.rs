@@ -40,6 +40,6 @@ impl Report {
 
 /// A line on standard output.
 #[expect(clippy::print_stdout, reason = "the demo is there to be read")]
-pub(super) fn line(text: &str) {
+pub(crate) fn line(text: &str) {
     println!("{text}");
 }

@@ -6,7 +6,7 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
-use lb_common::{Addr4, Addr6, Point, Reason};
+use lb_common::{Point, Reason};
 
 use super::cast;
 use super::judge::Outcome;
@@ -106,7 +106,9 @@ impl Stage {
             }
             Event::Sweep => {
                 let cpu = self.world.on_cpu(1);
-                let _ = (cpu.sweep::<Addr4>(), cpu.sweep::<Addr6>());
+                for table in [FlowTable::Main, FlowTable::Lru] {
+                    let _ = (cpu.sweep4(table), cpu.sweep6(table));
+                }
                 self.node.sweep(&cast::config().lifetimes);
                 return self.tables_hold();
             }

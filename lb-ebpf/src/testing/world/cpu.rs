@@ -3,17 +3,17 @@
 use core::cell::Cell;
 use core::sync::atomic::Ordering::SeqCst;
 use std::boxed::Box;
-use std::sync::MutexGuard;
 
 use lb_common::{
-    Addr4, Addr6, AddressValue, BackendWord, Config, CpuRecord, EventRecord, FlowKey, FlowValue, FrontendKey,
-    FrontendValue, Reason, Scratch, ServiceStats, Slot, SockUdpKey, SockUdpValue, SweepReport,
+    Addr4, Addr6, AddressValue, BackendWord, Config, CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey,
+    FragmentValue, FrontendKey, FrontendValue, Reason, Scratch, ServiceStats, Slot, SockUdpKey, SockUdpValue,
+    SweepReport,
 };
 
-use super::{ServiceCell, World, at, lock, read};
-use crate::env::{Env, FlowTable, Inserted, Note, Traffic};
+use super::{Family, ServiceCell, World, at, lock, read};
+use crate::env::{Env, FlowTable, Inserted, Traffic};
 use crate::sock::SockEnv;
-use crate::sweep::{self, Walk};
+use crate::sweep;
 use crate::testing::table::{Flow, Words};
 use crate::testing::tables::{ADDRESS, frontend};
 
@@ -30,6 +30,21 @@ pub struct Accesses {
     pub address: u32,
     /// Lookups of a frontend.
     pub frontend: u32,
+    /// Lookups, insertions and removals of a first fragment.
+    pub fragment: u32,
+}
+
+/// Looks at every entry of one table, as the sweep programs do.
+fn sweep_table<'w, A: Words>(cpu: &Cpu<'w>, family: &'w Family<A>, table: FlowTable) -> SweepReport
+where
+    Cpu<'w>: Env<A, Flow = Flow<'w, A>>,
+{
+    let mut report = SweepReport { began: cpu.now(), ..SweepReport::default() };
+    let mut value = FlowValue::default();
+    family.table(table).for_each(|key, entry| {
+        sweep::visit(cpu, table, &key, entry, &mut value, &mut report);
+    });
+    report
 }
 
 /// One CPU of a world.
@@ -51,14 +66,16 @@ impl<'w> Cpu<'w> {
         self.accesses.take()
     }
 
-    /// One run of the sweep of family `A`; one at a time.
+    /// One run of the IPv4 sweep over one table.
     #[must_use]
-    pub fn sweep<A: Words>(&self) -> SweepReport
-    where
-        Self: Walk<A>,
-    {
-        sweep::run(self);
-        Walk::<A>::report(self).map(|report| *report).unwrap_or_default()
+    pub fn sweep4(&self, table: FlowTable) -> SweepReport {
+        sweep_table(self, &self.world.v4, table)
+    }
+
+    /// One run of the IPv6 sweep over one table.
+    #[must_use]
+    pub fn sweep6(&self, table: FlowTable) -> SweepReport {
+        sweep_table(self, &self.world.v6, table)
     }
 
     fn accessed(&self, count: impl FnOnce(&mut Accesses)) {
@@ -138,19 +155,29 @@ macro_rules! environment {
                 self.world.$family.table(table).delete(key);
             }
 
-            fn note(&self, note: Note) -> u64 {
+            fn lru_used(&self) -> bool {
                 self.world.schedule.access();
-                self.world.$family.notes[note as usize].load(SeqCst)
+                self.world.$family.lru_used.load(SeqCst)
             }
 
-            fn set_note(&self, note: Note, value: u64) {
+            fn use_lru(&self) {
                 self.world.schedule.access();
-                self.world.$family.notes[note as usize].store(value, SeqCst);
+                self.world.$family.lru_used.store(true, SeqCst);
             }
 
-            fn add_note(&self, note: Note, value: u64) {
-                self.world.schedule.access();
-                self.world.$family.notes[note as usize].fetch_add(value, SeqCst);
+            fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
+                self.accessed(|accesses| accesses.fragment += 1);
+                lock(&self.world.fragments).get(key).copied()
+            }
+
+            fn remember_fragment(&self, key: &FragmentKey, value: &FragmentValue) {
+                self.accessed(|accesses| accesses.fragment += 1);
+                lock(&self.world.fragments).insert(*key, *value);
+            }
+
+            fn forget_fragment(&self, key: &FragmentKey) {
+                self.accessed(|accesses| accesses.fragment += 1);
+                lock(&self.world.fragments).remove(key);
             }
 
             fn address(&self, addr: &$addr) -> Option<AddressValue> {
@@ -207,27 +234,6 @@ macro_rules! environment {
                     stats.port_cursor += 1;
                     stats.port_cursor - 1
                 })
-            }
-        }
-
-        impl<'w> Walk<$addr> for Cpu<'w> {
-            type Report = MutexGuard<'w, SweepReport>;
-
-            fn clock(&self) -> u64 {
-                Env::<$addr>::now(self)
-            }
-
-            fn report(&self) -> Option<Self::Report> {
-                Some(lock(&self.world.$family.report))
-            }
-
-            fn walk(&self, table: FlowTable) {
-                let mut scratch = Env::<$addr>::scratch(self).unwrap_or_default();
-                let mut report = *lock(&self.world.$family.report);
-                self.world.$family.table(table).for_each(|key, entry| {
-                    sweep::visit(self, table, &key, entry, &mut scratch, &mut report);
-                });
-                *lock(&self.world.$family.report) = report;
             }
         }
 

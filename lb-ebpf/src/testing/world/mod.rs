@@ -2,14 +2,14 @@
 
 mod cpu;
 
-use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::vec::Vec;
 
 use lb_common::{
     Addr4, Addr6, Address, BackendRecord, BackendStats, Config, CpuRecord, EventRecord, FlowKey, FlowValue,
-    FrontendKey, Reason, ServiceStats, Slot, SockUdpKey, SockUdpValue, Span, StateRecord, SweepReport,
+    FragmentKey, FragmentValue, FrontendKey, Reason, ServiceStats, Slot, SockUdpKey, SockUdpValue, Span,
 };
 
 pub use cpu::{Accesses, Cpu};
@@ -17,7 +17,7 @@ pub use cpu::{Accesses, Cpu};
 use super::schedule::Schedule;
 use super::table::{Table, Words};
 use super::tables::Tables;
-use crate::env::{FlowTable, Note, ServiceRef};
+use crate::env::{FlowTable, ServiceRef};
 
 /// Service ports and backends that a world has room for.
 const CAPACITY: usize = 64;
@@ -27,9 +27,7 @@ const CAPACITY: usize = 64;
 struct Family<A: Address> {
     main: Table<A>,
     lru: Table<A>,
-    /// By [`Note`].
-    notes: [AtomicU64; 5],
-    report: Mutex<SweepReport>,
+    lru_used: AtomicBool,
     addresses: RwLock<BTreeMap<A, u8>>,
     frontends: RwLock<BTreeMap<FrontendKey<A>, u32>>,
     slots: RwLock<Vec<Slot<A>>>,
@@ -41,17 +39,12 @@ impl<A: Words> Family<A> {
         Self {
             main: Table::new(sizes.main, false, schedule.clone()),
             lru: Table::new(sizes.lru, true, schedule.clone()),
-            notes: Default::default(),
-            report: Mutex::default(),
+            lru_used: AtomicBool::new(false),
             addresses: RwLock::default(),
             frontends: RwLock::default(),
             slots: RwLock::default(),
             sock_udp: Mutex::default(),
         }
-    }
-
-    fn note(&self, note: Note) -> u64 {
-        self.notes[note as usize].load(SeqCst)
     }
 
     const fn table(&self, table: FlowTable) -> &Table<A> {
@@ -122,6 +115,7 @@ pub struct World {
     v6: Family<Addr6>,
     services: Vec<ServiceCell>,
     backends: Vec<AtomicU64>,
+    fragments: Mutex<HashMap<FragmentKey, FragmentValue>>,
     service_stats: Vec<Mutex<ServiceStats>>,
     backend_stats: Vec<Mutex<BackendStats>>,
     reasons: Vec<AtomicU64>,
@@ -149,6 +143,7 @@ impl World {
             v6: Family::new(sizes, schedule),
             services: cells(CAPACITY),
             backends: cells(CAPACITY),
+            fragments: Mutex::default(),
             service_stats: cells(CAPACITY),
             backend_stats: cells(CAPACITY),
             reasons: cells(Reason::ALL.len()),
@@ -227,14 +222,6 @@ impl World {
     #[must_use]
     pub fn sock_udp(&self) -> usize {
         lock(&self.v4.sock_udp).len() + lock(&self.v6.sock_udp).len()
-    }
-
-    /// How many pairs of both families are counted as embryonic.
-    #[must_use]
-    pub fn embryonic(&self) -> u64 {
-        let count = |begun, settled| StateRecord::embryonic(begun, settled);
-        count(self.v4.note(Note::Begun), self.v4.note(Note::Settled))
-            + count(self.v6.note(Note::Begun), self.v6.note(Note::Settled))
     }
 
     /// All IPv4 flow entries of one table.
