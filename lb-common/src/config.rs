@@ -114,7 +114,7 @@ impl Lifetimes {
     };
 }
 
-/// Value of the map `config`, 344 bytes.
+/// Value of the map `config`, 352 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config {
@@ -142,6 +142,10 @@ pub struct Config {
     pub local4: Prefix<Addr4>,
     /// The same for IPv6 clients.
     pub local6: Prefix<Addr6>,
+    /// Pairs of one family that may be embryonic in the flow table; more go to the LRU table.
+    pub embryonic: u32,
+    /// Seconds after a sweep from which on nobody is believed to sweep any more: new pairs then go to the LRU table.
+    pub patience: u32,
     /// Zero.
     pub pad: u32,
 }
@@ -161,6 +165,8 @@ impl Config {
         service_ranges6: [Prefix { addr: Addr6([0; 16]), bits: 0, pad: [0; 3] }; SERVICE_RANGES],
         local4: Prefix { addr: Addr4([0; 4]), bits: 0, pad: [0; 3] },
         local6: Prefix { addr: Addr6([0; 16]), bits: 0, pad: [0; 3] },
+        embryonic: u32::MAX,
+        patience: 60,
         pad: 0,
     };
 
@@ -196,5 +202,5 @@ shared! {
     Lifetimes: size 40, align 4, fields [u32, u32, u32, u32, u32, u32, u32, u32, u32, u32];
     Prefix<Addr4>: size 8, align 4, fields [Addr4, u8, [u8; 3]];
     Prefix<Addr6>: size 20, align 4, fields [Addr6, u8, [u8; 3]];
-    Config: size 344, align 8, fields [u64, u32, u32, Addr4, Addr6, [PortRange; 2], Lifetimes, u32, [Prefix<Addr4>; SERVICE_RANGES], [Prefix<Addr6>; SERVICE_RANGES], Prefix<Addr4>, Prefix<Addr6>, u32];
+    Config: size 352, align 8, fields [u64, u32, u32, Addr4, Addr6, [PortRange; 2], Lifetimes, u32, [Prefix<Addr4>; SERVICE_RANGES], [Prefix<Addr6>; SERVICE_RANGES], Prefix<Addr4>, Prefix<Addr6>, u32, u32, u32];
 }

@@ -144,6 +144,8 @@ impl FlowState {
     pub const RST: u8 = 8;
     /// Both directions have confirmed the connection; in the word of the forward entry only.
     pub const ASSURED: u8 = 0x10;
+    /// Beside [`FlowState::DEAD`]: the pair is locked to be moved to the other table, and lives on there.
+    pub const MOVING: u8 = 0x20;
     /// The pair is locked for removal: nobody may lock it again, and it will be gone soon.
     pub const DEAD: u8 = 0x80;
 
@@ -152,6 +154,13 @@ impl FlowState {
     #[inline(always)]
     pub const fn has(self, bits: u8) -> bool {
         self.0 & bits == bits
+    }
+
+    /// Whether the pair is being removed, rather than moved.
+    #[must_use]
+    #[inline(always)]
+    pub const fn ends(self) -> bool {
+        self.0 & (Self::DEAD | Self::MOVING) == Self::DEAD
     }
 }
 
@@ -253,18 +262,21 @@ impl<A: Address> FlowValue<A> {
     }
 }
 
-/// Value of the maps `scratch4` and `scratch6`, 184 and 304 bytes; per-CPU array of one record: a packet under way. A
-/// program has 512 bytes of stack, and parts of it that the kernel verifies by themselves share nothing but memory.
+/// Value of the maps `scratch4` and `scratch6`, 248 and 392 bytes; per-CPU array of two records: a packet under way, and
+/// the entry that the sweep looks at. A program has 512 bytes of stack, and parts of it that the kernel verifies by
+/// themselves share nothing but memory.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scratch<A> {
     /// The entry that was found, or that is being made.
     pub value: FlowValue<A>,
+    /// The other half of a pair that is being moved.
+    pub held: FlowValue<A>,
     /// The packet's key.
     pub key: FlowKey<A>,
     /// Key of a reverse entry.
     pub reverse: FlowKey<A>,
-    /// Key of another flow's forward entry.
+    /// Key of a forward entry that is not the packet's.
     pub other: FlowKey<A>,
     /// What the packet is to become.
     pub to: Tuple<A>,
@@ -307,8 +319,8 @@ pub struct Scratch<A> {
 }
 
 shared! {
-    Scratch<Addr4>: size 184, align 8, fields [FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, [u8; 4], u32];
-    Scratch<Addr6>: size 304, align 8, fields [FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, [u8; 4], u32];
+    Scratch<Addr4>: size 248, align 8, fields [FlowValue<Addr4>, FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, [u8; 4], u32];
+    Scratch<Addr6>: size 392, align 8, fields [FlowValue<Addr6>, FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, [u8; 4], u32];
     Tuple<Addr4>: size 12, align 4, fields [Addr4, Addr4, Port, Port];
     Tuple<Addr6>: size 36, align 4, fields [Addr6, Addr6, Port, Port];
     FlowKey<Addr4>: size 16, align 4, fields [Tuple<Addr4>, u8, [u8; 3]];

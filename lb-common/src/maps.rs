@@ -128,8 +128,8 @@ maps! {
     CONFIG, "config": Array, u32 => Config, 1, Fixed, MMAPABLE, "Settings.";
     STATE, "state": Array, u32 => StateRecord, 1, Fixed, MMAPABLE, "What the programs tell each other.";
     CPU, "cpu": PerCpuArray, u32 => CpuRecord, 1, Fixed, 0, "What each CPU keeps for itself.";
-    SCRATCH4, "scratch4": PerCpuArray, u32 => Scratch<Addr4>, 1, Fixed, 0, "Memory of an IPv4 packet under way.";
-    SCRATCH6, "scratch6": PerCpuArray, u32 => Scratch<Addr6>, 1, Fixed, 0, "Memory of an IPv6 packet under way.";
+    SCRATCH4, "scratch4": PerCpuArray, u32 => Scratch<Addr4>, 2, Fixed, 0, "Memory of an IPv4 packet under way, and of the sweep.";
+    SCRATCH6, "scratch6": PerCpuArray, u32 => Scratch<Addr6>, 2, Fixed, 0, "Memory of an IPv6 packet under way, and of the sweep.";
     SWEEP, "sweep": Array, u32 => SweepReport, 1, Fixed, MMAPABLE, "What the last sweep found.";
     SOCK_UDP4, "sock_udp4": LruHash, SockUdpKey<Addr4> => SockUdpValue<Addr4>, SOCK_UDP, Fixed, 0, "IPv4 translations of the host's UDP sockets.";
     SOCK_UDP6, "sock_udp6": LruHash, SockUdpKey<Addr6> => SockUdpValue<Addr6>, SOCK_UDP, Fixed, 0, "IPv6 translations of the host's UDP sockets.";

@@ -2,21 +2,38 @@
 
 use crate::abi::shared;
 
-/// Value of the map `state`, 64 bytes; array of one record. Index 0 is IPv4, 1 is IPv6.
+/// Value of the map `state`, 104 bytes; array of one record. Index 0 is IPv4, 1 is IPv6.
+///
+/// What many packets read and hardly anybody writes has a cache line to itself.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct StateRecord {
-    /// Not zero while the IPv4 and the IPv6 LRU flow table may hold entries (index 0 and 1): set by whoever inserts,
-    /// cleared by the sweep that finds the table empty.
+    /// Not zero while the LRU flow table may hold entries: set by whoever inserts, cleared by the sweep that finds the
+    /// table empty.
     pub lru_used: [u64; 2],
-    /// Pairs in the flow table that are not [`crate::FlowState::ASSURED`].
-    pub embryonic: [u64; 2],
-    /// Not zero once the flow table had no room, until the sweep finds that it has.
+    /// Not zero once the flow table had no room, until a pair is removed from it or a sweep has run.
     pub full: [u64; 2],
     /// When the last sweep began, `CLOCK_MONOTONIC`, nanoseconds; 0: there was none.
-    pub swept: u64,
+    pub swept: [u64; 2],
+    /// Zero.
+    pub pad: [u64; 2],
+    /// Pairs that were made in the flow table. All begin embryonic: not [`crate::FlowState::ASSURED`].
+    pub begun: [u64; 2],
+    /// Pairs of the flow table that have ceased to be embryonic: confirmed, or removed unconfirmed. Wraps, as `begun`
+    /// does; the difference, which may be negative for a moment, is how many are embryonic now.
+    pub settled: [u64; 2],
     /// How many events have been given a number, see [`crate::EventRecord`].
     pub events: u64,
+}
+
+impl StateRecord {
+    /// How many pairs of a family are embryonic, from its `begun` and `settled`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn embryonic(begun: u64, settled: u64) -> u64 {
+        let difference = begun.wrapping_sub(settled);
+        if difference.cast_signed() < 0 { 0 } else { difference }
+    }
 }
 
 /// What a rate allows.
@@ -43,7 +60,7 @@ pub struct CpuRecord {
     pub suppressed: u64,
 }
 
-/// Value of the map `sweep`, 48 bytes; array of one record: what the last run of the sweep found.
+/// Value of the map `sweep`, 64 bytes; array of one record: what the last run of the sweep found.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SweepReport {
@@ -59,11 +76,15 @@ pub struct SweepReport {
     pub began: u64,
     /// Entries that the run met in the LRU table, those that it removed among them; 0: the table was empty or not in use.
     pub lru_left: u64,
+    /// Embryonic pairs in the flow table that live on.
+    pub embryonic: u64,
+    /// Pairs that went from the LRU table to the flow table.
+    pub moved: u64,
 }
 
 shared! {
-    StateRecord: size 64, align 8, fields [[u64; 2], [u64; 2], [u64; 2], u64, u64];
+    StateRecord: size 104, align 8, fields [[u64; 2], [u64; 2], [u64; 2], [u64; 2], [u64; 2], [u64; 2], u64];
     Bucket: size 16, align 8, fields [u64, u64];
     CpuRecord: size 48, align 8, fields [u64, Bucket, Bucket, u64];
-    SweepReport: size 48, align 8, fields [u64, u64, u64, u64, u64, u64];
+    SweepReport: size 64, align 8, fields [u64, u64, u64, u64, u64, u64, u64, u64];
 }

@@ -38,17 +38,19 @@ fn fields_stand_where_schema_2_has_them() {
     offsets!(SockUdpValue<Addr6>: peer @ 0, next @ 20, backend @ 40, generation @ 44);
     offsets!(SockStorage: peer @ 0, backend @ 20, udp4 @ 40, udp6 @ 48);
     offsets!(Config: netns_cookie @ 0, flags @ 8, reject_rate @ 12, node4 @ 16, node6 @ 20, snat_ports @ 36, lifetimes @ 44,
-        event_rate @ 84, service_ranges4 @ 88, service_ranges6 @ 152, local4 @ 312, local6 @ 320);
+        event_rate @ 84, service_ranges4 @ 88, service_ranges6 @ 152, local4 @ 312, local6 @ 320,
+        embryonic @ 340, patience @ 344);
     offsets!(FragmentKey: src @ 0, dst @ 16, id @ 32, proto @ 36, point @ 37);
     offsets!(FragmentValue: sport @ 0, dport @ 2, proto @ 4, seen @ 8, check @ 12);
     offsets!(AffinityKey: client @ 0, service @ 16);
     offsets!(AddressValue: kind @ 0, flags @ 1);
-    offsets!(StateRecord: lru_used @ 0, embryonic @ 16, full @ 32, swept @ 48, events @ 56);
+    offsets!(StateRecord: lru_used @ 0, full @ 16, swept @ 32, begun @ 64, settled @ 80, events @ 96);
     offsets!(Bucket: tokens @ 0, filled @ 8);
     offsets!(CpuRecord: pairs @ 0, rejects @ 8, events @ 24, suppressed @ 40);
     offsets!(EventRecord: sequence @ 0, time @ 8, cookie @ 16, suppressed @ 24, ifindex @ 28, length @ 32, pid @ 36,
         src @ 40, dst @ 56, comm @ 72, sport @ 88, dport @ 90, reason @ 92, point @ 93, proto @ 94, flags @ 95);
-    offsets!(SweepReport: scanned @ 0, pairs @ 8, expired @ 16, orphans @ 24, began @ 32, lru_left @ 40);
+    offsets!(SweepReport: scanned @ 0, pairs @ 8, expired @ 16, orphans @ 24, began @ 32, lru_left @ 40,
+        embryonic @ 48, moved @ 56);
 }
 
 #[test]
@@ -74,12 +76,12 @@ fn maps_have_the_sizes_and_names_of_schema_2() {
         ("interfaces", 4, 4),
         ("reasons", 4, 8),
         ("events", 4, 96),
-        ("config", 4, 344),
-        ("state", 4, 64),
+        ("config", 4, 352),
+        ("state", 4, 104),
         ("cpu", 4, 48),
-        ("scratch4", 4, 184),
-        ("scratch6", 4, 304),
-        ("sweep", 4, 48),
+        ("scratch4", 4, 248),
+        ("scratch6", 4, 392),
+        ("sweep", 4, 64),
         ("sock_udp4", 16, 24),
         ("sock_udp6", 28, 48),
         ("socks", 4, 68),

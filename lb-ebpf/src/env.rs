@@ -12,7 +12,7 @@ use lb_common::{
 
 use crate::event;
 use crate::family::Family;
-use crate::flow::{self, Attempt, Contention, Made};
+use crate::flow::{self, Assured, Attempt, Contention, Made, Mended};
 use crate::fragment::{self, Met};
 use crate::parse::{self, Part};
 use crate::pkt::Pkt;
@@ -39,6 +39,21 @@ impl FlowTable {
             Self::Lru => Self::Main,
         }
     }
+}
+
+/// A word of the state that the programs share about the flow tables of one family; see [`lb_common::StateRecord`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// Whether the LRU table may hold entries.
+    LruUsed,
+    /// Whether the main table had no room.
+    Full,
+    /// When the last sweep began.
+    Swept,
+    /// Pairs made in the main table.
+    Begun,
+    /// Pairs of the main table that have ceased to be embryonic.
+    Settled,
 }
 
 /// Outcome of an insertion that must not replace anything.
@@ -188,6 +203,24 @@ pub trait Env<A: Address> {
         tc::translate(pkt, self, reason, scratch)
     }
 
+    /// [`crate::flow::assure`]. A seam as well.
+    #[inline(always)]
+    fn assure(&self, scratch: &mut Scratch<A>) -> Result<Assured, Reason>
+    where
+        Self: Sized,
+    {
+        flow::assure(self, scratch)
+    }
+
+    /// [`crate::flow::mend`]. A seam as well.
+    #[inline(always)]
+    fn mend(&self, scratch: &mut Scratch<A>) -> Result<Mended, Reason>
+    where
+        Self: Sized,
+    {
+        flow::mend(self, scratch)
+    }
+
     /// [`crate::reject::answer`]. A seam as well.
     #[inline(always)]
     fn reject<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Result<Verdict, Reason>
@@ -223,10 +256,17 @@ pub trait Env<A: Address> {
     /// Removes the entry of `key`, whoever made it: only the holder of the pair's lock may call this, or who has just
     /// inserted it and must give way.
     fn delete_flow(&self, table: FlowTable, key: &FlowKey<A>);
+    /// A word of what the programs share.
+    fn note(&self, note: Note) -> u64;
+    /// Replaces it.
+    fn set_note(&self, note: Note, value: u64);
+    /// Adds to it, which wraps.
+    fn add_note(&self, note: Note, value: u64);
     /// Whether the LRU table may hold entries.
-    fn lru_used(&self) -> bool;
-    /// Says that the LRU table may hold entries from now on.
-    fn use_lru(&self);
+    #[inline(always)]
+    fn lru_used(&self) -> bool {
+        self.note(Note::LruUsed) != 0
+    }
 
     /// What the first fragment with this key has left.
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue>;

@@ -4,8 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use lb_common::{Point, Proto};
-use lb_ebpf::env::FlowTable;
+use lb_common::{Addr4, Point, Proto};
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::Scene;
 use lb_ebpf::testing::host;
@@ -84,7 +83,7 @@ fn work(world: &World, cpu: u16, scene: &Scene, work: Work) -> Seen {
             None
         }
         Work::Sweep => {
-            let _ = (cpu.sweep4(FlowTable::Main), cpu.sweep4(FlowTable::Lru));
+            let _ = cpu.sweep::<Addr4>();
             None
         }
     }

@@ -6,7 +6,7 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use lb_common::{Point, Reason};
+use lb_common::{Addr4, Addr6, Point, Reason};
 use lb_ebpf::env::FlowTable;
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::Scene;
@@ -41,9 +41,7 @@ fn ports(addr: Option<SocketAddr>) -> SocketAddr {
 }
 
 fn sweep(cpu: &Cpu<'_>) {
-    for table in [FlowTable::Main, FlowTable::Lru] {
-        let _ = (cpu.sweep4(table), cpu.sweep6(table));
-    }
+    let _ = (cpu.sweep::<Addr4>(), cpu.sweep::<Addr6>());
 }
 
 fn assert_whole(world: &World) {

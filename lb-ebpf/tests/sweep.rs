@@ -1,6 +1,6 @@
 //! What the sweep removes, when, and where the traffic of what it removes is counted.
 
-use lb_common::{FlowKey, Point, Proto, Reason, ServiceStats};
+use lb_common::{Addr4, Addr6, FlowKey, Point, Proto, Reason, ServiceStats};
 use lb_ebpf::env::{Env, FlowTable};
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::Scene;
@@ -81,8 +81,7 @@ fn entries(world: &World) -> usize {
 /// Sweeps everything; returns how many pairs and how many orphans went.
 fn sweep(world: &World) -> (u64, u64) {
     let cpu = world.on_cpu(1);
-    let reports = [FlowTable::Main, FlowTable::Lru].map(|table| [cpu.sweep4(table), cpu.sweep6(table)]);
-    let reports = reports.as_flattened();
+    let reports = [cpu.sweep::<Addr4>(), cpu.sweep::<Addr6>()];
     (reports.iter().map(|report| report.expired).sum(), reports.iter().map(|report| report.orphans).sum())
 }
 

@@ -80,6 +80,10 @@ cuts! {
             Some(reason) => cut::number(Ok(tc::translate(&mut Skb::new(skb), &Kernel::of(skb), reason, scratch))),
             None => u32::MAX,
         };
+    "[`flow::assure`]."
+    assure(; scratch: Scratch) = assure4, assure6, cut::number(flow::assure(&Kernel::alone(), scratch));
+    "[`flow::mend`]."
+    mend(; scratch: Scratch) = mend4, mend6, cut::number(flow::mend(&Kernel::alone(), scratch));
     "[`reject::answer`]."
     reject(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = reject4, reject6,
         match Reason::from_number(reason as u8) {

@@ -9,13 +9,13 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use lb_common::{
     AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FlowWord, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, Reason, Scratch, ServiceRecord, ServiceStats, Slot, Span,
+    FrontendKey, FrontendValue, Reason, Scratch, ServiceRecord, ServiceStats, Slot, Span, StateRecord,
 };
-use lb_ebpf::env::{Env, FlowRef, FlowTable, Inserted, ServiceRef, Traffic};
+use lb_ebpf::env::{Env, FlowRef, FlowTable, Inserted, Note, ServiceRef, Traffic};
 
 use lb_ebpf::cut;
 use lb_ebpf::family::Family;
-use lb_ebpf::flow::{Attempt, Contention, Made};
+use lb_ebpf::flow::{Assured, Attempt, Contention, Made, Mended};
 use lb_ebpf::fragment::Met;
 use lb_ebpf::parse::Part;
 use lb_ebpf::pkt::Pkt;
@@ -197,6 +197,24 @@ fn count_traffic(stats: *mut ServiceStats, inward: Traffic, outward: Traffic) {
     }
 }
 
+/// The word of family `A` that is called `note`.
+///
+/// # Safety
+/// `state` points to the value of the array `state`.
+#[inline(always)]
+unsafe fn word_of<A: Maps>(state: *mut StateRecord, note: Note) -> *mut u64 {
+    // SAFETY: the caller's promise; nothing is read here.
+    unsafe {
+        match note {
+            Note::LruUsed => addr_of_mut!((*state).lru_used[A::INDEX]),
+            Note::Full => addr_of_mut!((*state).full[A::INDEX]),
+            Note::Swept => addr_of_mut!((*state).swept[A::INDEX]),
+            Note::Begun => addr_of_mut!((*state).begun[A::INDEX]),
+            Note::Settled => addr_of_mut!((*state).settled[A::INDEX]),
+        }
+    }
+}
+
 impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     type Flow = Entry<A>;
     type Service = Service;
@@ -277,6 +295,18 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     }
 
     #[inline(always)]
+    fn assure(&self, scratch: &mut Scratch<A>) -> Result<Assured, Reason> {
+        // SAFETY: a function of this object, called with the packet's own memory, or the sweep's.
+        cut::result(unsafe { A::assure(scratch) })
+    }
+
+    #[inline(always)]
+    fn mend(&self, scratch: &mut Scratch<A>) -> Result<Mended, Reason> {
+        // SAFETY: a function of this object, called with the packet's own memory.
+        cut::result(unsafe { A::mend(scratch) })
+    }
+
+    #[inline(always)]
     fn reject<P: Pkt>(
         &self,
         _pkt: &mut P,
@@ -344,18 +374,24 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     }
 
     #[inline(always)]
-    fn lru_used(&self) -> bool {
+    fn note(&self, note: Note) -> u64 {
         // SAFETY: one aligned load of a value of the array.
-        STATE
-            .get_ptr(0)
-            .is_some_and(|state| unsafe { addr_of!((*state).lru_used[A::INDEX]).read_volatile() } != 0)
+        STATE.get_ptr_mut(0).map_or(0, |state| unsafe { word_of::<A>(state, note).read_volatile() })
     }
 
     #[inline(always)]
-    fn use_lru(&self) {
+    fn set_note(&self, note: Note, value: u64) {
         if let Some(state) = STATE.get_ptr_mut(0) {
             // SAFETY: one aligned store to a value of the array.
-            unsafe { addr_of_mut!((*state).lru_used[A::INDEX]).write_volatile(1) };
+            unsafe { word_of::<A>(state, note).write_volatile(value) };
+        }
+    }
+
+    #[inline(always)]
+    fn add_note(&self, note: Note, value: u64) {
+        if let Some(state) = STATE.get_ptr_mut(0) {
+            // SAFETY: an aligned word of a value of the array.
+            unsafe { atomic::add(word_of::<A>(state, note), value) };
         }
     }
 

@@ -50,9 +50,9 @@ static SOCK_UDP4: SockUdp<Addr4> = SockUdp::new();
 static SOCK_UDP6: SockUdp<Addr6> = SockUdp::new();
 
 #[btf_map(name = "scratch4")]
-static SCRATCH4: PerCpuArray<Scratch<Addr4>, 1> = PerCpuArray::new();
+static SCRATCH4: PerCpuArray<Scratch<Addr4>, 2> = PerCpuArray::new();
 #[btf_map(name = "scratch6")]
-static SCRATCH6: PerCpuArray<Scratch<Addr6>, 1> = PerCpuArray::new();
+static SCRATCH6: PerCpuArray<Scratch<Addr6>, 2> = PerCpuArray::new();
 
 #[btf_map(name = "services")]
 pub(super) static SERVICES_MAP: Array<ServiceRecord, { SERVICES as usize }, MMAP> = Array::new();
@@ -91,7 +91,7 @@ pub(super) static SOCKS: SkStorage<SockStorage> = SkStorage::new();
 
 /// The maps of one family.
 pub(crate) trait Maps: Address {
-    /// Index into [`StateRecord::lru_used`].
+    /// Index into the fields of [`StateRecord`].
     const INDEX: usize;
     fn flows() -> &'static Flows<Self>;
     fn flows_lru() -> &'static FlowsLru<Self>;
@@ -99,7 +99,7 @@ pub(crate) trait Maps: Address {
     fn frontends() -> &'static Frontends<Self>;
     fn slots() -> &'static Slots<Self>;
     fn sock_udp() -> &'static SockUdp<Self>;
-    fn scratch() -> &'static PerCpuArray<Scratch<Self>, 1>;
+    fn scratch() -> &'static PerCpuArray<Scratch<Self>, 2>;
 }
 
 macro_rules! maps {
@@ -131,7 +131,7 @@ macro_rules! maps {
                 &$udp
             }
             #[inline(always)]
-            fn scratch() -> &'static PerCpuArray<Scratch<Self>, 1> {
+            fn scratch() -> &'static PerCpuArray<Scratch<Self>, 2> {
                 &$scratch
             }
         }

@@ -1,15 +1,23 @@
 //! The flow table: lookup, the pair protocol, lifetimes.
 
+mod assure;
+mod mend;
 mod pair;
 mod phase;
+mod remove;
+mod room;
 
 use lb_common::{Address, FlowKey, FlowValue, FlowWord};
 
 use crate::env::{Env, FlowRef, FlowTable};
 
+pub use assure::{Assured, assure};
+pub use mend::{Mended, mend};
 pub use pair::{Attempt, Contention, Made, attempt, contend, make};
-pub(crate) use pair::{Found, Idle, join, owner, remove, remove_orphan};
+pub(crate) use pair::{join, owner};
 pub use phase::Phase;
+pub(crate) use phase::confirmed;
+pub(crate) use remove::{Found, Idle, remove, remove_orphan};
 
 /// An entry that was found, beside the copy of its value.
 pub(crate) struct Hit<F> {
@@ -24,6 +32,9 @@ pub(crate) struct Hit<F> {
 /// The kernel recycles elements of a preallocated hash at once: between lookup and copy the element can become another
 /// key's. The check word binds key and creation id together, so such a copy is recognised; the key is then looked up
 /// once more, and if that fails too it counts as absent, which an insertion that never replaces will settle.
+///
+/// A pair that moves is in the main table before it leaves the LRU table. So who has missed it in both, the main table
+/// first, finds it in the main table now.
 #[inline(always)]
 pub(crate) fn lookup<A: Address, E: Env<A>>(
     env: &E,
@@ -36,8 +47,11 @@ pub(crate) fn lookup<A: Address, E: Env<A>>(
     if !env.lru_used() {
         return None;
     }
-    let flow = lookup_in(env, FlowTable::Lru, key, value)?;
-    Some(Hit { table: FlowTable::Lru, flow })
+    if let Some(flow) = lookup_in(env, FlowTable::Lru, key, value) {
+        return Some(Hit { table: FlowTable::Lru, flow });
+    }
+    let flow = env.flow(FlowTable::Main, key)?;
+    intact(flow, key, value).then_some(Hit { table: FlowTable::Main, flow })
 }
 
 /// As [`lookup`], in one table.

@@ -1,18 +1,13 @@
-//! The pair protocol: how two entries are made, locked and removed as one, without locks of the kernel.
-//!
-//! - Making: reverse first, then forward, neither replacing anything. Who loses the forward uses the winner's tuple and
-//!   takes its own reverse away again.
-//! - The forward entry's word is the lock: whoever swaps it to `dead` owns the removal of both.
-//! - A reverse whose forward is missing or belongs to another pair is an orphan; it locks by its own word.
+//! How two entries are made as one: reverse first, then forward, neither replacing anything. Who loses the forward uses
+//! the winner's tuple and takes its own reverse away again.
 
-use lb_common::{
-    Address, Config, FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Point, Proto, Reason, Scratch,
-};
+use lb_common::{Address, FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Point, Proto, Reason, Scratch};
 
 use super::phase::{Phase, seconds};
-use super::{Hit, lookup};
+use super::remove::{Found, Idle, remove, remove_orphan};
+use super::{lookup, room};
 use crate::cut::outcome;
-use crate::env::{Env, FlowRef, FlowTable, Inserted, Traffic};
+use crate::env::{Env, FlowRef, FlowTable, Inserted, Note};
 use crate::parse::Flags;
 
 /// Rounds of the search for a free source port; the last one may go to the change of table.
@@ -51,6 +46,8 @@ outcome! {
         Own = 1,
         /// Nothing any more: try again with the same port.
         Freed = 2,
+        /// The reverse entry of this very flow, whose forward entry was evicted.
+        Alone = 3,
     }
 }
 
@@ -68,6 +65,9 @@ pub fn make<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<
     scratch.id = FlowWord::new(env.cpu(), count.ok_or(Reason::FlowError)?, 0).0;
     scratch.redirect = scratch.masquerade;
     scratch.draw = scratch.masquerade;
+    if room::crowded(env, scratch.now) {
+        scratch.lru = 1;
+    }
     for _ in 0..TRIES {
         match env.attempt(scratch)? {
             Attempt::Opened => return Ok(Made::Opened),
@@ -75,6 +75,7 @@ pub fn make<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<
             Attempt::Again => {}
             Attempt::Contended => match env.contend(scratch)? {
                 Contention::Own => return Ok(Made::Joined),
+                Contention::Alone => return env.mend(scratch).map(|_| Made::Joined),
                 Contention::Freed => {}
                 Contention::Taken => scratch.draw = 1,
             },
@@ -99,37 +100,45 @@ pub fn attempt<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Resu
     match insert(env, table, &scratch.reverse, &scratch.value) {
         Inserted::Done => {}
         Inserted::Exists => return Ok(Attempt::Contended),
-        Inserted::Full => return spill(scratch),
+        Inserted::Full => return spill(env, scratch),
         Inserted::Failed => return Err(Reason::FlowError),
     }
     fill(scratch, FlowKind::Forward);
-    let inserted = insert(env, table, &scratch.key, &scratch.value);
-    if inserted == Inserted::Done {
+    let outcome = match insert(env, table, &scratch.key, &scratch.value) {
+        Inserted::Done => {
+            if table == FlowTable::Main {
+                env.add_note(Note::Begun, 1);
+            }
+            return Ok(Attempt::Opened);
+        }
+        Inserted::Exists => join(env, scratch),
+        Inserted::Full => spill(env, scratch),
+        Inserted::Failed => Err(Reason::FlowError),
+    };
+    if outcome == Ok(Attempt::Joined) && FlowWord(scratch.value.word).id() == FlowWord(scratch.id).id() {
+        // A packet that met the reverse entry alone has put the forward entry beside it: the pair is this one.
         return Ok(Attempt::Opened);
     }
     if owner(env, table, &scratch.reverse, FlowWord(scratch.id)).is_some() {
         env.delete_flow(table, &scratch.reverse);
     }
-    match inserted {
-        Inserted::Exists => join(env, scratch),
-        Inserted::Full => spill(scratch),
-        Inserted::Done | Inserted::Failed => Err(Reason::FlowError),
-    }
+    outcome
 }
 
 /// The table is full: on to the LRU table, the last one.
 #[inline(always)]
-fn spill<A>(scratch: &mut Scratch<A>) -> Result<Attempt, Reason> {
+fn spill<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Attempt, Reason> {
     if scratch.lru != 0 {
         return Err(Reason::FlowTableFull);
     }
+    env.set_note(Note::Full, 1);
     scratch.lru = 1;
     Ok(Attempt::Again)
 }
 
 /// Builds one half of the pair in `scratch.value`.
 #[inline(always)]
-fn fill<A: Address>(scratch: &mut Scratch<A>, kind: FlowKind) {
+pub(super) fn fill<A: Address>(scratch: &mut Scratch<A>, kind: FlowKind) {
     let Scratch { value, key, reverse, to, .. } = scratch;
     let id = FlowWord(scratch.id);
     let forward = matches!(kind, FlowKind::Forward);
@@ -155,10 +164,13 @@ fn fill<A: Address>(scratch: &mut Scratch<A>, kind: FlowKind) {
 pub(crate) fn join<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Attempt, Reason> {
     let Scratch { value, key, to, .. } = scratch;
     let hit = lookup(env, key, value).ok_or(Reason::FlowBusy)?;
-    if FlowWord(value.word).state().has(FlowState::DEAD) {
+    let state = FlowWord(value.word).state();
+    if state.ends() {
         return Err(Reason::FlowBusy);
     }
-    hit.flow.touch(scratch.now, scratch.bytes);
+    if !state.has(FlowState::DEAD) {
+        hit.flow.touch(scratch.now, scratch.bytes);
+    }
     *to = value.tuple;
     scratch.redirect = value.redirect;
     Ok(Attempt::Joined)
@@ -180,7 +192,9 @@ pub fn contend<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Resu
     }
     let own = value.tuple == key.tuple.reverse();
     *other = value.other_key(key.proto);
-    let freed = match owner(env, hit.table, other, word) {
+    let forward = owner(env, hit.table, other, word);
+    let alone = forward.is_none();
+    let freed = match forward {
         Some(_) if own => false,
         Some((flow, state)) => {
             let phase = Phase::of(proto, state.state(), word.state());
@@ -201,33 +215,36 @@ pub fn contend<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Resu
         Ok(Contention::Taken)
     } else if word.state().has(FlowState::DEAD) {
         Err(Reason::FlowBusy)
+    } else if alone && hit.table == FlowTable::Lru && word.state().0 != 0 {
+        Ok(Contention::Alone)
     } else {
+        // What nobody has answered through may be that of a CPU which is about to insert the other half.
         Ok(Contention::Own)
     }
 }
 
-/// Inserts into `table` and gives way if the other table, the same name space, has the key.
+/// Inserts into `table` and gives way if the other table, the same name space, has the key in another pair.
 ///
 /// The look at the other table comes after the insertion: of two CPUs that insert the same key into different tables
 /// at least one sees the other's entry. Both may; both then give way, and the packet is sent again.
 #[inline(always)]
-fn insert<A: Address, E: Env<A>>(
+pub(super) fn insert<A: Address, E: Env<A>>(
     env: &E,
     table: FlowTable,
     key: &FlowKey<A>,
     value: &FlowValue<A>,
 ) -> Inserted {
     if table == FlowTable::Lru {
-        env.use_lru();
+        env.set_note(Note::LruUsed, 1);
     }
     let inserted = env.insert_flow(table, key, value);
     if table == FlowTable::Lru {
         // Again: the sweep may have found the table empty between.
-        env.use_lru();
+        env.set_note(Note::LruUsed, 1);
     }
     if inserted == Inserted::Done
         && (table == FlowTable::Lru || env.lru_used())
-        && env.flow(table.other(), key).is_some()
+        && env.flow(table.other(), key).is_some_and(|flow| flow.peek().0.id() != FlowWord(value.word).id())
     {
         env.delete_flow(table, key);
         return Inserted::Exists;
@@ -246,117 +263,4 @@ pub(crate) fn owner<A: Address, E: Env<A>>(
     let flow = env.flow(table, key)?;
     let (state, _) = flow.peek();
     (state.id() == word.id()).then_some((flow, state))
-}
-
-/// The forward entry of a pair that may have to go.
-pub(crate) struct Found<F> {
-    /// The table that holds the pair.
-    pub(crate) table: FlowTable,
-    /// The forward entry in place.
-    pub(crate) flow: F,
-    /// Its word, as it was read.
-    pub(crate) word: FlowWord,
-    /// The Service port that its traffic counts for.
-    pub(crate) service: u32,
-    /// The backend that its traffic counts for.
-    pub(crate) backend: u32,
-}
-
-/// The condition that both halves of a pair have idled for more than `limit` nanoseconds, or none.
-///
-/// Not an `Option`: the compiler may compute with the fields before it looks at the tag, and the verifier refuses
-/// arithmetic on whatever an unset register holds.
-#[derive(Clone, Copy)]
-pub(crate) struct Idle {
-    /// Now.
-    pub(crate) now: u64,
-    /// Longest time that leaves the pair alive.
-    pub(crate) limit: u64,
-    /// Whether there is a condition.
-    pub(crate) required: bool,
-}
-
-impl Idle {
-    /// The condition that the pair has idled for more than `limit`.
-    #[inline(always)]
-    pub(crate) const fn more_than(limit: u64, now: u64) -> Self {
-        Self { now, limit, required: true }
-    }
-
-    /// Whether a pair last seen at `seen` fulfils the condition.
-    #[inline(always)]
-    const fn holds(&self, seen: u64) -> bool {
-        !self.required || self.now.saturating_sub(seen) > self.limit
-    }
-}
-
-/// Locks the pair and removes it, if it is idle. True if the pair is gone by this call.
-#[inline(always)]
-pub(crate) fn remove<A: Address, E: Env<A>>(
-    env: &E,
-    forward: &FlowKey<A>,
-    reverse: &FlowKey<A>,
-    found: &Found<E::Flow>,
-    idle: Idle,
-) -> bool {
-    let Found { table, flow, word, service, backend } = *found;
-    let dead = word.with(FlowState::DEAD);
-    // Most pairs that the sweep asks about live: do not lock those.
-    if !idle.holds(flow.peek().1) || word.state().has(FlowState::DEAD) || !flow.exchange(word, dead) {
-        return false;
-    }
-    let other = env.flow(table, reverse).filter(|other| other.peek().0.id() == word.id());
-    // Read again under the lock: a packet may have come between, and one-way traffic refreshes one half only.
-    let reverse_seen = other.map_or(0, |other| other.peek().1);
-    if !idle.holds(flow.peek().1) || !idle.holds(reverse_seen) {
-        // Nobody else changes a dead word, so this cannot fail.
-        flow.exchange(dead, word);
-        return false;
-    }
-    let inward = flow.traffic();
-    env.delete_flow(table, forward);
-    let mut outward = Traffic::default();
-    if let Some(other) = other {
-        let (word, _) = other.peek();
-        // What cannot be marked now is an orphan, and counted as such.
-        if word.id() == dead.id() && bury(other, word) {
-            outward = other.traffic();
-            env.delete_flow(table, reverse);
-        }
-    }
-    env.ended(service, backend, inward, outward);
-    true
-}
-
-/// Removes a reverse entry without a forward entry, if it is old enough. True if it is gone by this call.
-#[inline(always)]
-pub(crate) fn remove_orphan<A: Address, E: Env<A>>(
-    env: &E,
-    reverse: &FlowKey<A>,
-    hit: &Hit<E::Flow>,
-    value: &FlowValue<A>,
-    now: u64,
-    config: &Config,
-) -> bool {
-    let idle = Idle::more_than(seconds(config.lifetimes.orphan), now);
-    let word = FlowWord(value.word);
-    if !idle.holds(value.seen) || !bury(hit.flow, word) {
-        return false;
-    }
-    // Read again under the lock: a packet may have come between, and the copy of an element that was being refilled
-    // can have the new entry's word and the old one's time.
-    if !idle.holds(hit.flow.peek().1) {
-        hit.flow.exchange(word.with(FlowState::DEAD), word);
-        return false;
-    }
-    let outward = hit.flow.traffic();
-    env.delete_flow(hit.table, reverse);
-    env.ended(value.service, value.backend, Traffic::default(), outward);
-    true
-}
-
-/// Marks a reverse entry dead: the one who succeeds removes it.
-#[inline(always)]
-fn bury<A: Address, F: FlowRef<A>>(flow: F, word: FlowWord) -> bool {
-    !word.state().has(FlowState::DEAD) && flow.exchange(word, word.with(FlowState::DEAD))
 }

@@ -90,6 +90,14 @@ impl Phase {
     }
 }
 
+/// Whether both directions have confirmed the connection: the backend has answered, and the client has sent more than
+/// the SYN. Until then the pair is embryonic.
+#[must_use]
+#[inline(always)]
+pub(crate) const fn confirmed(forward: FlowState, reverse: FlowState) -> bool {
+    forward.has(FlowState::DATA) && reverse.0 & !FlowState::DEAD != 0
+}
+
 /// Seconds as nanoseconds.
 #[inline(always)]
 pub(crate) const fn seconds(seconds: u32) -> u64 {

@@ -5,7 +5,7 @@ use lb_common::{FlowKind, FlowState, FlowWord, Proto, Reason, Scratch};
 use super::{discard, length};
 use crate::env::{Env, FlowRef, FlowTable};
 use crate::family::Family;
-use crate::flow::{self, Hit, Phase};
+use crate::flow::{self, Hit, Mended, Phase};
 use crate::parse::Flags;
 use crate::pkt::Pkt;
 use crate::verdict::Verdict;
@@ -68,7 +68,13 @@ pub(super) fn renewal<A: Family, E: Env<A>>(
     let limit = phase.lifetime(lifetimes);
     // Without its reverse entry (evicted, or swept from under a CPU that was held up for long) no answer comes back.
     let broken = answered.is_none() && (proto == Proto::Tcp || !whole);
-    if broken {
+    let restarts = opens || (proto == Proto::Udp && idle > limit);
+    if broken && !whole && !restarts {
+        match env.mend(scratch) {
+            Ok(Mended::Whole) => otherwise,
+            _ => Renewal::Over,
+        }
+    } else if broken {
         Renewal::Over
     } else if proto == Proto::Tcp && !opens {
         Renewal::None
@@ -97,16 +103,29 @@ pub(super) fn follow<A: Family, P: Pkt, E: Env<A>>(
     *to = value.tuple;
     *redirect = value.redirect;
     let mut reason = if forward { Reason::FlowForward } else { Reason::FlowReverse };
-    if word.state().has(FlowState::DEAD) {
+    if word.state().ends() {
         if forward && (flags.opens() || key.proto == Proto::Udp as u8) {
             return discard(pkt, env, scratch, Reason::FlowBusy);
         }
         reason = Reason::FlowDying;
-    } else {
+    } else if !word.state().has(FlowState::DEAD) {
         advance(hit.flow, word, flags.state());
         hit.flow.touch(*now, length);
+        if confirms(forward, word.state(), flags.state()) {
+            // If it fails the pair stays as it is, and the packet is none the worse for it.
+            let _ = env.assure(scratch);
+        }
     }
     env.translate(pkt, reason, scratch)
+}
+
+/// Whether a packet that adds `adds` to the state of its direction may be the one that confirms the pair: the client's
+/// first one that is no SYN, or the backend's first one at all. The backend's SYN-ACK is not: no client has confirmed
+/// before.
+#[inline(always)]
+const fn confirms(forward: bool, before: FlowState, adds: u8) -> bool {
+    let first = if forward { !before.has(FlowState::DATA) } else { before.0 == 0 };
+    first && adds & FlowState::DATA != 0
 }
 
 /// Adds to the state of one direction.

@@ -3,14 +3,15 @@
 use std::format;
 use std::string::String;
 
-use lb_common::{Point, Reason};
+use lb_common::{Addr4, Addr6, FlowKind, Point, Reason};
 
 use super::bytes::Bytes;
-use super::fixtures::{Exchange, Fixture, Step};
+use super::fixtures::{Exchange, Fixture, Held, Step};
 use super::schedule::Schedule;
 use super::tables::Tables;
 use super::wire;
 use super::world::{Counters, Cpu, World};
+use crate::env::{Env as _, FlowTable};
 use crate::tc;
 use crate::verdict::Verdict;
 
@@ -26,11 +27,37 @@ pub fn play(fixture: &Fixture, arrive: impl Fn(&Bytes) -> Bytes) -> Result<World
         match step {
             Step::Idle(seconds) => world.advance(seconds * 1_000_000_000),
             Step::Program(services) => world.program(&Tables::of(services)),
+            Step::Sweep => {
+                let cpu = world.on_cpu(1);
+                let _ = (cpu.sweep::<Addr4>(), cpu.sweep::<Addr6>());
+            }
+            Step::Evict(kind) => evict(&world.on_cpu(1), &world, *kind),
+            Step::Holds(held) => {
+                let holds = holds(&world);
+                if holds != *held {
+                    return Err(format!("{}, step {number}: expected {held:?}, is {holds:?}", fixture.name));
+                }
+            }
             Step::Packet(exchange) => exchange_packet(&world, exchange, arrive(&exchange.input))
                 .map_err(|fault| format!("{}, step {number}: {fault}", fixture.name))?,
         }
     }
     Ok(world)
+}
+
+fn evict(cpu: &Cpu<'_>, world: &World, kind: FlowKind) {
+    let (v4, v6) = (world.flows4(FlowTable::Lru), world.flows6(FlowTable::Lru));
+    for (key, _) in v4.iter().filter(|(_, value)| value.kind == kind as u8) {
+        cpu.delete_flow(FlowTable::Lru, key);
+    }
+    for (key, _) in v6.iter().filter(|(_, value)| value.kind == kind as u8) {
+        cpu.delete_flow(FlowTable::Lru, key);
+    }
+}
+
+fn holds(world: &World) -> Held {
+    let entries = |table| world.flows4(table).len() + world.flows6(table).len();
+    Held { main: entries(FlowTable::Main), lru: entries(FlowTable::Lru), embryonic: world.embryonic() }
 }
 
 /// Lets one packet through the datapath.

@@ -57,7 +57,7 @@ pub fn run(args: Args, pins: &PinDir) -> anyhow::Result<()> {
     let object = object::embedded()?;
     probe::kernel()?;
     let cgroup = probe::cgroup_root(args.cgroup_root.as_deref())?;
-    let config = settings::of(&args)?;
+    let mut config = settings::of(&args)?;
     // Read while the programs are being loaded.
     let folder = Folder::open(&args.manifests)?;
     let lock = pins.lock()?;
@@ -67,8 +67,10 @@ pub fn run(args: Args, pins: &PinDir) -> anyhow::Result<()> {
     if let Err(error) = reserved::reserve(pins.root(), &config.snat_ports) {
         warn!("a socket of the host may take a port that a translated flow uses: {error}");
     }
+    let sweeper = Sweeper::new(&datapath, args.sweep_interval)?;
+    (config.embryonic, config.patience) = (sweeper.embryonic(), sweeper.patience());
     let settings = Settings::write(pins, config)?;
-    Sweeper::new(&datapath, args.sweep_interval)?.spawn().context("start the thread that sweeps")?;
+    sweeper.spawn().context("start the thread that sweeps")?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
     runtime.block_on(follow(args, &datapath, settings, &cgroup, folder))

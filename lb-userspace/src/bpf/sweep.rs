@@ -24,7 +24,7 @@ pub enum SweepError {
         /// What the kernel answered.
         source: io::Error,
     },
-    /// The report cannot be reset or read.
+    /// The report cannot be read.
     #[error(transparent)]
     Map(#[from] MapError),
 }
@@ -66,6 +66,22 @@ impl Sweeper {
         })
     }
 
+    /// For [`lb_common::Config::embryonic`]: pairs that may be embryonic in the flow table of a family, half of those
+    /// that it has room for.
+    #[must_use]
+    pub fn embryonic(&self) -> u32 {
+        let [v4, v6] = &self.tables;
+        // A pair takes two entries.
+        v4.capacity.min(v6.capacity) / 4
+    }
+
+    /// For [`lb_common::Config::patience`]: after so many seconds without a sweep there is no agent.
+    #[must_use]
+    pub fn patience(&self) -> u32 {
+        let seconds = self.longest.as_secs().saturating_mul(3).max(60);
+        u32::try_from(seconds).unwrap_or(u32::MAX)
+    }
+
     /// Sweeps both tables once; returns how full the fuller one is afterwards, 0 to 1.
     ///
     /// Takes a tenth of a second for a million entries: not for a thread that has something else to do.
@@ -75,12 +91,14 @@ impl Sweeper {
     pub fn sweep(&self) -> Result<f64, SweepError> {
         let mut fullest = 0.0f64;
         for table in &self.tables {
-            self.report.set(0, &SweepReport::default())?;
             sys::test_run(table.prog.as_fd(), &[])
                 .map_err(|source| SweepError::Run { program: table.program, source })?;
             let report = self.report.get(0).unwrap_or_default();
-            let SweepReport { scanned, pairs, expired, orphans, lru_left, .. } = report;
-            debug!(program = table.program, scanned, pairs, expired, orphans, lru_left, "swept");
+            let SweepReport { scanned, pairs, expired, orphans, lru_left, embryonic, moved, .. } = report;
+            debug!(
+                program = table.program,
+                scanned, pairs, expired, orphans, lru_left, embryonic, moved, "swept"
+            );
             fullest = fullest.max(2.0 * pairs as f64 / f64::from(table.capacity));
         }
         Ok(fullest)

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use lb_common::{Address, FlowState, FlowValue, FlowWord, Point, Port, Proto};
+use lb_common::{Address, FlowValue, FlowWord, Point, Port, Proto};
 use lb_ebpf::env::FlowTable;
 use lb_ebpf::flow::Phase;
 use serde::Serialize;
@@ -81,7 +81,7 @@ impl FlowRow {
 
 fn state(proto: u8, forward: u64, reverse: u64) -> &'static str {
     let (forward, reverse) = (FlowWord(forward).state(), FlowWord(reverse).state());
-    if forward.has(FlowState::DEAD) {
+    if forward.ends() {
         return "dead";
     }
     Proto::from_number(proto).map_or("unknown", |proto| Phase::of(proto, forward, reverse).name())
@@ -141,7 +141,7 @@ impl Row for FlowRow {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use lb_common::{Addr4, FlowKey, FlowKind, Tuple};
+    use lb_common::{Addr4, FlowKey, FlowKind, FlowState, Tuple};
     use serde_json::json;
 
     use super::*;

@@ -43,6 +43,15 @@ fn play(kernel: &mut Kernel, fixture: &Fixture) -> Result<()> {
         match step {
             Step::Idle(seconds) => kernel.age(*seconds)?,
             Step::Program(services) => kernel.program(&Tables::of(services))?,
+            Step::Sweep => {
+                kernel.sweep(4, 0)?;
+                kernel.sweep(6, 0)?;
+            }
+            Step::Evict(kind) => kernel.evict(*kind)?,
+            Step::Holds(held) => {
+                let holds = kernel.holds()?;
+                ensure!(holds == *held, "step {number}: expected {held:?}, is {holds:?}");
+            }
             Step::Packet(exchange) => {
                 exchange_packet(kernel, exchange).with_context(|| format!("step {number}"))?;
             }

@@ -12,10 +12,11 @@ use aya::programs::{
 use aya::{Ebpf, EbpfLoader, Pod};
 use lb_common::maps::{self, Sizing};
 use lb_common::{
-    Addr4, Addr6, BackendRecord, BackendStats, Config, CpuRecord, EventRecord, FlowKey, FlowValue,
+    Addr4, Addr6, BackendRecord, BackendStats, Config, CpuRecord, EventRecord, FlowKey, FlowKind, FlowValue,
     FragmentKey, FragmentValue, Point, Reason, ServiceRecord, ServiceStats, StateRecord, SweepReport,
     config_flags,
 };
+use lb_ebpf::testing::fixtures::Held;
 use lb_ebpf::testing::tables::{ADDRESS, Tables, frontend};
 use lb_ebpf::testing::world::{Counters, Sizes};
 use lb_ebpf::verdict::Verdict;
@@ -45,6 +46,13 @@ fn entries(name: &str, sizes: Sizes) -> Result<u32> {
         maps::SLOTS4 | maps::SLOTS6 => 2 * ROOM,
         _ => ROOM,
     })
+}
+
+fn of_kind<A>(
+    entries: Vec<(FlowKey<A>, FlowValue<A>)>,
+    kind: FlowKind,
+) -> impl Iterator<Item = (FlowKey<A>, FlowValue<A>)> {
+    entries.into_iter().filter(move |(_, value)| value.kind == kind as u8)
 }
 
 impl Kernel {
@@ -176,8 +184,11 @@ impl Kernel {
         self.refill(maps::ADDRESSES6, tables.addresses6.keys().map(|addr| (*addr, ADDRESS)))
     }
 
-    /// Makes all flows and first fragments, and what rates go by, so many seconds older.
+    /// Makes all flows, first fragments, what rates go by, and the last sweep so many seconds older.
     pub(crate) fn age(&mut self, seconds: u64) -> Result<()> {
+        let mut state = self.state()?;
+        state.swept = state.swept.map(|swept| swept.saturating_sub(seconds * 1_000_000_000));
+        self.write(maps::STATE, &[state])?;
         self.on_each_cpu(|record| {
             for bucket in [&mut record.rejects, &mut record.events] {
                 bucket.filled = bucket.filled.saturating_sub(seconds * 1_000_000_000);
@@ -202,6 +213,31 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    /// Deletes all entries of this kind in the LRU tables, as if they had been evicted.
+    pub(crate) fn evict(&mut self, kind: FlowKind) -> Result<()> {
+        for (key, _) in of_kind(self.flows::<Addr4>(maps::FLOWS_LRU4)?, kind) {
+            self.hash::<_, FlowValue<Addr4>>(maps::FLOWS_LRU4)?.remove(&key)?;
+        }
+        for (key, _) in of_kind(self.flows::<Addr6>(maps::FLOWS_LRU6)?, kind) {
+            self.hash::<_, FlowValue<Addr6>>(maps::FLOWS_LRU6)?.remove(&key)?;
+        }
+        Ok(())
+    }
+
+    /// What the flow tables hold.
+    pub(crate) fn holds(&self) -> Result<Held> {
+        let v4 = |name| self.flows::<Addr4>(name).map(|entries| entries.len());
+        let v6 = |name| self.flows::<Addr6>(name).map(|entries| entries.len());
+        let state = self.state()?;
+        let embryonic =
+            [0, 1].map(|family| StateRecord::embryonic(state.begun[family], state.settled[family]));
+        Ok(Held {
+            main: v4(maps::FLOWS4)? + v6(maps::FLOWS6)?,
+            lru: v4(maps::FLOWS_LRU4)? + v6(maps::FLOWS_LRU6)?,
+            embryonic: embryonic.iter().sum(),
+        })
     }
 
     /// All entries of one flow table.

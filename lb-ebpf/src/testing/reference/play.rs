@@ -6,7 +6,7 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
-use lb_common::{Point, Reason};
+use lb_common::{Addr4, Addr6, Point, Reason};
 
 use super::cast;
 use super::judge::Outcome;
@@ -106,9 +106,7 @@ impl Stage {
             }
             Event::Sweep => {
                 let cpu = self.world.on_cpu(1);
-                for table in [FlowTable::Main, FlowTable::Lru] {
-                    let _ = (cpu.sweep4(table), cpu.sweep6(table));
-                }
+                let _ = (cpu.sweep::<Addr4>(), cpu.sweep::<Addr6>());
                 self.node.sweep(&cast::config().lifetimes);
                 return self.tables_hold();
             }

@@ -3,6 +3,7 @@
 use core::cell::Cell;
 use core::sync::atomic::Ordering::SeqCst;
 use std::boxed::Box;
+use std::sync::MutexGuard;
 
 use lb_common::{
     Addr4, Addr6, AddressValue, BackendWord, Config, CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey,
@@ -10,10 +11,10 @@ use lb_common::{
     SweepReport,
 };
 
-use super::{Family, ServiceCell, World, at, lock, read};
-use crate::env::{Env, FlowTable, Inserted, Traffic};
+use super::{ServiceCell, World, at, lock, read};
+use crate::env::{Env, FlowTable, Inserted, Note, Traffic};
 use crate::sock::SockEnv;
-use crate::sweep;
+use crate::sweep::{self, Walk};
 use crate::testing::table::{Flow, Words};
 use crate::testing::tables::{ADDRESS, frontend};
 
@@ -32,19 +33,6 @@ pub struct Accesses {
     pub frontend: u32,
     /// Lookups, insertions and removals of a first fragment.
     pub fragment: u32,
-}
-
-/// Looks at every entry of one table, as the sweep programs do.
-fn sweep_table<'w, A: Words>(cpu: &Cpu<'w>, family: &'w Family<A>, table: FlowTable) -> SweepReport
-where
-    Cpu<'w>: Env<A, Flow = Flow<'w, A>>,
-{
-    let mut report = SweepReport { began: cpu.now(), ..SweepReport::default() };
-    let mut value = FlowValue::default();
-    family.table(table).for_each(|key, entry| {
-        sweep::visit(cpu, table, &key, entry, &mut value, &mut report);
-    });
-    report
 }
 
 /// One CPU of a world.
@@ -66,16 +54,14 @@ impl<'w> Cpu<'w> {
         self.accesses.take()
     }
 
-    /// One run of the IPv4 sweep over one table.
+    /// One run of the sweep of family `A`; one at a time.
     #[must_use]
-    pub fn sweep4(&self, table: FlowTable) -> SweepReport {
-        sweep_table(self, &self.world.v4, table)
-    }
-
-    /// One run of the IPv6 sweep over one table.
-    #[must_use]
-    pub fn sweep6(&self, table: FlowTable) -> SweepReport {
-        sweep_table(self, &self.world.v6, table)
+    pub fn sweep<A: Words>(&self) -> SweepReport
+    where
+        Self: Walk<A>,
+    {
+        sweep::run(self);
+        Walk::<A>::report(self).map(|report| *report).unwrap_or_default()
     }
 
     fn accessed(&self, count: impl FnOnce(&mut Accesses)) {
@@ -155,14 +141,19 @@ macro_rules! environment {
                 self.world.$family.table(table).delete(key);
             }
 
-            fn lru_used(&self) -> bool {
+            fn note(&self, note: Note) -> u64 {
                 self.world.schedule.access();
-                self.world.$family.lru_used.load(SeqCst)
+                self.world.$family.notes[note as usize].load(SeqCst)
             }
 
-            fn use_lru(&self) {
+            fn set_note(&self, note: Note, value: u64) {
                 self.world.schedule.access();
-                self.world.$family.lru_used.store(true, SeqCst);
+                self.world.$family.notes[note as usize].store(value, SeqCst);
+            }
+
+            fn add_note(&self, note: Note, value: u64) {
+                self.world.schedule.access();
+                self.world.$family.notes[note as usize].fetch_add(value, SeqCst);
             }
 
             fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
@@ -234,6 +225,27 @@ macro_rules! environment {
                     stats.port_cursor += 1;
                     stats.port_cursor - 1
                 })
+            }
+        }
+
+        impl<'w> Walk<$addr> for Cpu<'w> {
+            type Report = MutexGuard<'w, SweepReport>;
+
+            fn clock(&self) -> u64 {
+                Env::<$addr>::now(self)
+            }
+
+            fn report(&self) -> Option<Self::Report> {
+                Some(lock(&self.world.$family.report))
+            }
+
+            fn walk(&self, table: FlowTable) {
+                let mut scratch = Env::<$addr>::scratch(self).unwrap_or_default();
+                let mut report = *lock(&self.world.$family.report);
+                self.world.$family.table(table).for_each(|key, entry| {
+                    sweep::visit(self, table, &key, entry, &mut scratch, &mut report);
+                });
+                *lock(&self.world.$family.report) = report;
             }
         }
 

@@ -2,7 +2,7 @@
 
 mod cpu;
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::vec::Vec;
@@ -10,6 +10,7 @@ use std::vec::Vec;
 use lb_common::{
     Addr4, Addr6, Address, BackendRecord, BackendStats, Config, CpuRecord, EventRecord, FlowKey, FlowValue,
     FragmentKey, FragmentValue, FrontendKey, Reason, ServiceStats, Slot, SockUdpKey, SockUdpValue, Span,
+    StateRecord, SweepReport,
 };
 
 pub use cpu::{Accesses, Cpu};
@@ -17,7 +18,7 @@ pub use cpu::{Accesses, Cpu};
 use super::schedule::Schedule;
 use super::table::{Table, Words};
 use super::tables::Tables;
-use crate::env::{FlowTable, ServiceRef};
+use crate::env::{FlowTable, Note, ServiceRef};
 
 /// Service ports and backends that a world has room for.
 const CAPACITY: usize = 64;
@@ -27,7 +28,9 @@ const CAPACITY: usize = 64;
 struct Family<A: Address> {
     main: Table<A>,
     lru: Table<A>,
-    lru_used: AtomicBool,
+    /// By [`Note`].
+    notes: [AtomicU64; 5],
+    report: Mutex<SweepReport>,
     addresses: RwLock<BTreeMap<A, u8>>,
     frontends: RwLock<BTreeMap<FrontendKey<A>, u32>>,
     slots: RwLock<Vec<Slot<A>>>,
@@ -39,12 +42,17 @@ impl<A: Words> Family<A> {
         Self {
             main: Table::new(sizes.main, false, schedule.clone()),
             lru: Table::new(sizes.lru, true, schedule.clone()),
-            lru_used: AtomicBool::new(false),
+            notes: Default::default(),
+            report: Mutex::default(),
             addresses: RwLock::default(),
             frontends: RwLock::default(),
             slots: RwLock::default(),
             sock_udp: Mutex::default(),
         }
+    }
+
+    fn note(&self, note: Note) -> u64 {
+        self.notes[note as usize].load(SeqCst)
     }
 
     const fn table(&self, table: FlowTable) -> &Table<A> {
@@ -222,6 +230,14 @@ impl World {
     #[must_use]
     pub fn sock_udp(&self) -> usize {
         lock(&self.v4.sock_udp).len() + lock(&self.v6.sock_udp).len()
+    }
+
+    /// How many pairs of both families are counted as embryonic.
+    #[must_use]
+    pub fn embryonic(&self) -> u64 {
+        let count = |begun, settled| StateRecord::embryonic(begun, settled);
+        count(self.v4.note(Note::Begun), self.v4.note(Note::Settled))
+            + count(self.v6.note(Note::Begun), self.v6.note(Note::Settled))
     }
 
     /// All IPv4 flow entries of one table.

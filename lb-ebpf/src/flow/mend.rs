@@ -1,0 +1,61 @@
+//! The LRU table evicts each half of a pair by itself: the one that is left names the other.
+
+use lb_common::{Address, FlowKey, FlowKind, FlowState, FlowWord, Reason, Scratch};
+
+use super::pair::{fill, insert, owner};
+use crate::cut::outcome;
+use crate::env::{Env, FlowTable, Inserted};
+
+outcome! {
+    /// What became of half a pair.
+    Mended {
+        /// The other half is there.
+        Whole = 0,
+        /// It is not, and cannot be: another flow has its key, or the pair is being removed.
+        Broken = 1,
+    }
+}
+
+/// Puts back the half that an LRU pair has lost, under the creation id of the other half: `scratch.value`, which stays.
+/// The pair is that of the packet in `scratch.key`.
+///
+/// The pair may be locked, moved or removed at the same time. All of them end by deleting the half that was found,
+/// last: whoever still meets it unlocked after the insertion knows that the new half will be dealt with.
+#[inline(always)]
+pub fn mend<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Mended, Reason> {
+    let Scratch { value, held, key, reverse, to, .. } = scratch;
+    let word = FlowWord(value.word);
+    let missing = if value.kind == FlowKind::Forward as u8 { FlowKind::Reverse } else { FlowKind::Forward };
+    if matches!(missing, FlowKind::Reverse) {
+        *reverse = value.other_key(key.proto);
+        *to = value.tuple;
+    }
+    *held = *value;
+    scratch.id = word.without(u8::MAX).0;
+    scratch.service = value.service;
+    scratch.backend = value.backend;
+    scratch.generation = value.generation;
+    scratch.masquerade = value.redirect;
+    fill(scratch, missing);
+    let (absent, present) = match missing {
+        FlowKind::Forward => (scratch.key, scratch.reverse),
+        FlowKind::Reverse => (scratch.reverse, scratch.key),
+    };
+    let whole = match insert(env, FlowTable::Lru, &absent, &scratch.value) {
+        Inserted::Done if stands(env, FlowTable::Lru, &present, word) => true,
+        Inserted::Done => {
+            env.delete_flow(FlowTable::Lru, &absent);
+            stands(env, FlowTable::Main, &absent, word)
+        }
+        Inserted::Exists => stands(env, FlowTable::Lru, &absent, word),
+        Inserted::Full | Inserted::Failed => false,
+    };
+    scratch.value = scratch.held;
+    Ok(if whole { Mended::Whole } else { Mended::Broken })
+}
+
+/// Whether `table` has the half `key` of the pair with `word`, and nobody has locked it.
+#[inline(always)]
+fn stands<A: Address, E: Env<A>>(env: &E, table: FlowTable, key: &FlowKey<A>, word: FlowWord) -> bool {
+    owner(env, table, key, word).is_some_and(|(_, word)| !word.state().has(FlowState::DEAD))
+}
