@@ -76,6 +76,17 @@ impl Bytes {
         tagged
     }
 
+    /// Its first `len` bytes, if it has more.
+    #[must_use]
+    pub fn cut(&self, len: usize) -> Self {
+        let mut cut = self.clone();
+        cut.data.truncate(len);
+        if let Summed::Device(_) = cut.summed {
+            return Self::summed_by_device(cut.data);
+        }
+        cut
+    }
+
     /// The same, but the kernel refuses every write.
     #[must_use]
     pub const fn read_only(mut self) -> Self {

@@ -24,25 +24,50 @@ pub fn play(fixture: &Fixture, arrive: impl Fn(&Bytes) -> Bytes) -> Result<World
     let world = World::new(fixture.config, fixture.sizes, &Schedule::default());
     world.program(&Tables::of(&fixture.services));
     for (number, step) in fixture.steps.iter().enumerate() {
-        match step {
-            Step::Idle(seconds) => world.advance(seconds * 1_000_000_000),
-            Step::Program(services) => world.program(&Tables::of(services)),
-            Step::Sweep => {
-                let cpu = world.on_cpu(1);
-                let _ = (cpu.sweep::<Addr4>(), cpu.sweep::<Addr6>());
-            }
-            Step::Evict(kind) => evict(&world.on_cpu(1), &world, *kind),
-            Step::Holds(held) => {
-                let holds = holds(&world);
-                if holds != *held {
-                    return Err(format!("{}, step {number}: expected {held:?}, is {holds:?}", fixture.name));
-                }
-            }
-            Step::Packet(exchange) => exchange_packet(&world, exchange, arrive(&exchange.input))
-                .map_err(|fault| format!("{}, step {number}: {fault}", fixture.name))?,
-        }
+        let judged = match step {
+            Step::Packet(exchange) => exchange_packet(&world, exchange, arrive(&exchange.input)),
+            step => happen(&world, step),
+        };
+        judged.map_err(|fault| format!("{}, step {number}: {fault}", fixture.name))?;
     }
     Ok(world)
+}
+
+/// The world after the first `steps` steps of `fixture`, of which nobody judges the packets.
+#[must_use]
+pub fn after(fixture: &Fixture, steps: usize) -> World {
+    let world = World::new(fixture.config, fixture.sizes, &Schedule::default());
+    world.program(&Tables::of(&fixture.services));
+    for step in fixture.steps.iter().take(steps) {
+        if let Step::Packet(exchange) = step {
+            run(&world.on_cpu(0), exchange.point, &mut exchange.input.clone());
+        } else {
+            // What the tables hold is not judged either.
+            let _ = happen(&world, step);
+        }
+    }
+    world
+}
+
+/// A step that is no packet.
+fn happen(world: &World, step: &Step) -> Result<(), String> {
+    match step {
+        Step::Packet(_) => {}
+        Step::Idle(seconds) => world.advance(seconds * 1_000_000_000),
+        Step::Program(services) => world.program(&Tables::of(services)),
+        Step::Sweep => {
+            let cpu = world.on_cpu(1);
+            let _ = (cpu.sweep::<Addr4>(), cpu.sweep::<Addr6>());
+        }
+        Step::Evict(kind) => evict(&world.on_cpu(1), world, *kind),
+        Step::Holds(held) => {
+            let holds = holds(world);
+            if holds != *held {
+                return Err(format!("expected {held:?}, is {holds:?}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn evict(cpu: &Cpu<'_>, world: &World, kind: FlowKind) {
@@ -66,6 +91,21 @@ pub fn run(cpu: &Cpu<'_>, point: Point, packet: &mut Bytes) -> Verdict {
         Point::PodIngress => tc::pod_ingress(packet, cpu),
         Point::PodEgress => tc::pod_egress(packet, cpu),
         Point::OutwardIngress => tc::outward_ingress(packet, cpu),
+    }
+}
+
+/// As [`run`], and tells the one reason that the packet left the datapath for.
+///
+/// # Errors
+/// It was not one.
+pub fn observe(world: &World, point: Point, packet: &mut Bytes) -> Result<(Verdict, Reason), String> {
+    let before = world.reasons();
+    let verdict = run(&world.on_cpu(0), point, packet);
+    let changes = before.iter().zip(world.reasons()).map(|(before, after)| after - before);
+    let counted = Reason::ALL.iter().zip(changes).filter(|(_, change)| *change != 0);
+    match counted.collect::<std::vec::Vec<_>>().as_slice() {
+        &[(reason, 1)] => Ok((verdict, *reason)),
+        other => Err(format!("one packet, one reason: {other:?}")),
     }
 }
 

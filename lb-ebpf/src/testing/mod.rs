@@ -5,6 +5,7 @@
 pub mod bytes;
 pub mod fixtures;
 pub mod host;
+pub mod invariants;
 pub mod packet;
 pub mod pairs;
 pub mod reference;

@@ -170,17 +170,7 @@ impl Stage {
 
     fn packet(&mut self, point: Point, packet: &Packet, summed: bool) -> Result<(), String> {
         let mut bytes = if summed { Bytes::summed_by_device(packet.build()) } else { Bytes::of(packet) };
-        let before = self.world.counters().reasons;
-        let verdict = host::run(&self.world.on_cpu(0), point, &mut bytes);
-        let after = self.world.counters().reasons;
-        let counted = |(reason, count): (&Reason, &u64)| {
-            let change = count - before.get(reason).copied().unwrap_or(0);
-            (change != 0).then_some((*reason, change))
-        };
-        let reasons: Vec<_> = after.iter().filter_map(counted).collect();
-        let &[(reason, 1)] = reasons.as_slice() else {
-            return Err(format!("one packet, one reason: {reasons:?}"));
-        };
+        let (verdict, reason) = host::observe(&self.world, point, &mut bytes)?;
         if verdict == Verdict::Pass && !bytes.device_sum_holds() {
             return Err(format!("{reason:?}: the sum that the device took is not kept"));
         }

@@ -205,6 +205,12 @@ impl World {
         Cpu::new(self, number)
     }
 
+    /// The counters of all reasons, in the order of their numbers.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<u64> {
+        self.reasons.iter().map(|cell| cell.load(SeqCst)).collect()
+    }
+
     /// All counters.
     #[must_use]
     pub fn counters(&self) -> Counters {
