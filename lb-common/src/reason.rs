@@ -63,7 +63,7 @@ macro_rules! reasons {
                 match self { $(Self::$variant => Effect::$effect,)+ }
             }
 
-            /// One sentence for the person who reads the counter.
+            /// One sentence for the person who reads the counter; for what is dropped or refused also what to do.
             #[must_use]
             pub const fn text(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
@@ -85,30 +85,30 @@ reasons! {
     FlowAdopted = 9, "flow_adopted", Translate, "TCP segment from the middle of an unknown flow, placed by its hash.";
     ResetPassedOn = 10, "reset_passed_on", Translate, "TCP reset without a flow, translated by its hash.";
     FlowReopened = 11, "flow_reopened", Translate, "First packet of a flow that took over an ended one.";
-    NoEndpoints = 12, "no_endpoints", Reject, "The Service has no usable endpoint.";
-    PortNotServed = 13, "port_not_served", Reject, "No Service port of this number and protocol at this ClusterIP.";
-    NoLocalEndpoints = 14, "no_local_endpoints", Drop, "The Service's traffic policy is Local and no endpoint is on this node.";
-    RejectLimited = 15, "reject_limited", Drop, "A refusal was due, but this CPU has sent its share of them.";
+    NoEndpoints = 12, "no_endpoints", Reject, "The Service has no usable endpoint: see `sluice service show`.";
+    PortNotServed = 13, "port_not_served", Reject, "No Service port of this number and protocol at this ClusterIP: see `sluice service`.";
+    NoLocalEndpoints = 14, "no_local_endpoints", Drop, "The Service's traffic policy is Local and no endpoint is on this node: see `sluice service show`.";
+    RejectLimited = 15, "reject_limited", Drop, "A refusal was due, but this CPU has sent its share of them: see --reject-rate.";
     RejectFailed = 16, "reject_failed", Drop, "A refusal was due, but the kernel could not build or send it.";
     Fragment = 17, "fragment", Drop, "Fragment addressed to a Service.";
-    FlowTableFull = 18, "flow_table_full", Drop, "No room for a new flow in any table.";
+    FlowTableFull = 18, "flow_table_full", Drop, "No room for a new flow in any table: see --max-flows.";
     FlowBusy = 19, "flow_busy", Drop, "Another CPU is making or removing the same flow; the retry succeeds.";
     FlowError = 20, "flow_error", Drop, "The kernel refused a flow table operation.";
-    SnatPortsExhausted = 21, "snat_ports_exhausted", Drop, "No free source port was found towards the backend.";
-    NoNodeAddress = 22, "no_node_address", Drop, "A hairpin must be masqueraded, but the node has no address of this family.";
+    SnatPortsExhausted = 21, "snat_ports_exhausted", Drop, "No free source port was found towards the backend: more endpoints share the load.";
+    NoNodeAddress = 22, "no_node_address", Drop, "A hairpin must be masqueraded, but the node has no address of this family: give one to an interface.";
     RewriteFailed = 23, "rewrite_failed", Drop, "The kernel refused to change the packet.";
-    InconsistentTables = 24, "inconsistent_tables", Drop, "A frontend names a service or slot that is not there.";
+    InconsistentTables = 24, "inconsistent_tables", Drop, "A frontend names a service or slot that is not there: `sluice doctor` tells why.";
     SockNotService = 25, "sock_not_service", Pass, "Socket call to an address that is no Service's.";
     SockLeft = 26, "sock_left", Pass, "Socket call that the packet path translates.";
     SockConnected = 27, "sock_connected", Translate, "TCP socket connected to a backend.";
     SockSent = 28, "sock_sent", Translate, "Datagram socket directed to a backend.";
     SockReplied = 29, "sock_replied", Translate, "Sender or peer shown as the Service.";
-    SockNoEndpoints = 30, "sock_no_endpoints", Reject, "Socket call refused: the Service has no usable endpoint.";
-    SockPortNotServed = 31, "sock_port_not_served", Reject, "Socket call refused: no such port at this ClusterIP.";
+    SockNoEndpoints = 30, "sock_no_endpoints", Reject, "Socket call refused: the Service has no usable endpoint, see `sluice service show`.";
+    SockPortNotServed = 31, "sock_port_not_served", Reject, "Socket call refused: no such port at this ClusterIP, see `sluice service`.";
     SockNoLocalEndpoints = 32, "sock_no_local_endpoints", Pass, "Socket call left at the Service address: its policy is Local and no endpoint is on this node.";
-    SockNoLocalRefused = 33, "sock_no_local_refused", Reject, "Datagram socket refused: the policy is Local and no endpoint is on this node.";
-    SockStateFull = 34, "sock_state_full", Reject, "Socket call refused: no room to remember the translation.";
-    SockInconsistent = 35, "sock_inconsistent", Reject, "Socket call refused: a frontend names a service or slot that is not there.";
+    SockNoLocalRefused = 33, "sock_no_local_refused", Reject, "Datagram socket refused: the policy is Local and no endpoint is on this node, see `sluice service show`.";
+    SockStateFull = 34, "sock_state_full", Reject, "Socket call refused: no room to remember the translation; the node has too little memory.";
+    SockInconsistent = 35, "sock_inconsistent", Reject, "Socket call refused: a frontend names a service or slot that is not there, `sluice doctor` tells why.";
     FragmentBeforeFirst = 36, "fragment_before_first", Drop, "Later fragment of a packet to a Service, before its first.";
     ProtocolNotServed = 37, "protocol_not_served", Reject, "A protocol that no Service can use, at a ClusterIP.";
     EchoAnswered = 38, "echo_answered", Answer, "Echo request to a ClusterIP.";

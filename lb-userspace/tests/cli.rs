@@ -4,10 +4,12 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-const OBJECTS: [&str; 11] =
-    ["service", "backend", "flow", "stats", "map", "prog", "link", "status", "cleanup", "version", "agent"];
+const OBJECTS: [&str; 13] = [
+    "service", "backend", "flow", "event", "stats", "map", "prog", "link", "status", "doctor", "cleanup",
+    "version", "agent",
+];
 /// Those that need a datapath for their answer.
-const READERS: [&str; 7] = ["service", "backend", "flow", "stats", "map", "prog", "link"];
+const READERS: [&str; 8] = ["service", "backend", "flow", "event", "stats", "map", "prog", "link"];
 const NOWHERE: &str = "/nonexistent/sluice";
 
 fn command(line: &str) -> Command {
@@ -88,6 +90,8 @@ fn wrong_usage_ends_with_2() {
         "flow list --client here",
         "flow list --backend :80",
         "flow list --limit -1",
+        "event --reason flow_opened",
+        "event --address here",
         "map show a b",
         "cleanup now",
         "version --pin-dir",

@@ -72,6 +72,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub reject_rate: u32,
 
+    /// Drops and refusals of which a record is made, per second and CPU; also how many at once; 0: none
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub event_rate: u32,
+
     /// Longest time between two searches for flows that have ended, in seconds; a full table is searched more often
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub sweep_interval: Duration,

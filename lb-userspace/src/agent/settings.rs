@@ -37,6 +37,7 @@ pub(super) fn of(args: &Args) -> Result<Config, ProbeError> {
         netns_cookie: probe::netns_cookie()?,
         flags,
         reject_rate: args.reject_rate,
+        event_rate: args.event_rate,
         lifetimes: args.lifetimes(),
         service_ranges4: args.service_cluster_ip_range.prefixes(),
         service_ranges6: args.service_cluster_ip_range.prefixes(),

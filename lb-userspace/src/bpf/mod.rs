@@ -5,6 +5,7 @@
 mod array;
 pub mod attach;
 pub mod cleanup;
+pub mod events;
 pub mod hooks;
 pub mod inspect;
 pub mod load;

@@ -106,7 +106,7 @@ impl Row for LinkRow {
 
 /// Names of the interfaces `wanted`, if the datapath serves this network namespace: elsewhere other interfaces have the
 /// same numbers. Not from `/sys/class/net`, which shows the namespace that mounted it.
-fn interfaces(pins: &PinDir, wanted: impl Iterator<Item = u32>) -> HashMap<u32, String> {
+pub(super) fn interfaces(pins: &PinDir, wanted: impl Iterator<Item = u32>) -> HashMap<u32, String> {
     let served = Array::<Config>::open(pins, CONFIG)
         .ok()
         .and_then(|config| config.get(0))

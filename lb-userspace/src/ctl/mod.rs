@@ -12,6 +12,8 @@ mod args;
 mod backend;
 mod cleanup;
 mod doctor;
+mod event;
+mod event_row;
 mod flow;
 mod flow_row;
 mod flow_tables;
@@ -101,6 +103,7 @@ fn answer<A: clap::Args>(
         Object::Service(args) => service::run(&args, &context, out),
         Object::Backend(args) => backend::run(&args, &context, out),
         Object::Flow(args) => args.run(&context, out),
+        Object::Event(args) => args.run(&context, out),
         Object::Stats(args) => args.run(&context, out),
         Object::Map(args) => map::run(&args, &context, out),
         Object::Prog(args) => prog::run(&args, &context, out),

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer as _};
 use serde_json::Serializer;
@@ -87,6 +88,24 @@ impl<'a> Out<'a> {
         Ok(())
     }
 
+    /// Writes the next rows of a list without an end, in JSON as one document each, and hands them over at once.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub(super) fn more<R: Row>(&mut self, table: &mut Table, rows: &[R]) -> io::Result<()> {
+        if self.format == Format::Text {
+            for row in rows {
+                table.add(&mut self.writer, row.cells())?;
+            }
+            table.finish(&mut self.writer)?;
+        } else {
+            for row in rows {
+                self.json(row)?;
+            }
+        }
+        self.flush()
+    }
+
     /// Writes an answer that is more than a list.
     ///
     /// # Errors
@@ -134,6 +153,18 @@ impl<'a> Out<'a> {
             }
             Format::Json | Format::Pretty => self.json(&Error { error: message }),
         }
+    }
+
+    /// Whether nobody reads any more, although nothing is being written.
+    ///
+    /// # Errors
+    /// The kernel refuses to tell.
+    pub(super) fn is_deserted(&self) -> io::Result<bool> {
+        let stdout = io::stdout();
+        let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        let [fd] = fds;
+        Ok(fd.revents().intersects(PollFlags::ERR | PollFlags::HUP))
     }
 
     /// Hands over everything that was written.

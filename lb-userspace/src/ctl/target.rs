@@ -48,7 +48,12 @@ impl fmt::Display for ServiceName {
 impl ServiceName {
     /// Whether this is the name of the Service that `port` belongs to.
     pub(super) fn is(&self, port: &PortName) -> bool {
-        self.name == port.name && self.namespace.as_ref().is_none_or(|namespace| *namespace == port.namespace)
+        self.names(&port.namespace, &port.name)
+    }
+
+    /// Whether this is the name of the Service `name` in `namespace`.
+    pub(super) fn names(&self, namespace: &str, name: &str) -> bool {
+        self.name == name && self.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
     }
 }
 

@@ -27,11 +27,11 @@ pub(super) struct PortName {
 }
 
 impl PortName {
-    fn of(meta: &ServiceMeta) -> Self {
+    pub(super) fn of(meta: &ServiceMeta) -> Self {
         Self {
-            namespace: string(&meta.namespace),
-            name: string(&meta.name),
-            port_name: string(&meta.port_name),
+            namespace: text::string(&meta.namespace),
+            name: text::string(&meta.name),
+            port_name: text::string(&meta.port_name),
             port: meta.port.number(),
             proto: meta.proto,
             family: meta.family,
@@ -274,11 +274,6 @@ impl Counters {
             cell(|traffic| traffic.bytes_out),
         ]
     }
-}
-
-fn string(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    bytes.get(..end).map(String::from_utf8_lossy).unwrap_or_default().into_owned()
 }
 
 fn address(record: &BackendRecord) -> IpAddr {

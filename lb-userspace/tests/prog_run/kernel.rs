@@ -159,13 +159,17 @@ impl Kernel {
 
     /// The records of events from number `from` on.
     pub(crate) fn events(&self, from: u64) -> Result<Vec<EventRecord>> {
-        let events = Array::<_, EventRecord>::try_from(self.map(maps::EVENTS)?)?;
-        let event = |number: u64| {
-            let record = events.get(&u32::try_from(number % u64::from(maps::EVENT_RECORDS))?, 0)?;
-            ensure!(record.sequence == number + 1, "number {number} is not there: {record:?}");
-            Ok(record)
-        };
+        let event = |number| self.event(number)?.with_context(|| format!("record {number} is not there"));
         (from..self.state()?.events).map(event).collect()
+    }
+
+    /// The record with this number, if it is there; copied by the kernel, as nobody may who wants it whole for certain.
+    pub(crate) fn event(&self, number: u64) -> Result<Option<EventRecord>> {
+        let events = Array::<_, EventRecord>::try_from(self.map(maps::EVENTS)?)?;
+        let index = u32::try_from(number % u64::from(maps::EVENT_RECORDS))?;
+        let (record, after) = (events.get(&index, 0)?, events.get(&index, 0)?);
+        let whole = |record: &EventRecord| record.sequence == number + 1;
+        Ok(Some(record).filter(|record| whole(record) && whole(&after)))
     }
 
     /// Replaces what user space programs, in the order in which it publishes. Cursors stay.

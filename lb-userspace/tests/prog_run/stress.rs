@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lb_common::{Addr4, Addr6, Config, Lifetimes, Point, Proto, Reason, maps};
+use lb_common::{Addr4, Addr6, Address as _, Config, Lifetimes, Point, Proto, Reason, maps};
 use lb_ebpf::testing::fixtures::Scene;
 use lb_ebpf::testing::packet::{Checksum, Packet, flags};
 use lb_ebpf::testing::pairs::Faults;
@@ -177,5 +177,61 @@ fn churn_leaves_whole_pairs() -> Result<()> {
         let reopened = reasons.contains_key(&Reason::FlowReopened);
         ensure!(reopened || scene.proto == Proto::Udp, "{scene}: no flow was taken over: {reasons:?}");
     }
+    Ok(())
+}
+
+/// Two CPUs write over each other's records while somebody reads: no record is a mixture, none comes twice or late, and
+/// what is missing was overwritten, or met another CPU in its place.
+#[test]
+fn records_are_whole_while_two_cpus_write() -> Result<()> {
+    let scene = Scene::ALL[0];
+    let mut kernel = Kernel::load(Sizes::default())?;
+    kernel.reset(&Config { event_rate: u32::MAX, reject_rate: 0, ..scene.config() })?;
+    kernel.program(&Tables::of(&[scene.service(0)]))?;
+    let bare = u32::try_from(scene.first(scene.client(), scene.web()).build().len() - wire::ETHERNET)?;
+    let first = kernel.state()?.events;
+    let end = Instant::now() + Duration::from_secs(2);
+    let done = AtomicBool::new(false);
+    let (seen, sent) = std::thread::scope(|scope| -> Result<_> {
+        let writers = [0, 1].map(|cpu| {
+            let kernel = &kernel;
+            scope.spawn(move || -> Result<u64> {
+                stay_on(cpu);
+                let mut sent = 0;
+                while Instant::now() < end {
+                    // Source address, port and length of a packet say the same.
+                    let n = (sent % 200) as u8;
+                    let port = 50_000 + u16::from(n);
+                    let packet = scene.first(scene.pod(n, port), scene.web()).data(vec![n; n.into()]);
+                    kernel.run(Point::PodIngress, &mut packet.build())?;
+                    sent += 1;
+                }
+                Ok(sent)
+            })
+        });
+        let reader = scope.spawn(|| -> Result<u64> {
+            let (mut next, mut seen) = (first, 0);
+            while !done.load(Ordering::Relaxed) {
+                let head = kernel.state()?.events;
+                next = next.max(head.saturating_sub(u64::from(maps::EVENT_RECORDS)));
+                for number in next..head {
+                    let Some(event) = kernel.event(number)? else { continue };
+                    let [.., n] = Addr4::from_mapped(&event.src).context("IPv4")?.0;
+                    let expected = (50_000 + u16::from(n), bare + u32::from(n));
+                    ensure!((event.sport.number(), event.length) == expected, "a mixture: {event:?}");
+                    seen += 1;
+                }
+                next = head;
+            }
+            Ok(seen)
+        });
+        let sent = writers.map(|writer| writer.join().expect("a writer"));
+        done.store(true, Ordering::Relaxed);
+        let seen = reader.join().expect("the reader")?;
+        Ok((seen, sent.into_iter().sum::<Result<u64>>()?))
+    })?;
+    let numbered = kernel.state()?.events - first;
+    ensure!(numbered == sent, "{sent} packets, {numbered} numbers");
+    ensure!(seen > 1000, "only {seen} of {sent} were read");
     Ok(())
 }

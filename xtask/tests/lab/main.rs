@@ -6,6 +6,7 @@
 
 mod bulk;
 mod endpoints;
+mod events;
 mod harness;
 mod interfaces;
 mod lifecycle;
