@@ -4,12 +4,13 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-const OBJECTS: [&str; 13] = [
-    "service", "backend", "flow", "event", "stats", "map", "prog", "link", "status", "doctor", "cleanup",
-    "version", "agent",
+const OBJECTS: [&str; 14] = [
+    "service", "backend", "flow", "affinity", "event", "stats", "map", "prog", "link", "status", "doctor",
+    "cleanup", "version", "agent",
 ];
 /// Those that need a datapath for their answer.
-const READERS: [&str; 8] = ["service", "backend", "flow", "event", "stats", "map", "prog", "link"];
+const READERS: [&str; 9] =
+    ["service", "backend", "flow", "affinity", "event", "stats", "map", "prog", "link"];
 const NOWHERE: &str = "/nonexistent/sluice";
 
 fn command(line: &str) -> Command {
@@ -92,6 +93,8 @@ fn wrong_usage_ends_with_2() {
         "flow list --limit -1",
         "event --reason flow_opened",
         "event --address here",
+        "affinity show here",
+        "affinity --client here",
         "map show a b",
         "cleanup now",
         "version --pin-dir",

@@ -13,7 +13,9 @@ use crate::bpf::pin::PinDir;
 
 use super::out::Format;
 use super::target::{ServiceName, Target};
-use super::{backend, cleanup, doctor, event, flow, link, map, prog, service, stats, status, version};
+use super::{
+    affinity, backend, cleanup, doctor, event, flow, link, map, prog, service, stats, status, version,
+};
 
 /// Title of the options of every object in their help.
 const GLOBAL: &str = "Global options";
@@ -74,6 +76,8 @@ pub(super) enum Object<A: Args> {
     Backend(Namespaced<Target>),
     /// Connections that the packet path translates
     Flow(flow::Args),
+    /// Which client keeps which endpoint
+    Affinity(affinity::Args),
     /// Packets that were dropped or refused, as it happens
     Event(event::Args),
     /// What became of packets and socket calls, and how full the tables are

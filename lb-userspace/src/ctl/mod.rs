@@ -8,6 +8,7 @@
 //!                       └──> rows, documents ──> out (text | JSON)
 //! ```
 
+mod affinity;
 mod args;
 mod backend;
 mod cleanup;
@@ -103,6 +104,7 @@ fn answer<A: clap::Args>(
         Object::Service(args) => service::run(&args, &context, out),
         Object::Backend(args) => backend::run(&args, &context, out),
         Object::Flow(args) => args.run(&context, out),
+        Object::Affinity(args) => args.run(&context, out),
         Object::Event(args) => args.run(&context, out),
         Object::Stats(args) => args.run(&context, out),
         Object::Map(args) => map::run(&args, &context, out),

@@ -276,7 +276,8 @@ impl Counters {
     }
 }
 
-fn address(record: &BackendRecord) -> IpAddr {
+/// The address of a backend.
+pub(super) fn address(record: &BackendRecord) -> IpAddr {
     Addr4::from_mapped(&record.addr).map_or_else(|| record.addr.into(), IpAddr::from)
 }
 
