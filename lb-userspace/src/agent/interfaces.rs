@@ -29,28 +29,34 @@ impl Attach for Datapath {
     }
 }
 
+/// Interfaces that one call attaches to: the kernel waits for a grace period or two with each, some 10 ms.
+const AT_ONCE: usize = 8;
+
 /// The interfaces that the agent deals with.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Interfaces {
     globs: Vec<Pattern>,
     /// Those with this agent's programs, by index.
     attached: BTreeMap<u32, String>,
     /// Those that may have links of a former agent.
     linked: BTreeSet<u32>,
+    /// Those that had their turn since all of them had.
+    tried: BTreeSet<u32>,
     problems: BTreeMap<u32, Problem>,
 }
 
 impl Interfaces {
     /// `linked`: the interfaces that a former agent had attached to.
     pub(super) fn new(globs: Vec<Pattern>, linked: BTreeSet<u32>) -> Self {
-        Self { globs, attached: BTreeMap::new(), linked, problems: BTreeMap::new() }
+        Self { globs, linked, ..Self::default() }
     }
 
-    /// Attaches to the pod interfaces of `network` that have no programs yet, and detaches from those that are none any
-    /// more. `gone`: vanished since the last call, their indices possibly taken again.
+    /// Detaches from interfaces that are no pod's any more, and attaches to the pod interfaces of `network` that have no
+    /// programs yet, a few in each call; true if another call, at once, has more of them to do. `gone`: vanished since the
+    /// last call, their indices possibly taken again. Blocks.
     ///
-    /// What fails is tried again in the next call.
-    pub(super) fn follow(&mut self, network: &Network, gone: &BTreeSet<u32>, attach: &impl Attach) {
+    /// What fails has its turn again after all others.
+    pub(super) fn follow(&mut self, network: &Network, gone: &BTreeSet<u32>, attach: &impl Attach) -> bool {
         let wanted: BTreeMap<u32, &str> = network
             .interfaces
             .iter()
@@ -64,13 +70,20 @@ impl Interfaces {
             self.leave(index, attach);
         }
         self.problems.retain(|index, _| wanted.contains_key(index));
+        self.tried.retain(|index| !gone.contains(index));
+        let mut turns = 0;
         for (index, name) in wanted {
             if let Some(known) = self.attached.get_mut(&index) {
                 name.clone_into(known);
-            } else {
+            } else if turns == AT_ONCE && !self.tried.contains(&index) {
+                return true;
+            } else if self.tried.insert(index) {
+                turns += 1;
                 self.enter(index, name, attach);
             }
         }
+        self.tried.clear();
+        false
     }
 
     /// Notices were lost: any interface may be another one now. The next call looks at each link again, and those that
@@ -201,6 +214,22 @@ mod tests {
         interfaces.follow(&network(&[(4, "veth2")]), &none, &recorder);
         assert_eq!(recorder.take(), "-3");
         assert_eq!(interfaces.names(), ["veth2"]);
+    }
+
+    #[test]
+    fn many_have_their_turns_and_failures_hold_up_none() {
+        let (mut interfaces, recorder) = following(&[]);
+        let names: Vec<_> = (1..=20).map(|i| (i, if i <= 10 { "veth-bad" } else { "veth" })).collect();
+        let (network, none) = (network(&names), BTreeSet::new());
+        assert!(interfaces.follow(&network, &none, &recorder));
+        assert!(interfaces.names().is_empty());
+        assert!(interfaces.follow(&network, &none, &recorder));
+        // One that was tried goes, and its index with it.
+        assert!(!interfaces.follow(&network, &BTreeSet::from([1]), &recorder));
+        assert_eq!((interfaces.names().len(), interfaces.problems().len()), (10, 10));
+        let tried: Vec<_> = (1..=16).chain([1]).chain(17..=20).map(|i| format!("+{i}")).collect();
+        assert_eq!(recorder.take(), tried.join(" "));
+        assert!(interfaces.follow(&network, &none, &recorder), "those that failed have another turn");
     }
 
     #[test]

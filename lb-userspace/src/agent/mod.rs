@@ -21,6 +21,7 @@ mod settings;
 mod sync;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -63,7 +64,7 @@ pub fn run(args: Args, pins: &PinDir) -> anyhow::Result<()> {
     let lock = pins.lock()?;
 
     let sizes = Sizes { flows: args.max_flows, services: args.max_services, backends: args.max_backends };
-    let datapath = Datapath::load(pins, lock, object, &sizes)?;
+    let datapath = Arc::new(Datapath::load(pins, lock, object, &sizes)?);
     if let Err(error) = reserved::reserve(pins.root(), &config.snat_ports) {
         warn!("a socket of the host may take a port that a translated flow uses: {error}");
     }
@@ -73,13 +74,13 @@ pub fn run(args: Args, pins: &PinDir) -> anyhow::Result<()> {
     sweeper.spawn().context("start the thread that sweeps")?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
-    runtime.block_on(follow(args, &datapath, settings, &cgroup, folder))
+    runtime.block_on(follow(args, datapath, settings, &cgroup, folder))
 }
 
 /// Attaches, then follows everything until a signal comes.
 async fn follow(
     args: Args,
-    datapath: &Datapath,
+    datapath: Arc<Datapath>,
     settings: Settings,
     cgroup: &Path,
     folder: Folder,
@@ -99,8 +100,15 @@ async fn follow(
     }
     let (news, node_news) = watch::channel(node::News::default());
     let (changes, desired) = mpsc::channel(CHANGES);
-    let mut node =
-        node::Node::start(datapath, settings, args.pod_interfaces, linked, news, changes.clone()).await?;
+    let mut node = node::Node::start(
+        Arc::clone(&datapath),
+        settings,
+        args.pod_interfaces,
+        linked,
+        news,
+        changes.clone(),
+    )
+    .await?;
 
     let tables = Kernel::open(datapath.pins())?;
     let reconciler = Reconciler::adopt(tables, &name)?;
