@@ -179,14 +179,18 @@ impl Config {
         if unset { None } else { A::from_mapped(&mapped) }
     }
 
-    /// Whether `client` is in the range of local clients of its family; `None` if there is no such range.
+    /// The range of local clients of family `A`; empty if there is none.
     #[must_use]
     #[inline(always)]
-    pub fn local<A: Address>(&self, client: &A) -> Option<bool> {
-        let client = client.to_mapped();
-        match Addr4::from_mapped(&client) {
-            Some(client) => (!self.local4.is_empty()).then(|| self.local4.contains(&client)),
-            None => (!self.local6.is_empty()).then(|| self.local6.contains(&client)),
+    pub fn local_range<A: Address>(&self) -> Prefix<A> {
+        let (addr, bits) = if A::FAMILY == 4 {
+            (self.local4.addr.to_mapped(), self.local4.bits)
+        } else {
+            (self.local6.addr, self.local6.bits)
+        };
+        match A::from_mapped(&addr) {
+            Some(addr) => Prefix { addr, bits, pad: [0; 3] },
+            None => Prefix::default(),
         }
     }
 }

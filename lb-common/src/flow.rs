@@ -106,16 +106,45 @@ impl Point {
     }
 }
 
-/// How a rewritten packet goes on.
+/// Whether the source of a flow is an address of the node, and what follows from that: where the reverse entry applies,
+/// and how packets go on.
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Onward {
-    /// To the host stack, or wherever it was going.
-    Stack = 0,
-    /// Back out of the interface that it came by: a hairpin.
-    Back = 1,
-    /// Out by the node's routes, past the host stack: what is masqueraded.
-    Routed = 2,
+pub enum Masquerade {
+    /// It is the client's: packets go through the host stack, and answers are met at egress.
+    None = 0,
+    /// A hairpin: packets go back out of the interface that they came by.
+    Hairpin = 1,
+    /// Towards another pod of this node: packets leave by the node's routes, past the host stack.
+    Here = 2,
+    /// Towards a pod of another node: the same, and answers come in by an uplink or overlay.
+    Away = 3,
+}
+
+impl Masquerade {
+    /// Stable name, for the CLI.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Hairpin => "hairpin",
+            Self::Here => "here",
+            Self::Away => "away",
+        }
+    }
+
+    /// The one with this number; `None` for a number that no version has used.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::None),
+            1 => Some(Self::Hairpin),
+            2 => Some(Self::Here),
+            3 => Some(Self::Away),
+            _ => None,
+        }
+    }
 }
 
 /// Which half of a pair an entry is.
@@ -237,8 +266,8 @@ pub struct FlowValue<A> {
     pub point: u8,
     /// A [`FlowKind`].
     pub kind: u8,
-    /// An [`Onward`].
-    pub redirect: u8,
+    /// A [`Masquerade`].
+    pub masquerade: u8,
     /// Zero.
     pub pad: u8,
     /// [`FlowValue::check_of`] of this entry's key and id.
@@ -296,31 +325,31 @@ pub struct Scratch<A> {
     pub generation: u32,
     /// Offset of the network header.
     pub network: u32,
+    /// Of a packet that is too long for its way: bytes that it may have from its network header on.
+    pub mtu: u32,
     /// TCP flags.
     pub flags: u8,
     /// How the flow that was found is to be replaced; the datapath's own numbers.
     pub renewal: u8,
-    /// How the source is masqueraded; the datapath's own numbers.
+    /// A [`Masquerade`].
     pub masquerade: u8,
     /// 1 if the next attempt at a pair draws a source port.
     pub draw: u8,
     /// 1 if the pair goes to the LRU table.
     pub lru: u8,
-    /// An [`Onward`]: how the packet goes on.
-    pub redirect: u8,
     /// Whether it is a fragment; the datapath's own numbers.
     pub part: u8,
     /// The [`Point`] at which the packet is.
     pub point: u8,
     /// Zero.
-    pub pad: [u8; 4],
+    pub pad: [u8; 1],
     /// What the fragments of one packet have in common, as it lies in the packet.
     pub identification: u32,
 }
 
 shared! {
-    Scratch<Addr4>: size 248, align 8, fields [FlowValue<Addr4>, FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, [u8; 4], u32];
-    Scratch<Addr6>: size 392, align 8, fields [FlowValue<Addr6>, FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, [u8; 4], u32];
+    Scratch<Addr4>: size 248, align 8, fields [FlowValue<Addr4>, FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, [u8; 1], u32];
+    Scratch<Addr6>: size 392, align 8, fields [FlowValue<Addr6>, FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, [u8; 1], u32];
     Tuple<Addr4>: size 12, align 4, fields [Addr4, Addr4, Port, Port];
     Tuple<Addr6>: size 36, align 4, fields [Addr6, Addr6, Port, Port];
     FlowKey<Addr4>: size 16, align 4, fields [Tuple<Addr4>, u8, [u8; 3]];

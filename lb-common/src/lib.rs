@@ -27,7 +27,7 @@ pub use addr::{Addr4, Addr6, Address, Endpoint, Port, Proto};
 pub use affinity::{AffinityKey, AffinityWord};
 pub use config::{Config, Lifetimes, PortRange, Prefix, SERVICE_RANGES, config_flags};
 pub use event::{EventRecord, SockCall};
-pub use flow::{FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Onward, Point, Scratch, Tuple};
+pub use flow::{FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masquerade, Point, Scratch, Tuple};
 pub use fragment::{FragmentKey, FragmentValue};
 pub use interface::{InterfaceValue, interface_flags};
 pub use reason::{Effect, Reason};

@@ -117,6 +117,9 @@ reasons! {
     ErrorTranslated = 41, "error_translated", Translate, "ICMP error about a packet of a known flow, translated with what it quotes.";
     ErrorWithoutFlow = 42, "error_without_flow", Drop, "ICMP error to a Service address about no known flow.";
     SockHeldByNode = 43, "sock_held_by_node", Pass, "Socket call to a Service address that an interface of this node has.";
+    NoRoute = 44, "no_route", Drop, "The node has no route for a packet that is masqueraded.";
+    PacketTooBig = 45, "packet_too_big", Reject, "Longer than the way of a masqueraded packet allows.";
+    HopsExceeded = 46, "hops_exceeded", Reject, "A masqueraded packet had no hops left (TTL, hop limit).";
 }
 
 const _: () = {

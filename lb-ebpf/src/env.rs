@@ -7,16 +7,18 @@ use core::ops::DerefMut;
 
 use lb_common::{
     Address, AddressValue, BackendWord, Config, CpuRecord, EventRecord, FlowKey, FlowValue, FlowWord,
-    FragmentKey, FragmentValue, FrontendKey, FrontendValue, Reason, Scratch, Slot, Span,
+    FragmentKey, FragmentValue, FrontendKey, FrontendValue, Masquerade, Reason, Scratch, Slot, Span,
 };
 
 use crate::event;
 use crate::family::Family;
 use crate::flow::{self, Assured, Attempt, Contention, Made, Mended};
 use crate::fragment::{self, Met};
+use crate::masquerade;
 use crate::parse::{self, Part};
 use crate::pkt::Pkt;
 use crate::reject;
+use crate::route::{self, Ask, Found, Route};
 use crate::tc::{self, Cleared, Placed};
 use crate::verdict::Verdict;
 
@@ -110,7 +112,7 @@ pub trait ServiceRef: Copy {
 /// Tables, clock and counters, as one family of addresses sees them.
 ///
 /// Hash accesses, which have a budget per path: `flow`, `insert_flow`, `delete_flow`, `address`,
-/// `frontend`, and the three of fragments. Everything else is an array access or cheaper.
+/// `frontend`, `interface`, and the three of fragments. Everything else is an array access or cheaper.
 pub trait Env<A: Address> {
     /// A flow table entry in place.
     type Flow: FlowRef<A>;
@@ -221,6 +223,25 @@ pub trait Env<A: Address> {
         flow::mend(self, scratch)
     }
 
+    /// [`crate::masquerade::decide`]. A seam as well.
+    #[inline(always)]
+    fn masquerade<P: Pkt>(&self, pkt: &P, scratch: &mut Scratch<A>) -> Result<Masquerade, Reason>
+    where
+        Self: Sized,
+    {
+        masquerade::decide(pkt, self, scratch)
+    }
+
+    /// [`crate::route::find`]. A seam as well.
+    #[inline(always)]
+    fn find_way<P: Pkt>(&self, pkt: &P, scratch: &mut Scratch<A>) -> Result<Found, Reason>
+    where
+        A: Family,
+        Self: Sized,
+    {
+        route::find(pkt, self, scratch)
+    }
+
     /// [`crate::reject::answer`]. A seam as well.
     #[inline(always)]
     fn reject<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Result<Verdict, Reason>
@@ -290,6 +311,13 @@ pub trait Env<A: Address> {
     /// Adds the traffic of a pair that ends to the counters of `service` and `backend`: `inward` went to the backend,
     /// `outward` came from it.
     fn ended(&self, service: u32, backend: u32, inward: Traffic, outward: Traffic);
+    /// [`lb_common::interface_flags`] of an interface.
+    fn interface(&self, index: u32) -> u32;
+    /// The route of a packet of `key` that is to go to `to` instead.
+    fn route(&self, key: &FlowKey<A>, to: &A, ask: Ask) -> Route<A>;
+    /// Notes that [`Verdict::Route`] sends the packet out by `route`; the next hop is then resolved if need be. False if
+    /// the kernel refuses.
+    fn send(&self, route: &Route<A>) -> bool;
     /// Where the search for a free source port towards `backend` starts; moves on by one.
     fn port_cursor(&self, backend: u32) -> u64;
 }

@@ -15,11 +15,19 @@ pub trait Family: Address {
     const HEADER: u32;
     /// Type and code of the ICMP error "port unreachable" (RFC 792, RFC 4443).
     const PORT_UNREACHABLE: (u8, u8);
+    /// Type and code of the ICMP error that tells a packet's longest length on its way.
+    const TOO_BIG: (u8, u8);
+    /// Type and code of the ICMP error that a router sends which lets a packet make no more hops.
+    const HOPS_EXCEEDED: (u8, u8);
 
     /// Parses the header at `at` up to the transport header.
     fn parse<P: Pkt>(pkt: &P, at: u32) -> Result<Network<Self>, Reason>;
     /// Overwrites the addresses of the header at `at`, keeping its own checksum, if it has one, right.
     fn store_addresses<P: Pkt>(pkt: &mut P, at: u32, from: &Tuple<Self>, to: &Tuple<Self>) -> bool;
+    /// Hops that the packet may still make, by the header at `at`.
+    fn hops<P: Pkt>(pkt: &P, at: u32) -> Option<u8>;
+    /// Replaces that number, `from`, by `to`, keeping the header's own checksum, if it has one, right.
+    fn store_hops<P: Pkt>(pkt: &mut P, at: u32, from: u8, to: u8) -> bool;
     /// Offset of the end of the packet, by the header at `at`.
     fn end<P: Pkt>(pkt: &P, at: u32) -> Option<u32>;
     /// Writes a header of [`Family::HEADER`] bytes for `length` bytes of `proto`, from source to destination of
@@ -34,6 +42,8 @@ const HOPS: u8 = 64;
 impl Family for Addr4 {
     const HEADER: u32 = Ipv4Hdr::LEN as u32;
     const PORT_UNREACHABLE: (u8, u8) = (3, 3);
+    const TOO_BIG: (u8, u8) = (3, 4);
+    const HOPS_EXCEEDED: (u8, u8) = (11, 0);
 
     #[inline(always)]
     fn parse<P: Pkt>(pkt: &P, at: u32) -> Result<Network<Self>, Reason> {
@@ -49,6 +59,20 @@ impl Family for Addr4 {
         let [c0, c1] = csum::apply(old, csum::difference(&from.src, &from.dst, &to.src, &to.dst));
         let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (to.src.0, to.dst.0);
         pkt.store(at, &[c0, c1, s0, s1, s2, s3, d0, d1, d2, d3])
+    }
+
+    #[inline(always)]
+    fn hops<P: Pkt>(pkt: &P, at: u32) -> Option<u8> {
+        pkt.load(at + offset_of!(Ipv4Hdr, ttl) as u32).map(|[hops]| hops)
+    }
+
+    #[inline(always)]
+    fn store_hops<P: Pkt>(pkt: &mut P, at: u32, from: u8, to: u8) -> bool {
+        // Time to live, protocol and checksum follow each other.
+        let at = at + offset_of!(Ipv4Hdr, ttl) as u32;
+        let Some([_, proto, c0, c1]) = pkt.load(at) else { return false };
+        let [c0, c1] = csum::apply([c0, c1], csum::word_difference([from, 0, 0, 0], [to, 0, 0, 0]));
+        pkt.store(at, &[to, proto, c0, c1])
     }
 
     #[inline(always)]
@@ -79,6 +103,8 @@ impl Family for Addr4 {
 impl Family for Addr6 {
     const HEADER: u32 = Ipv6Hdr::LEN as u32;
     const PORT_UNREACHABLE: (u8, u8) = (1, 4);
+    const TOO_BIG: (u8, u8) = (2, 0);
+    const HOPS_EXCEEDED: (u8, u8) = (3, 0);
 
     #[inline(always)]
     fn parse<P: Pkt>(pkt: &P, at: u32) -> Result<Network<Self>, Reason> {
@@ -89,6 +115,16 @@ impl Family for Addr6 {
     fn store_addresses<P: Pkt>(pkt: &mut P, at: u32, _: &Tuple<Self>, to: &Tuple<Self>) -> bool {
         pkt.store(at + offset_of!(Ipv6Hdr, src_addr) as u32, &to.src.0)
             && pkt.store(at + offset_of!(Ipv6Hdr, dst_addr) as u32, &to.dst.0)
+    }
+
+    #[inline(always)]
+    fn hops<P: Pkt>(pkt: &P, at: u32) -> Option<u8> {
+        pkt.load(at + offset_of!(Ipv6Hdr, hop_limit) as u32).map(|[hops]| hops)
+    }
+
+    #[inline(always)]
+    fn store_hops<P: Pkt>(pkt: &mut P, at: u32, _: u8, to: u8) -> bool {
+        pkt.store_alone(at + offset_of!(Ipv6Hdr, hop_limit) as u32, &[to])
     }
 
     #[inline(always)]

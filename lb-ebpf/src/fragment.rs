@@ -57,7 +57,7 @@ pub fn meet<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<
         env.forget_fragment(&key);
         return Ok(Met::First);
     }
-    let Scratch { key: flow, value, to, redirect, now, bytes, point, .. } = scratch;
+    let Scratch { key: flow, value, to, masquerade, now, bytes, point, .. } = scratch;
     let Some(first) = env.fragment(&key) else {
         return Err(alone(env, &flow.tuple.dst, *point));
     };
@@ -71,7 +71,7 @@ pub fn meet<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<
     if value.point != *point {
         return Err(alone(env, &flow.tuple.dst, *point));
     }
-    (*to, *redirect) = (value.tuple, value.redirect);
+    (*to, *masquerade) = (value.tuple, value.masquerade);
     if FlowWord(value.word).state().has(FlowState::DEAD) {
         return Ok(Met::Dying);
     }
@@ -79,9 +79,12 @@ pub fn meet<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<
     Ok(if value.kind == FlowKind::Forward as u8 { Met::Forward } else { Met::Reverse })
 }
 
-/// Remembers the first fragment in `scratch`, which was translated.
+/// The packet in `scratch` was translated: a first fragment is remembered.
 #[inline(always)]
-pub(crate) fn remember<A: Address, E: Env<A>>(env: &E, scratch: &Scratch<A>) {
+pub(crate) fn translated<A: Address, E: Env<A>>(env: &E, scratch: &Scratch<A>) {
+    if scratch.part != Part::First as u8 {
+        return;
+    }
     let FlowKey { tuple, proto, .. } = scratch.key;
     let key = key(scratch);
     let value = FragmentValue::new(&key, [tuple.sport, tuple.dport], proto, seconds(scratch.now));

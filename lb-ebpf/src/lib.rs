@@ -13,7 +13,8 @@
 //! | [`flow`] | the flow table: lookup, the pair protocol, lifetimes |
 //! | [`fragment`] | later fragments follow the first |
 //! | `parse`, `family`, `rewrite`, `csum`, `reject` | packets |
-//! | `select`, `ports` | choices |
+//! | `select`, `ports`, [`masquerade`] | choices |
+//! | [`route`] | packets past the host stack |
 //! | [`event`] | records of what was dropped or refused |
 //! | [`cut`] | outcomes as numbers, where the programs are cut |
 #![no_std]
@@ -30,11 +31,13 @@ pub mod family;
 pub mod flow;
 pub mod fragment;
 mod limit;
+pub mod masquerade;
 pub mod parse;
 pub mod pkt;
 mod ports;
 pub mod reject;
 mod rewrite;
+pub mod route;
 mod select;
 pub mod sock;
 pub mod sweep;

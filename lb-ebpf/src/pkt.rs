@@ -19,11 +19,17 @@ pub trait Pkt {
     fn length(&self) -> u32;
     /// Index of the interface by which it came or is to leave.
     fn ifindex(&self) -> u32;
+    /// Of an aggregate: payload of each packet that it is to be cut into, bytes; else 0.
+    fn segment(&self) -> u32;
     /// `N` bytes at `offset`; `None` if they are not all there.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
     /// Overwrites `N` bytes at `offset`; false if they are not all there or cannot be written.
     #[must_use]
     fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> bool;
+    /// As [`Pkt::store`], for bytes for which no other change makes up: a sum over the whole packet that an interface
+    /// has taken is kept right.
+    #[must_use]
+    fn store_alone<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> bool;
     /// Adds `difference`, a 32-bit one's complement sum of new minus old bytes, to the Internet checksum at `offset`
     /// (RFC 1624). `keep_zero`: a field of zero means "no checksum" (UDP over IPv4) and stays; a result of zero is then
     /// written as all ones. `v6`: the pseudo header is IPv6's, whose header has no checksum of its own.
@@ -45,4 +51,7 @@ pub trait Pkt {
     /// Puts `bytes` (28 or 48) of undefined content in front of the link-layer header; false if the kernel refuses.
     #[must_use]
     fn grow_head(&mut self, bytes: u32) -> bool;
+    /// Takes off all VLAN tags, those in front of the network header at `network` and the one beside the packet.
+    #[must_use]
+    fn untag(&mut self, network: u32) -> bool;
 }

@@ -42,7 +42,12 @@ pub fn answer<A: Family, P: Pkt, E: Env<A>>(
     let tcp = scratch.key.proto == Proto::Tcp as u8;
     // The rest of a fragment's data is not known, and nobody would put a fragmented reset together.
     let whole = scratch.part == Part::Whole as u8;
-    let built = if tcp && whole && flags.opens() { reset(pkt, scratch) } else { unreachable(pkt, scratch) };
+    let built = match reason {
+        Reason::PacketTooBig => error(pkt, scratch, A::TOO_BIG, scratch.mtu),
+        Reason::HopsExceeded => error(pkt, scratch, A::HOPS_EXCEEDED, 0),
+        _ if tcp && whole && flags.opens() => reset(pkt, scratch),
+        _ => error(pkt, scratch, A::PORT_UNREACHABLE, 0),
+    };
     if built.is_none() || !rewrite::turn_round(pkt) {
         return Err(Reason::RejectFailed);
     }
@@ -89,9 +94,15 @@ fn reset<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Option<()> {
     done.then_some(())
 }
 
-/// Wraps the packet, cut short, into the "port unreachable" that answers it.
+/// Wraps the packet, cut short, into the ICMP error of this type and code that answers it. Of `word` either family has
+/// the lower half in the same place: IPv4's length of the next hop's packets is the end of IPv6's.
 #[inline(always)]
-fn unreachable<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Option<()> {
+fn error<A: Family, P: Pkt>(
+    pkt: &mut P,
+    scratch: &Scratch<A>,
+    (kind, code): (u8, u8),
+    word: u32,
+) -> Option<()> {
     let network = scratch.network;
     let end = A::end(pkt, network)?;
     let body = end.checked_sub(scratch.transport)?;
@@ -112,11 +123,12 @@ fn unreachable<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Option<(
     if !pkt.truncate(network + quote) || !parse::insert_room(pkt, network, A::HEADER + ICMP) {
         return None;
     }
-    let (kind, code) = A::PORT_UNREACHABLE;
+    let word @ [w0, w1, w2, w3] = word.to_be_bytes();
     let icmp = csum::add(sum, u32::from_ne_bytes([kind, code, 0, 0]));
+    let icmp = csum::add(icmp, u32::from_ne_bytes(word));
     let proto = if v6 { IpProto::Ipv6Icmp } else { IpProto::Icmp };
     let back = scratch.key.tuple.reverse();
     let pseudo = A::store_header(pkt, network, &back, proto as u8, ICMP + quote)?;
     let [c0, c1] = (!csum::fold(csum::add(icmp, pseudo))).to_ne_bytes();
-    pkt.store(network + A::HEADER, &[kind, code, c0, c1, 0, 0, 0, 0]).then_some(())
+    pkt.store(network + A::HEADER, &[kind, code, c0, c1, w0, w1, w2, w3]).then_some(())
 }

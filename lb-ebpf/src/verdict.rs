@@ -11,5 +11,7 @@ outcome! {
         Redirect = 1,
         /// Discard the packet.
         Drop = 2,
+        /// Send the packet, rewritten, out by the route that was found for it.
+        Route = 3,
     }
 }

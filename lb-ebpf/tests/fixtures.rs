@@ -1,5 +1,6 @@
 //! All fixtures, on the host.
 
+use lb_ebpf::pkt::Pkt as _;
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::{self, Fixture};
 use lb_ebpf::testing::host;
@@ -30,7 +31,12 @@ fn fixtures_hold_for_packets_that_the_device_has_summed() {
     // The helper returns early for a datagram without a checksum; nobody looks at the sum of such a one.
     let complete =
         |fixture: &Fixture| !fixture.name.contains("partial") && !fixture.name.contains("without_checksum");
-    play(|packet| Bytes::summed_by_device(packet.data().to_vec()), complete);
+    play(
+        |packet| {
+            Bytes::summed_by_device(packet.data().to_vec()).aggregate(packet.segment()).by(packet.ifindex())
+        },
+        complete,
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
 use lb_common::{Addr4, Addr6, Address, Endpoint, Reason, Scratch, SockCall};
 use lb_ebpf::event::Recorded;
 use lb_ebpf::family::Family;
-use lb_ebpf::{cut, event, flow, fragment, parse, reject, sock, tc};
+use lb_ebpf::{cut, event, flow, fragment, masquerade, parse, reject, route, sock, tc};
 
 use super::env::Kernel;
 use super::maps::Maps;
@@ -84,6 +84,12 @@ cuts! {
     assure(; scratch: Scratch) = assure4, assure6, cut::number(flow::assure(&Kernel::alone(), scratch));
     "[`flow::mend`]."
     mend(; scratch: Scratch) = mend4, mend6, cut::number(flow::mend(&Kernel::alone(), scratch));
+    "[`masquerade::decide`]."
+    masquerade(skb: *mut __sk_buff; scratch: Scratch) = masquerade4, masquerade6,
+        cut::number(masquerade::decide(&Skb::new(skb), &Kernel::of(skb), scratch));
+    "[`route::find`]."
+    find_way(skb: *mut __sk_buff; scratch: Scratch) = find_way4, find_way6,
+        cut::number(route::find(&Skb::new(skb), &Kernel::of(skb), scratch));
     "[`reject::answer`]."
     reject(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = reject4, reject6,
         match Reason::from_number(reason as u8) {

@@ -9,7 +9,8 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use lb_common::{
     AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FlowWord, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, Reason, Scratch, ServiceRecord, ServiceStats, Slot, Span, StateRecord,
+    FrontendKey, FrontendValue, Masquerade, Reason, Scratch, ServiceRecord, ServiceStats, Slot, Span,
+    StateRecord,
 };
 use lb_ebpf::env::{Env, FlowRef, FlowTable, Inserted, Note, ServiceRef, Traffic};
 
@@ -19,14 +20,17 @@ use lb_ebpf::flow::{Assured, Attempt, Contention, Made, Mended};
 use lb_ebpf::fragment::Met;
 use lb_ebpf::parse::Part;
 use lb_ebpf::pkt::Pkt;
+use lb_ebpf::route::{Ask, Found, Route};
 use lb_ebpf::tc::{Cleared, Placed};
 use lb_ebpf::verdict::Verdict;
 
 use super::atomic;
 use super::cuts::Cuts;
 use super::event::Event;
+use super::fib;
 use super::maps::{
-    BACKEND_STATS, BACKENDS_MAP, CONFIG, CPU, FRAGMENTS, Maps, REASONS, SERVICE_STATS, SERVICES_MAP, STATE,
+    BACKEND_STATS, BACKENDS_MAP, CONFIG, CPU, FRAGMENTS, INTERFACES, Maps, REASONS, SERVICE_STATS,
+    SERVICES_MAP, STATE,
 };
 
 const EEXIST: i32 = -17;
@@ -307,6 +311,18 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     }
 
     #[inline(always)]
+    fn masquerade<P: Pkt>(&self, _pkt: &P, scratch: &mut Scratch<A>) -> Result<Masquerade, Reason> {
+        // SAFETY: as above, with the packet's own context.
+        cut::result(unsafe { A::masquerade(self.context(), scratch) })
+    }
+
+    #[inline(always)]
+    fn find_way<P: Pkt>(&self, _pkt: &P, scratch: &mut Scratch<A>) -> Result<Found, Reason> {
+        // SAFETY: as above.
+        cut::result(unsafe { A::find_way(self.context(), scratch) })
+    }
+
+    #[inline(always)]
     fn reject<P: Pkt>(
         &self,
         _pkt: &mut P,
@@ -465,6 +481,22 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
             // SAFETY: the first field of a value of the array.
             count_traffic(unsafe { addr_of_mut!((*stats).traffic) }, inward, outward);
         }
+    }
+
+    #[inline(always)]
+    fn interface(&self, index: u32) -> u32 {
+        // SAFETY: one aligned load of a value of the map.
+        INTERFACES.get_ptr(&index).map_or(0, |value| unsafe { addr_of!((*value).flags).read_volatile() })
+    }
+
+    #[inline(always)]
+    fn route(&self, key: &FlowKey<A>, to: &A, ask: Ask) -> Route<A> {
+        fib::lookup(self.context(), key, to, ask)
+    }
+
+    #[inline(always)]
+    fn send(&self, route: &Route<A>) -> bool {
+        fib::send(route)
     }
 
     #[inline(always)]

@@ -7,6 +7,7 @@ mod atomic;
 mod cuts;
 mod env;
 mod event;
+mod fib;
 pub(crate) mod maps;
 pub(crate) mod skb;
 pub(crate) mod sock;

@@ -2,12 +2,15 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT};
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_REDIRECT, TC_ACT_SHOT,
+};
 use aya_ebpf::helpers::{
     bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_head, bpf_skb_change_tail,
-    bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
 use lb_common::config_flags;
+use lb_ebpf::parse::{LINK, TAGS};
 use lb_ebpf::pkt::{Covered, Pkt};
 use lb_ebpf::verdict::Verdict;
 
@@ -35,6 +38,8 @@ impl Skb {
         match verdict {
             Verdict::Pass => TCX_NEXT,
             Verdict::Drop => TC_ACT_SHOT,
+            // The helper that knows where has been called already.
+            Verdict::Route => TC_ACT_REDIRECT,
             // SAFETY: a read of the context, and a helper that takes numbers only.
             Verdict::Redirect => unsafe { bpf_redirect((*self.0).ifindex, 0) as i32 },
         }
@@ -55,6 +60,12 @@ impl Pkt for Skb {
     }
 
     #[inline(always)]
+    fn segment(&self) -> u32 {
+        // SAFETY: a read of the context (Linux 5.7).
+        unsafe { (*self.0).gso_size }
+    }
+
+    #[inline(always)]
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         let mut bytes = MaybeUninit::<[u8; N]>::uninit();
         // SAFETY: the helper writes all N bytes or fails; it also reads parts of the packet that are not linear.
@@ -68,6 +79,13 @@ impl Pkt for Skb {
     fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> bool {
         // SAFETY: the helper reads N bytes; it unshares the packet where that is needed.
         unsafe { bpf_skb_store_bytes(self.0.cast(), offset, bytes.as_ptr().cast(), N as u32, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn store_alone<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> bool {
+        let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
+        // SAFETY: as above.
+        unsafe { bpf_skb_store_bytes(self.0.cast(), offset, bytes.as_ptr().cast(), N as u32, flags) == 0 }
     }
 
     #[inline(always)]
@@ -110,5 +128,20 @@ impl Pkt for Skb {
     fn grow_head(&mut self, bytes: u32) -> bool {
         // SAFETY: as above.
         unsafe { bpf_skb_change_head(self.0.cast(), bytes, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn untag(&mut self, network: u32) -> bool {
+        // SAFETY: a read of the context.
+        if network == LINK && unsafe { (*self.0).vlan_present } == 0 {
+            return true;
+        }
+        for _ in 0..=TAGS {
+            // SAFETY: a helper that takes the context; without a tag it does nothing.
+            if unsafe { bpf_skb_vlan_pop(self.0) } != 0 {
+                return false;
+            }
+        }
+        true
     }
 }

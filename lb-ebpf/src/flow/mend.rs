@@ -35,7 +35,7 @@ pub fn mend<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<
     scratch.service = value.service;
     scratch.backend = value.backend;
     scratch.generation = value.generation;
-    scratch.masquerade = value.redirect;
+    scratch.masquerade = value.masquerade;
     fill(scratch, missing);
     let (absent, present) = match missing {
         FlowKind::Forward => (scratch.key, scratch.reverse),

@@ -1,13 +1,16 @@
 //! How two entries are made as one: reverse first, then forward, neither replacing anything. Who loses the forward uses
 //! the winner's tuple and takes its own reverse away again.
 
-use lb_common::{Address, FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Point, Proto, Reason, Scratch};
+use lb_common::{
+    Address, FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masquerade, Point, Proto, Reason, Scratch,
+};
 
 use super::phase::{Phase, seconds};
 use super::remove::{Found, Idle, remove, remove_orphan};
 use super::{lookup, room};
 use crate::cut::outcome;
 use crate::env::{Env, FlowRef, FlowTable, Inserted, Note};
+use crate::masquerade;
 use crate::parse::Flags;
 
 /// Rounds of the search for a free source port; the last one may go to the change of table.
@@ -63,8 +66,7 @@ pub fn make<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<
         cpu.pairs
     });
     scratch.id = FlowWord::new(env.cpu(), count.ok_or(Reason::FlowError)?, 0).0;
-    scratch.redirect = scratch.masquerade;
-    scratch.draw = scratch.masquerade;
+    scratch.draw = u8::from(scratch.masquerade != Masquerade::None as u8);
     if room::crowded(env, scratch.now) {
         scratch.lru = 1;
     }
@@ -142,8 +144,7 @@ pub(super) fn fill<A: Address>(scratch: &mut Scratch<A>, kind: FlowKind) {
     let Scratch { value, key, reverse, to, .. } = scratch;
     let id = FlowWord(scratch.id);
     let forward = matches!(kind, FlowKind::Forward);
-    // A hairpin comes back by the point at which it went out.
-    let point = if forward || scratch.masquerade != 0 { Point::PodIngress } else { Point::PodEgress };
+    let point = if forward { Point::PodIngress } else { masquerade::answers(scratch.masquerade) };
     value.word = id.with(if forward { Flags(scratch.flags).state() } else { 0 }).0;
     value.seen = scratch.now;
     value.packets = u64::from(forward);
@@ -154,7 +155,7 @@ pub(super) fn fill<A: Address>(scratch: &mut Scratch<A>, kind: FlowKind) {
     value.generation = scratch.generation;
     value.point = point as u8;
     value.kind = kind as u8;
-    value.redirect = scratch.masquerade;
+    value.masquerade = scratch.masquerade;
     value.pad = 0;
     value.check = FlowValue::check_of(if forward { key } else { reverse }, id.id());
 }
@@ -172,7 +173,7 @@ pub(crate) fn join<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> 
         hit.flow.touch(scratch.now, scratch.bytes);
     }
     *to = value.tuple;
-    scratch.redirect = value.redirect;
+    scratch.masquerade = value.masquerade;
     Ok(Attempt::Joined)
 }
 

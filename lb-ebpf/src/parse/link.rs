@@ -10,11 +10,11 @@ use network_types::eth::{EthHdr, EtherType};
 use crate::pkt::Pkt;
 
 /// Length of the link-layer header without tags: Sluice attaches to Ethernet devices only.
-pub(crate) const LINK: u32 = EthHdr::LEN as u32;
+pub const LINK: u32 = EthHdr::LEN as u32;
 /// Length of a VLAN tag.
 pub(crate) const TAG: u32 = 4;
 /// Tags that are looked behind.
-pub(crate) const TAGS: u32 = 2;
+pub const TAGS: u32 = 2;
 
 const IPV4: u16 = EtherType::Ipv4 as u16;
 const IPV6: u16 = EtherType::Ipv6 as u16;

@@ -13,6 +13,7 @@ use crate::pkt::Pkt;
 
 pub(crate) use ipv4::parse as ipv4;
 pub(crate) use ipv6::parse as ipv6;
+pub use link::{LINK, TAGS};
 pub(crate) use link::{insert_room, link};
 pub use transport::Flags;
 pub(crate) use transport::{TCP_CHECKSUM, UDP_CHECKSUM};

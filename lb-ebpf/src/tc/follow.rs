@@ -2,7 +2,7 @@
 
 use lb_common::{FlowKind, FlowState, FlowWord, Proto, Reason, Scratch};
 
-use super::{discard, length};
+use super::{discard, go_on, length};
 use crate::env::{Env, FlowRef, FlowTable};
 use crate::family::Family;
 use crate::flow::{self, Hit, Mended, Phase};
@@ -96,12 +96,12 @@ pub(super) fn follow<A: Family, P: Pkt, E: Env<A>>(
     scratch: &mut Scratch<A>,
 ) -> Verdict {
     let length = length(pkt, scratch);
-    let Scratch { value, key, to, flags, now, redirect, .. } = scratch;
+    let Scratch { value, key, to, flags, now, masquerade, .. } = scratch;
     let flags = Flags(*flags);
     let forward = value.kind == FlowKind::Forward as u8;
     let word = FlowWord(value.word);
     *to = value.tuple;
-    *redirect = value.redirect;
+    *masquerade = value.masquerade;
     let mut reason = if forward { Reason::FlowForward } else { Reason::FlowReverse };
     if word.state().ends() {
         if forward && (flags.opens() || key.proto == Proto::Udp as u8) {
@@ -116,7 +116,7 @@ pub(super) fn follow<A: Family, P: Pkt, E: Env<A>>(
             let _ = env.assure(scratch);
         }
     }
-    env.translate(pkt, reason, scratch)
+    go_on(pkt, env, reason, scratch)
 }
 
 /// Whether a packet that adds `adds` to the state of its direction may be the one that confirms the pair: the client's

@@ -8,16 +8,18 @@
 mod follow;
 mod open;
 
-use lb_common::{Addr4, Addr6, Effect, Point, Reason, Scratch};
+use lb_common::{Addr4, Addr6, Effect, Masquerade, Point, Reason, Scratch};
 
 use crate::env::Env;
 use crate::event;
 use crate::family::Family;
 use crate::flow;
 use crate::fragment::{self, Met};
+use crate::masquerade;
 use crate::parse::{self, Part};
 use crate::pkt::Pkt;
 use crate::rewrite;
+use crate::route;
 use crate::verdict::Verdict;
 
 use follow::{Renewal, follow, renewal};
@@ -77,16 +79,9 @@ fn ingress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32) -> 
         scratch.renewal = renewal as u8;
     }
     scratch.bytes = length(pkt, scratch);
-    match open::open(env, scratch) {
-        Ok(reason) => env.translate(pkt, reason, scratch),
-        Err(reason) if reason.effect() == Effect::Reject => match env.reject(pkt, reason, scratch) {
-            Ok(verdict) => {
-                env.record(pkt, reason, scratch);
-                verdict
-            }
-            Err(reason) => discard(pkt, env, scratch, reason),
-        },
-        Err(reason) => discard(pkt, env, scratch, reason),
+    match open::open(pkt, env, scratch) {
+        Ok(reason) => go_on(pkt, env, reason, scratch),
+        Err(reason) => refuse(pkt, env, reason, scratch),
     }
 }
 
@@ -126,11 +121,49 @@ fn begin<A: Family, P: Pkt, E: Env<A>>(
         scratch.bytes = length(pkt, scratch);
         match env.meet(scratch) {
             Ok(Met::First) => {}
-            Ok(met) => return Some(env.translate(pkt, met.reason(), scratch)),
+            Ok(met) => return Some(go_on(pkt, env, met.reason(), scratch)),
             Err(reason) => return Some(discard(pkt, env, scratch, reason)),
         }
     }
     parsed.err().map(|reason| leave(env, reason))
+}
+
+/// Makes of the packet what `scratch.to` and `scratch.masquerade` say.
+#[inline(always)]
+fn go_on<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &mut P,
+    env: &E,
+    reason: Reason,
+    scratch: &mut Scratch<A>,
+) -> Verdict {
+    if masquerade::is_routed(scratch.masquerade)
+        && let Err(reason) = env.find_way(pkt, scratch)
+    {
+        return refuse(pkt, env, reason, scratch);
+    }
+    env.translate(pkt, reason, scratch)
+}
+
+/// Does with a packet that was not rewritten as `reason` says, and answers it where that is due.
+#[inline(always)]
+fn refuse<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &mut P,
+    env: &E,
+    reason: Reason,
+    scratch: &mut Scratch<A>,
+) -> Verdict {
+    // Nobody is told of a later fragment (RFC 1122, 3.2.2).
+    if reason.effect() != Effect::Reject || scratch.part == Part::Later as u8 {
+        return discard(pkt, env, scratch, reason);
+    }
+    scratch.bytes = length(pkt, scratch);
+    match env.reject(pkt, reason, scratch) {
+        Ok(verdict) => {
+            env.record(pkt, reason, scratch);
+            verdict
+        }
+        Err(reason) => discard(pkt, env, scratch, reason),
+    }
 }
 
 /// Counts a packet that was not rewritten.
@@ -158,7 +191,8 @@ fn discard<A: Family, P: Pkt, E: Env<A>>(
     leave(env, reason)
 }
 
-/// Rewrites the packet from `scratch.key` to `scratch.to`, counts it, and turns it round if it goes back.
+/// Rewrites the packet from `scratch.key` to `scratch.to`, counts it, and turns it round or passes it on if it does not
+/// go to the host stack.
 #[inline(always)]
 pub fn translate<A: Family, P: Pkt, E: Env<A>>(
     pkt: &mut P,
@@ -169,17 +203,20 @@ pub fn translate<A: Family, P: Pkt, E: Env<A>>(
     if let Err(reason) = rewrite::apply(pkt, scratch) {
         return discard(pkt, env, scratch, reason);
     }
-    if scratch.part == Part::First as u8 {
-        fragment::remember(env, scratch);
-    }
-    if scratch.redirect == 0 {
+    fragment::translated(env, scratch);
+    if scratch.masquerade == Masquerade::None as u8 {
         return leave(env, reason);
     }
-    if !rewrite::turn_round(pkt) {
+    let (done, verdict) = if masquerade::is_routed(scratch.masquerade) {
+        (route::pass_on::<A, P>(pkt, scratch.network), Verdict::Route)
+    } else {
+        (rewrite::turn_round(pkt), Verdict::Redirect)
+    };
+    if !done {
         return discard(pkt, env, scratch, Reason::RewriteFailed);
     }
     env.count(reason);
-    Verdict::Redirect
+    verdict
 }
 
 /// Bytes of a packet from its network header on.

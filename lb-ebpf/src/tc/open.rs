@@ -1,22 +1,31 @@
 //! Packets without a flow, and those whose flow is to be replaced.
 
-use lb_common::{Address, FlowState, FlowWord, Proto, Reason, Scratch, Tuple};
+use lb_common::{Address, FlowState, FlowWord, Masquerade, Proto, Reason, Scratch, Tuple};
 
 use super::Renewal;
 use crate::cut::outcome;
 use crate::env::Env;
 use crate::family::Family;
 use crate::flow::{self, Found, Idle, Made, Phase};
+use crate::masquerade;
 use crate::parse::Flags;
+use crate::pkt::Pkt;
 use crate::select::{self, Pick};
 
 /// A packet without a flow, or with one that is to be replaced: finds out what it is to become.
 #[inline(always)]
-pub(super) fn open<A: Family, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Reason, Reason> {
+pub(super) fn open<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &P,
+    env: &E,
+    scratch: &mut Scratch<A>,
+) -> Result<Reason, Reason> {
     match env.place(scratch)? {
         Placed::Kept => return Ok(Reason::FlowForward),
         Placed::Alone => return Ok(Reason::ResetPassedOn),
         Placed::Pair => {}
+    }
+    if scratch.masquerade == Masquerade::None as u8 && env.config().is_some_and(masquerade::possible::<A>) {
+        env.masquerade(pkt, scratch)?;
     }
     let replaces = scratch.renewal != Renewal::None as u8;
     let middle = scratch.lru != 0;
@@ -68,13 +77,12 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
     scratch.backend = slot.backend;
     scratch.generation = slot.generation;
     scratch.lru = u8::from(middle);
-    scratch.masquerade = 0;
-    scratch.redirect = 0;
+    scratch.masquerade = Masquerade::None as u8;
     scratch.to = Tuple { dst: slot.addr, dport: slot.port, ..scratch.key.tuple };
     if slot.addr == scratch.key.tuple.src {
         let config = env.config().ok_or(Reason::InconsistentTables)?;
         scratch.to.src = config.node().ok_or(Reason::NoNodeAddress)?;
-        scratch.masquerade = 1;
+        scratch.masquerade = Masquerade::Hairpin as u8;
     } else if flags.resets() {
         return Ok(Placed::Alone);
     }

@@ -3,11 +3,9 @@
 use std::vec::Vec;
 
 use super::packet::{Checksum, Packet, Tag};
+use super::routes;
 use super::wire::{ETHERNET, checksum_field, sum};
 use crate::pkt::{Covered, Pkt};
-
-/// The interface by which packets come and leave: the loopback's, as in a test run of the kernel.
-pub const IFINDEX: u32 = 1;
 
 /// What the buffer says about the checksum of its transport header (`skb->ip_summed`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,13 +29,22 @@ pub struct Bytes {
     summed: Summed,
     read_only: bool,
     fixed_size: bool,
+    segment: u32,
+    arrival: u32,
 }
 
 impl Bytes {
     /// A packet whose checksum field is complete (`CHECKSUM_NONE`, `CHECKSUM_UNNECESSARY`).
     #[must_use]
     pub const fn new(data: Vec<u8>) -> Self {
-        Self { data, summed: Summed::None, read_only: false, fixed_size: false }
+        Self {
+            data,
+            summed: Summed::None,
+            read_only: false,
+            fixed_size: false,
+            segment: 0,
+            arrival: routes::POD,
+        }
     }
 
     /// A packet whose transport header, at `transport`, has a checksum field that the hardware is to complete
@@ -94,6 +101,20 @@ impl Bytes {
         self
     }
 
+    /// The same by another interface than that of the pods.
+    #[must_use]
+    pub const fn by(mut self, interface: u32) -> Self {
+        self.arrival = interface;
+        self
+    }
+
+    /// The same, as an aggregate that is to be cut into packets with so many bytes of payload (GSO).
+    #[must_use]
+    pub const fn aggregate(mut self, segment: u32) -> Self {
+        self.segment = segment;
+        self
+    }
+
     /// The same, but the kernel refuses to change its length.
     #[must_use]
     pub const fn fixed_size(mut self) -> Self {
@@ -122,6 +143,16 @@ impl Bytes {
                 canonical(total) == canonical(sum(self.data.get(ETHERNET..).unwrap_or_default()))
             }
             Summed::None | Summed::Partial { .. } => true,
+        }
+    }
+
+    /// Changes the bytes, and the sum that the interface took by as much.
+    fn alone(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+        let behind = |data: &[u8]| sum(data.get(ETHERNET..).unwrap_or_default());
+        let before = behind(&self.data);
+        change(&mut self.data);
+        if let Summed::Device(total) = &mut self.summed {
+            *total = add(*total, add(behind(&self.data), !before));
         }
     }
 
@@ -156,7 +187,11 @@ impl Pkt for Bytes {
     }
 
     fn ifindex(&self) -> u32 {
-        IFINDEX
+        self.arrival
+    }
+
+    fn segment(&self) -> u32 {
+        self.segment
     }
 
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
@@ -168,6 +203,16 @@ impl Pkt for Bytes {
         match self.range(offset, N) {
             Some(range) if !self.read_only => {
                 self.data[range].copy_from_slice(bytes);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn store_alone<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> bool {
+        match self.range(offset, N) {
+            Some(range) if !self.read_only => {
+                self.alone(|data| data[range].copy_from_slice(bytes));
                 true
             }
             _ => false,
@@ -237,6 +282,14 @@ impl Pkt for Bytes {
         }
         // Undefined content: whoever forgets a byte meets it in the comparison.
         self.data.splice(0..0, core::iter::repeat_n(0xee, bytes));
+        true
+    }
+
+    fn untag(&mut self, network: u32) -> bool {
+        let end = usize::try_from(network).unwrap_or(usize::MAX) - 2;
+        self.alone(|data| {
+            data.drain(ETHERNET - 2..end);
+        });
         true
     }
 }

@@ -127,7 +127,14 @@ fn exchange_packet(world: &World, exchange: &Exchange, mut packet: Bytes) -> Res
     {
         return Err(format!("{:?}: {text}", exchange.reason));
     }
-    if verdict == Verdict::Pass && !packet.device_sum_holds() {
+    let sent = cpu.take_sent();
+    if sent != exchange.leaves_by {
+        return Err(format!(
+            "{:?}: expected to leave by {:?}, left by {sent:?}",
+            exchange.reason, exchange.leaves_by
+        ));
+    }
+    if matches!(verdict, Verdict::Pass | Verdict::Route) && !packet.device_sum_holds() {
         return Err(format!("{:?}: the sum that the device took is not kept", exchange.reason));
     }
     let costs = cpu.take_accesses();

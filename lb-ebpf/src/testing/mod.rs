@@ -9,6 +9,7 @@ pub mod invariants;
 pub mod packet;
 pub mod pairs;
 pub mod reference;
+pub mod routes;
 pub mod schedule;
 pub mod socket;
 pub mod table;

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use lb_common::Reason;
+use lb_ebpf::pkt::Pkt as _;
 use lb_ebpf::testing::fixtures::{self, Exchange, Fixture, Step};
 use lb_ebpf::testing::tables::Tables;
 use lb_ebpf::testing::wire;
 use lb_ebpf::testing::world::{Counters, Sizes};
 use lb_ebpf::verdict::Verdict;
 
-use crate::kernel::Kernel;
+use crate::kernel::{Arrival, Kernel};
+use crate::node;
 
 #[test]
 fn fixtures_hold() -> Result<()> {
+    node::enter()?;
     // A checksum that is left to the hardware cannot be asked for: the host tests and the lab have those.
     let playable = |fixture: &Fixture| !fixture.host_only && !fixture.is_partial();
     let mut by_sizes: BTreeMap<(usize, usize), Vec<Fixture>> = BTreeMap::new();
@@ -63,13 +66,16 @@ fn play(kernel: &mut Kernel, fixture: &Fixture) -> Result<()> {
 fn exchange_packet(kernel: &Kernel, exchange: &Exchange) -> Result<()> {
     let mut packet = exchange.input.data().to_vec();
     let (before, recorded) = (kernel.counters()?, kernel.state()?.events);
-    let Some(verdict) = kernel.run(exchange.point, &mut packet)? else {
+    let arrival = Arrival { interface: exchange.input.ifindex(), segment: exchange.input.segment() };
+    let Some(verdict) = kernel.run_from(arrival, exchange.point, &mut packet)? else {
         return Ok(());
     };
     let after = kernel.counters()?;
+    // Both are the same to the kernel.
+    let expected = if exchange.verdict == Verdict::Route { Verdict::Redirect } else { exchange.verdict };
     let reasons = changed_reasons(&before, &after);
     ensure!(
-        verdict == exchange.verdict && reasons == [(exchange.reason, 1)],
+        verdict == expected && reasons == [(exchange.reason, 1)],
         "expected {:?} {:?}, got {verdict:?} {reasons:?}",
         exchange.verdict,
         exchange.reason,

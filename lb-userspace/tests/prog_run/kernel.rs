@@ -13,10 +13,11 @@ use aya::{Ebpf, EbpfLoader, Pod};
 use lb_common::maps::{self, Sizing};
 use lb_common::{
     Addr4, Addr6, BackendRecord, BackendStats, Config, CpuRecord, EventRecord, FlowKey, FlowKind, FlowValue,
-    FragmentKey, FragmentValue, Point, Reason, ServiceRecord, ServiceStats, StateRecord, SweepReport,
-    config_flags,
+    FragmentKey, FragmentValue, InterfaceValue, Point, Reason, ServiceRecord, ServiceStats, StateRecord,
+    SweepReport, config_flags,
 };
 use lb_ebpf::testing::fixtures::Held;
+use lb_ebpf::testing::routes;
 use lb_ebpf::testing::tables::{ADDRESS, Tables, frontend};
 use lb_ebpf::testing::world::{Counters, Sizes};
 use lb_ebpf::verdict::Verdict;
@@ -26,6 +27,27 @@ const ROOM: u32 = 64;
 
 /// Bytes of an Ethernet and an IPv6 header.
 const HEADERS: usize = 54;
+
+/// How a packet comes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Arrival {
+    /// Index of the interface; 0: none in particular.
+    pub(crate) interface: u32,
+    /// Of an aggregate: payload of each packet that it is to be cut into; else 0.
+    pub(crate) segment: u32,
+}
+
+impl Arrival {
+    /// The start of a `struct __sk_buff` that says so.
+    fn context(self) -> [u8; 180] {
+        const IFINDEX: usize = 40;
+        const GSO_SIZE: usize = 176;
+        let mut context = [0; 180];
+        context[IFINDEX..IFINDEX + 4].copy_from_slice(&self.interface.to_ne_bytes());
+        context[GSO_SIZE..GSO_SIZE + 4].copy_from_slice(&self.segment.to_ne_bytes());
+        context
+    }
+}
 
 /// The object, loaded.
 pub(crate) struct Kernel {
@@ -132,6 +154,8 @@ impl Kernel {
             self.refill::<FlowKey<Addr6>, FlowValue<Addr6>>(name, [])?;
         }
         self.refill::<FragmentKey, FragmentValue>(maps::FRAGMENTS, [])?;
+        let interfaces = routes::INTERFACES.map(|(index, flags)| (index, InterfaceValue { flags }));
+        self.refill(maps::INTERFACES, interfaces)?;
         // Numbers of records go on: none may come back.
         let events = self.state()?.events;
         self.write(maps::STATE, &[StateRecord { events, ..StateRecord::default() }])?;
@@ -278,9 +302,19 @@ impl Kernel {
         Ok(counters)
     }
 
+    /// As [`Kernel::run_from`], by no interface in particular.
+    pub(crate) fn run(&self, point: Point, packet: &mut Vec<u8>) -> Result<Option<Verdict>> {
+        self.run_from(Arrival::default(), point, packet)
+    }
+
     /// Runs a classifier over `packet`, which then is what it made of it. `None` if the kernel takes no packet of this
     /// length: it wants a whole network header.
-    pub(crate) fn run(&self, point: Point, packet: &mut Vec<u8>) -> Result<Option<Verdict>> {
+    pub(crate) fn run_from(
+        &self,
+        arrival: Arrival,
+        point: Point,
+        packet: &mut Vec<u8>,
+    ) -> Result<Option<Verdict>> {
         let name = match point {
             Point::PodIngress => "pod_ingress",
             Point::PodEgress => "pod_egress",
@@ -288,8 +322,13 @@ impl Kernel {
         };
         let program: &SchedClassifier = self.ebpf.program(name).context("no such program")?.try_into()?;
         let mut output = vec![0; packet.len() + 128];
-        let options =
-            TestRunOptions { data_in: Some(packet), data_out: Some(&mut output), ..TestRunOptions::new() };
+        let context = arrival.context();
+        let options = TestRunOptions {
+            data_in: Some(packet),
+            data_out: Some(&mut output),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        };
         let result = match program.test_run(options) {
             Err(ProgramError::SyscallError(error))
                 if error.io_error.kind() == io::ErrorKind::InvalidInput && packet.len() < HEADERS =>

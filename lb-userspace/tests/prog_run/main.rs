@@ -3,5 +3,6 @@
 
 mod fixtures;
 mod kernel;
+mod node;
 mod object;
 mod stress;

@@ -1,22 +1,25 @@
 //! One CPU of a world: the environment as a packet meets it.
 
 use core::cell::Cell;
+use core::net::IpAddr;
 use core::sync::atomic::Ordering::SeqCst;
 use std::boxed::Box;
 use std::sync::MutexGuard;
 
 use lb_common::{
-    Addr4, Addr6, AddressValue, BackendWord, Config, CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, FrontendKey, FrontendValue, Reason, Scratch, ServiceStats, Slot, SockUdpKey, SockUdpValue,
-    SweepReport,
+    Addr4, Addr6, Address, AddressValue, BackendWord, Config, CpuRecord, EventRecord, FlowKey, FlowValue,
+    FragmentKey, FragmentValue, FrontendKey, FrontendValue, Reason, Scratch, ServiceStats, Slot, SockUdpKey,
+    SockUdpValue, SweepReport,
 };
 
 use super::{ServiceCell, World, at, lock, read};
 use crate::env::{Env, FlowTable, Inserted, Note, Traffic};
+use crate::route::{Ask, Route, Way};
 use crate::sock::SockEnv;
 use crate::sweep::{self, Walk};
+use crate::testing::routes::{self, GATEWAY, NODES, Net};
 use crate::testing::table::{Flow, Words};
-use crate::testing::tables::{ADDRESS, frontend};
+use crate::testing::tables::{ADDRESS, frontend, mapped};
 
 /// Accesses to hash tables, by kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -33,6 +36,8 @@ pub struct Accesses {
     pub frontend: u32,
     /// Lookups, insertions and removals of a first fragment.
     pub fragment: u32,
+    /// Lookups of an interface.
+    pub interface: u32,
 }
 
 /// One CPU of a world.
@@ -41,17 +46,24 @@ pub struct Cpu<'w> {
     world: &'w World,
     number: u16,
     accesses: Cell<Accesses>,
+    sent: Cell<Option<u32>>,
 }
 
 impl<'w> Cpu<'w> {
     pub(super) fn new(world: &'w World, number: u16) -> Self {
-        Self { world, number, accesses: Cell::default() }
+        Self { world, number, accesses: Cell::default(), sent: Cell::new(None) }
     }
 
     /// The accesses to hash tables since the last call.
     #[must_use]
     pub fn take_accesses(&self) -> Accesses {
         self.accesses.take()
+    }
+
+    /// The interface by which the last packet that was routed has left.
+    #[must_use]
+    pub fn take_sent(&self) -> Option<u32> {
+        self.sent.take()
     }
 
     /// One run of the sweep of family `A`; one at a time.
@@ -69,6 +81,27 @@ impl<'w> Cpu<'w> {
         count(&mut accesses);
         self.accesses.set(accesses);
     }
+}
+
+/// What the node's routes say.
+fn route<A: Address>(to: &A, ask: Ask) -> Route<A> {
+    let unset = A::default();
+    let none = Route { way: Way::None, interface: 0, mtu: 0, source: unset, next: unset.to_mapped() };
+    let to: IpAddr = (*to).into();
+    let Some(net) = Net::of(to) else { return none };
+    let own = |net: Net| net.own.map(|host| net.host(to.is_ipv6(), host));
+    if own(net) == Some(to) {
+        return none;
+    }
+    if let (Ask::Way(length), Some(mtu)) = (ask, net.mtu)
+        && u32::from(length) > mtu
+    {
+        return Route { way: Way::TooBig, mtu, ..none };
+    }
+    let next = if net.own.is_some() { to } else { NODES.host(to.is_ipv6(), GATEWAY) };
+    let source = if ask == Ask::Source { own(net).or(own(NODES)) } else { None };
+    let source = source.and_then(|source| A::from_mapped(&mapped(source))).unwrap_or_default();
+    Route { way: Way::Out, interface: net.interface, source, next: mapped(next), ..none }
 }
 
 macro_rules! environment {
@@ -217,6 +250,21 @@ macro_rules! environment {
                 if let Some(stats) = at(&self.world.backend_stats, backend) {
                     fold(&mut lock(stats).traffic);
                 }
+            }
+
+            fn interface(&self, index: u32) -> u32 {
+                self.accessed(|accesses| accesses.interface += 1);
+                let known = routes::INTERFACES.into_iter().find(|(known, _)| *known == index);
+                known.map_or(0, |(_, flags)| flags)
+            }
+
+            fn route(&self, _: &FlowKey<$addr>, to: &$addr, ask: Ask) -> Route<$addr> {
+                route(to, ask)
+            }
+
+            fn send(&self, route: &Route<$addr>) -> bool {
+                self.sent.set(Some(route.interface));
+                true
             }
 
             fn port_cursor(&self, backend: u32) -> u64 {

@@ -1,0 +1,87 @@
+//! Whose source becomes an address of the node: hairpins, everybody with `--masquerade-all` (B78), and clients that are
+//! not local, towards backends of other nodes (B80).
+
+use lb_common::{
+    Address, Config, Masquerade, Point, Reason, Scratch, config_flags::DETECT_INTERFACE,
+    config_flags::MASQUERADE_ALL, interface_flags,
+};
+
+use crate::cut::Outcome;
+use crate::env::Env;
+use crate::pkt::Pkt;
+use crate::route::{Ask, Way};
+
+/// Where the answers of a flow are met.
+#[inline(always)]
+pub(crate) const fn answers(masquerade: u8) -> Point {
+    match Masquerade::from_number(masquerade) {
+        Some(Masquerade::Hairpin | Masquerade::Here) => Point::PodIngress,
+        Some(Masquerade::Away) => Point::OutwardIngress,
+        Some(Masquerade::None) | None => Point::PodEgress,
+    }
+}
+
+/// Whether packets of a flow leave by the node's routes.
+#[inline(always)]
+pub(crate) const fn is_routed(masquerade: u8) -> bool {
+    masquerade == Masquerade::Here as u8 || masquerade == Masquerade::Away as u8
+}
+
+impl Outcome for Masquerade {
+    #[inline(always)]
+    fn byte(self) -> u8 {
+        self as u8
+    }
+
+    #[inline(always)]
+    fn of(byte: u8) -> Option<Self> {
+        Self::from_number(byte)
+    }
+}
+
+/// Whether anything but a hairpin may be masqueraded.
+#[inline(always)]
+pub(crate) fn possible<A: Address>(config: &Config) -> bool {
+    config.flags & (MASQUERADE_ALL | DETECT_INTERFACE) != 0 || !config.local_range::<A>().is_empty()
+}
+
+/// Decides about the flow from `scratch.key` to `scratch.to`, and gives it its source address.
+///
+/// Not towards an address of the node itself, whose host stack must see who asks, nor where the answers would come by
+/// an interface at which nothing undoes it.
+#[inline(always)]
+pub fn decide<A: Address, P: Pkt, E: Env<A>>(
+    pkt: &P,
+    env: &E,
+    scratch: &mut Scratch<A>,
+) -> Result<Masquerade, Reason> {
+    let config = env.config().ok_or(Reason::InconsistentTables)?;
+    let all = config.flags & MASQUERADE_ALL != 0;
+    if !all && is_local(pkt, env, config, &scratch.key.tuple.src) {
+        return Ok(Masquerade::None);
+    }
+    let route = env.route(&scratch.key, &scratch.to.dst, Ask::Source);
+    if route.way == Way::None {
+        return Ok(Masquerade::None);
+    }
+    let flags = env.interface(route.interface);
+    let here = flags & interface_flags::PODS != 0;
+    if if here { !all } else { flags & interface_flags::OUTWARD == 0 } {
+        return Ok(Masquerade::None);
+    }
+    scratch.to.src =
+        if route.source == A::default() { config.node().ok_or(Reason::NoNodeAddress)? } else { route.source };
+    let masquerade = if here { Masquerade::Here } else { Masquerade::Away };
+    scratch.masquerade = masquerade as u8;
+    Ok(masquerade)
+}
+
+/// Whether the client is local; without a detector, all are.
+#[inline(always)]
+fn is_local<A: Address, P: Pkt, E: Env<A>>(pkt: &P, env: &E, config: &Config, client: &A) -> bool {
+    if config.flags & DETECT_INTERFACE != 0 {
+        return env.interface(pkt.ifindex()) & interface_flags::LOCAL != 0;
+    }
+    let range = config.local_range::<A>();
+    range.is_empty() || range.contains(client)
+}

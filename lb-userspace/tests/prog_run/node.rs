@@ -1,0 +1,54 @@
+//! The node of the fixtures, as a network namespace: its interfaces and routes.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use lb_ebpf::testing::routes::{GATEWAY, GUEST, NETS, NODES, OTHER, POD, UPLINK};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// Moves this thread into a network namespace of its own that is the node. It ends with the thread.
+pub(crate) fn enter() -> Result<()> {
+    let name = format!("sluice-fixtures-{}", std::process::id());
+    ip(&format!("netns add {name}\n"))?;
+    let joined = File::open(format!("/run/netns/{name}")).context("open the namespace").and_then(|netns| {
+        move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network)).context("setns")
+    });
+    // The thread in it keeps it.
+    ip(&format!("netns delete {name}\n"))?;
+    joined?;
+    for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/default/forwarding"] {
+        std::fs::write(format!("/proc/sys/net/{setting}"), "1").with_context(|| format!("set {setting}"))?;
+    }
+    let mut batch = String::new();
+    for index in [POD, UPLINK, OTHER, GUEST] {
+        writeln!(batch, "link add i{index} index {index} type veth peer name far{index}")?;
+        writeln!(batch, "link set far{index} up\nlink set i{index} up")?;
+    }
+    for (v6, bits, nodad) in [(false, 24, ""), (true, 64, "nodad")] {
+        for net in NETS {
+            let index = net.interface;
+            match net.own {
+                Some(own) => writeln!(batch, "addr add {}/{bits} dev i{index} {nodad}", net.host(v6, own))?,
+                None => {
+                    let (first, gateway) = (net.host(v6, 0), NODES.host(v6, GATEWAY));
+                    let mtu = net.mtu.map_or(String::new(), |mtu| format!("mtu lock {mtu}"));
+                    writeln!(batch, "route add {first}/{bits} via {gateway} dev i{index} onlink {mtu}")?;
+                }
+            }
+        }
+    }
+    ip(&batch)
+}
+
+/// Runs `ip -batch` in this thread's namespace.
+fn ip(batch: &str) -> Result<()> {
+    let mut child =
+        Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().context("start ip")?;
+    child.stdin.take().context("ip takes no input")?.write_all(batch.as_bytes())?;
+    ensure!(child.wait()?.success(), "ip -batch failed:\n{batch}");
+    Ok(())
+}
