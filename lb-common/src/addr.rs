@@ -6,6 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bytemuck::Pod;
 
 use crate::abi::shared;
+use crate::sock::SockStorage;
 
 /// An IPv4 address: 4 bytes in network order, aligned so that it is loaded as one word.
 #[repr(C, align(4))]
@@ -46,6 +47,10 @@ pub trait Address:
     fn to_mapped(&self) -> Addr6;
     /// The opposite of [`Address::to_mapped`]; `None` if `addr` is not of this family.
     fn from_mapped(addr: &Addr6) -> Option<Self>;
+    /// The same for an address that is known to be of this family: no other is told apart.
+    fn unmapped(addr: &Addr6) -> Self;
+    /// Head of the chain of a UDP socket's `ToBackend` entries of this family; port 0 if there are none.
+    fn head(storage: &mut SockStorage) -> &mut Endpoint<Self>;
 }
 
 /// One round of a multiply-rotate hash: cheap in eBPF, no table, good enough to tell keys apart and to spread flows.
@@ -93,9 +98,39 @@ impl Address for Addr4 {
             _ => None,
         }
     }
+
+    #[inline(always)]
+    fn unmapped(addr: &Addr6) -> Self {
+        let [.., a, b, c, d] = addr.0;
+        Self([a, b, c, d])
+    }
+
+    #[inline(always)]
+    fn head(storage: &mut SockStorage) -> &mut Endpoint<Self> {
+        &mut storage.udp4
+    }
 }
 
 impl Addr6 {
+    /// The address of these four words as they lie in memory.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of_words(words: [u32; 4]) -> Self {
+        let [a, b, c, d] = words;
+        let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (a.to_ne_bytes(), b.to_ne_bytes());
+        let ([c0, c1, c2, c3], [d0, d1, d2, d3]) = (c.to_ne_bytes(), d.to_ne_bytes());
+        Self([a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3])
+    }
+
+    /// Whether it is `::`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_unspecified(&self) -> bool {
+        // By words: what is compared byte by byte takes a stack slot for each byte in eBPF.
+        let [a, b, c, d] = self.words();
+        a | b | c | d == 0
+    }
+
     /// The four words as they lie in memory.
     #[inline(always)]
     const fn words(&self) -> [u32; 4] {
@@ -147,6 +182,16 @@ impl Address for Addr6 {
             Some(_) => None,
             None => Some(*addr),
         }
+    }
+
+    #[inline(always)]
+    fn unmapped(addr: &Addr6) -> Self {
+        *addr
+    }
+
+    #[inline(always)]
+    fn head(storage: &mut SockStorage) -> &mut Endpoint<Self> {
+        &mut storage.udp6
     }
 }
 

@@ -76,31 +76,6 @@ pub struct SockStorage {
     pub udp6: Endpoint<Addr6>,
 }
 
-impl SockStorage {
-    /// Head of the chain of `ToBackend` entries of family `A`; port 0 if there are none.
-    #[must_use]
-    #[inline(always)]
-    pub fn head<A: Address>(&self) -> Endpoint<A> {
-        let (addr, port) = if A::FAMILY == 4 {
-            (self.udp4.addr.to_mapped(), self.udp4.port)
-        } else {
-            (self.udp6.addr, self.udp6.port)
-        };
-        A::from_mapped(&addr)
-            .map_or(Endpoint::new(A::default(), Port([0; 2])), |addr| Endpoint::new(addr, port))
-    }
-
-    /// Makes `head` the head of the chain of its family.
-    #[inline(always)]
-    pub fn set_head<A: Address>(&mut self, head: &Endpoint<A>) {
-        let mapped = head.addr.to_mapped();
-        match Addr4::from_mapped(&mapped) {
-            Some(addr) => self.udp4 = Endpoint::new(addr, head.port),
-            None => self.udp6 = Endpoint::new(mapped, head.port),
-        }
-    }
-}
-
 shared! {
     SockUdpKey<Addr4>: size 16, align 4, fields [[u32; 2], Addr4, Port, u8, u8];
     SockUdpKey<Addr6>: size 28, align 4, fields [[u32; 2], Addr6, Port, u8, u8];

@@ -6,8 +6,9 @@
 use core::ops::DerefMut;
 
 use lb_common::{
-    Address, AddressValue, BackendWord, Config, CpuRecord, EventRecord, FlowKey, FlowValue, FlowWord,
-    FragmentKey, FragmentValue, FrontendKey, FrontendValue, Masquerade, Reason, Scratch, Slot, Span,
+    Address, AddressValue, AffinityKey, AffinityWord, BackendWord, Config, CpuRecord, EventRecord, FlowKey,
+    FlowValue, FlowWord, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Masquerade, Port, Reason,
+    Scratch, Slot, Span,
 };
 
 use crate::event;
@@ -19,6 +20,7 @@ use crate::parse::{self, Part};
 use crate::pkt::Pkt;
 use crate::reject;
 use crate::route::{self, Ask, Found, Route};
+use crate::select::{self, Choice, Chosen, Pick};
 use crate::tc::{self, Cleared, Placed};
 use crate::verdict::Verdict;
 
@@ -97,6 +99,27 @@ pub trait FlowRef<A: Address>: Copy {
     fn traffic(self) -> Traffic;
 }
 
+/// A backend in place. While a flag of its word is set the rest holds still, and for as long as a program runs that has
+/// seen one.
+pub trait BackendRef: Copy {
+    /// Generation and flags.
+    fn word(self) -> BackendWord;
+    /// Id of the Service port that it belongs to.
+    fn service(self) -> u32;
+    /// Its address, of the family of that Service port.
+    fn addr<A: Address>(self) -> A;
+    /// Its port.
+    fn port(self) -> Port;
+}
+
+/// A client's memory in place. It may be evicted at any moment, and its element recycled for another client.
+pub trait AffinityRef: Copy {
+    /// The memory.
+    fn load(self) -> AffinityWord;
+    /// Compare-and-exchange; true if it was `old` and is now `new`.
+    fn exchange(self, old: AffinityWord, new: AffinityWord) -> bool;
+}
+
 /// A Service port in place; each method is one aligned load, or one atomic addition.
 pub trait ServiceRef: Copy {
     /// Endpoints usable from anywhere.
@@ -112,12 +135,17 @@ pub trait ServiceRef: Copy {
 /// Tables, clock and counters, as one family of addresses sees them.
 ///
 /// Hash accesses, which have a budget per path: `flow`, `insert_flow`, `delete_flow`, `address`,
-/// `frontend`, `interface`, and the three of fragments. Everything else is an array access or cheaper.
+/// `frontend`, `interface`, the two of affinity and the three of fragments. Everything else is an array access or
+/// cheaper.
 pub trait Env<A: Address> {
     /// A flow table entry in place.
     type Flow: FlowRef<A>;
     /// A Service port in place.
     type Service: ServiceRef;
+    /// A backend in place.
+    type Backend: BackendRef;
+    /// A client's memory in place.
+    type Affinity: AffinityRef;
     /// Memory for one packet.
     type Scratch: DerefMut<Target = Scratch<A>>;
     /// A record of an event that nobody else sees yet, with what the one before it left there.
@@ -157,6 +185,15 @@ pub trait Env<A: Address> {
         Self: Sized,
     {
         tc::clear(self, scratch)
+    }
+
+    /// [`crate::select::stick`]. A seam as well.
+    #[inline(always)]
+    fn stick(&self, pick: Pick, choice: &mut Choice<A>) -> Result<Chosen, Reason>
+    where
+        Self: Sized,
+    {
+        select::stick(self, pick, choice)
     }
 
     /// [`crate::flow::make`]. A seam as well.
@@ -304,8 +341,14 @@ pub trait Env<A: Address> {
     fn service(&self, id: u32) -> Option<Self::Service>;
     /// Slot number `index`.
     fn slot(&self, index: u32) -> Option<Slot<A>>;
-    /// Generation and serving bit of a backend; zero for an id out of range.
+    /// Generation and flags of a backend; zero for an id out of range.
     fn backend(&self, id: u32) -> BackendWord;
+    /// The backend with this id.
+    fn backend_record(&self, id: u32) -> Option<Self::Backend>;
+    /// What is remembered of a client.
+    fn affinity(&self, key: &AffinityKey) -> Option<Self::Affinity>;
+    /// Remembers a client of whom nothing is remembered (`BPF_NOEXIST`). Evicts another one where there is no room.
+    fn insert_affinity(&self, key: &AffinityKey, word: AffinityWord) -> Inserted;
     /// Counts a connection opened to `backend` of `service`.
     fn opened(&self, service: u32, backend: u32);
     /// Adds the traffic of a pair that ends to the counters of `service` and `backend`: `inward` went to the backend,

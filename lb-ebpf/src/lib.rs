@@ -13,7 +13,7 @@
 //! | [`flow`] | the flow table: lookup, the pair protocol, lifetimes |
 //! | [`fragment`] | later fragments follow the first |
 //! | `parse`, `family`, `rewrite`, `csum`, `reject` | packets |
-//! | `select`, `ports`, [`masquerade`] | choices |
+//! | [`select`], `ports`, [`masquerade`] | choices |
 //! | [`route`] | packets past the host stack |
 //! | [`event`] | records of what was dropped or refused |
 //! | [`cut`] | outcomes as numbers, where the programs are cut |
@@ -38,7 +38,7 @@ mod ports;
 pub mod reject;
 mod rewrite;
 pub mod route;
-mod select;
+pub mod select;
 pub mod sock;
 pub mod sweep;
 pub mod tc;

@@ -35,6 +35,8 @@ enum Work {
     Sweep,
     /// So many seconds pass.
     Idle(u64),
+    /// The first endpoint of the third Service stops.
+    Stop,
 }
 
 /// A story: what came before, and what then happens at once.
@@ -48,10 +50,16 @@ struct Story {
 /// Source and destination of a translated packet; `None` if it was dropped.
 type Seen = Option<(SocketAddr, SocketAddr)>;
 
-/// Two Services share two endpoints.
-fn world(scene: &Scene, sizes: Sizes, schedule: &Schedule) -> World {
+/// Two Services share two endpoints; clients of a third, with the same endpoints, keep theirs for ten seconds.
+fn services(scene: &Scene) -> [Service; 3] {
     let endpoints = [scene.endpoint(1), scene.endpoint(2)];
-    let services = [0, 1].map(|n| Service::new(scene.proto, scene.vip(10 + n, 80)).endpoints(&endpoints));
+    [(0, 0), (1, 0), (2, 10)].map(|(n, timeout)| {
+        Service::new(scene.proto, scene.vip(10 + n, 80)).endpoints(&endpoints).affinity(timeout)
+    })
+}
+
+fn world(scene: &Scene, sizes: Sizes, schedule: &Schedule) -> World {
+    let services = services(scene);
     let world = World::new(scene.config(), sizes, schedule);
     world.program(&Tables::of(&services));
     world
@@ -80,6 +88,15 @@ fn work(world: &World, cpu: u16, scene: &Scene, work: Work) -> Seen {
         }
         Work::Idle(seconds) => {
             world.advance(seconds * SECOND);
+            None
+        }
+        Work::Stop => {
+            let mut services = services(scene);
+            // Twice the other one: a reader may still have the length of before.
+            services[2].cluster = vec![scene.endpoint(2); 2];
+            services[2].serving = vec![scene.endpoint(2)];
+            services[2].retired = vec![scene.endpoint(1)];
+            world.program(&Tables::of(&services));
             None
         }
         Work::Sweep => {
@@ -273,5 +290,62 @@ fn a_stream_keeps_its_flow_beside_the_sweep() {
         let back = Some((UDP.vip(10, 80), UDP.pod(7, 1)));
         assert_eq!(seen[1], [back, back]);
         assert!(seen[2][0].is_none_or(|tuple| tuple == there));
+    });
+}
+
+/// The endpoint, where the packet was let through.
+fn endpoint(seen: &Seen) -> Option<SocketAddr> {
+    seen.map(|(_, to)| to)
+}
+
+#[test]
+fn b62_two_cpus_open_the_first_connections_of_one_client() {
+    const STORY: Story = Story {
+        scene: TCP,
+        sizes: ROOM,
+        before: &[],
+        at_once: &[
+            &[Work::Send(SYN, 1, 2), Work::Send(SYN, 4, 2)],
+            &[Work::Send(SYN, 2, 2)],
+            &[Work::Send(SYN, 3, 2)],
+        ],
+    };
+    explore(&STORY, |seen| {
+        let first = endpoint(&seen[0][0]);
+        assert!(first.is_some() && seen.iter().flatten().all(|seen| endpoint(seen) == first), "{seen:?}");
+    });
+}
+
+#[test]
+fn b64_two_cpus_renew_what_has_timed_out() {
+    const STORY: Story = Story {
+        scene: TCP,
+        sizes: ROOM,
+        before: &[Work::Send(SYN, 9, 2), Work::Idle(11)],
+        at_once: &[
+            &[Work::Send(SYN, 1, 2), Work::Send(SYN, 4, 2)],
+            &[Work::Send(SYN, 2, 2)],
+            &[Work::Send(SYN, 3, 2)],
+        ],
+    };
+    explore(&STORY, |seen| {
+        let first = endpoint(&seen[0][0]);
+        assert!(first.is_some() && seen.iter().flatten().all(|seen| endpoint(seen) == first), "{seen:?}");
+    });
+}
+
+#[test]
+fn b65_a_backend_stops_while_its_client_connects() {
+    const STORY: Story = Story {
+        scene: TCP,
+        sizes: ROOM,
+        before: &[Work::Send(SYN, 9, 2)],
+        at_once: &[&[Work::Stop, Work::Send(SYN, 1, 2)], &[Work::Send(SYN, 2, 2), Work::Send(SYN, 3, 2)]],
+    };
+    explore(&STORY, |seen| {
+        assert_eq!(endpoint(&seen[0][1]), Some(TCP.endpoint(2)));
+        // Once on the other one, never back.
+        let [first, second] = [&seen[1][0], &seen[1][1]].map(endpoint);
+        assert!(first == Some(TCP.endpoint(1)) || first == second, "{seen:?}");
     });
 }

@@ -3,9 +3,11 @@
 //! packet's [`Scratch`], or on the stack; outcomes are numbers, see [`cut`].
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
-use lb_common::{Addr4, Addr6, Address, Endpoint, Reason, Scratch, SockCall};
+use lb_common::{Addr4, Addr6, Address, Endpoint, Proto, Reason, Scratch, SockCall};
 use lb_ebpf::event::Recorded;
 use lb_ebpf::family::Family;
+use lb_ebpf::select::{self, Choice, Pick};
+use lb_ebpf::sock::Purpose;
 use lb_ebpf::{cut, event, flow, fragment, masquerade, parse, reject, route, sock, tc};
 
 use super::env::Kernel;
@@ -105,10 +107,29 @@ cuts! {
     "[`event::refused`]. The number is a reason and a call, one byte each."
     refused(context: *mut bpf_sock_addr, number: u32; endpoint: Endpoint) = refused4, refused6,
         refusal(&Calling(context), number, endpoint).map_or(u32::MAX, |recorded| recorded as u32);
-    "[`sock::direct_tcp`]."
-    direct_tcp(context: *mut bpf_sock_addr; endpoint: Endpoint) = direct_tcp4, direct_tcp6,
-        cut::number(sock::direct_tcp(&Kernel::alone(), &Calling(context), endpoint));
-    "[`sock::direct_udp`]."
-    direct_udp(context: *mut bpf_sock_addr; endpoint: Endpoint) = direct_udp4, direct_udp6,
-        cut::number(sock::direct_udp(&Kernel::alone(), &Calling(context), endpoint));
+    "[`select::stick`]."
+    stick(pick: u64; choice: Choice) = stick4, stick6,
+        cut::number(select::stick(&Kernel::alone(), Pick::of(pick), choice));
+    "[`sock::direct`]."
+    direct(context: *mut bpf_sock_addr, proto: u32, host: u32, connects: u32; endpoint: Endpoint) = direct4, direct6,
+        match Proto::from_number(proto as u8) {
+            Some(proto) => cut::number(sock::direct(
+                &Kernel::of(context),
+                &Calling(context),
+                Purpose { proto, host: host != 0, connects: connects != 0 },
+                endpoint,
+            )),
+            None => u32::MAX,
+        };
+    "[`sock::choose`]."
+    choose(proto: u32, host: u32; choice: Choice) = choose4, choose6, match Proto::from_number(proto as u8) {
+        Some(proto) => cut::number(sock::choose(&Kernel::alone(), proto, host != 0, choice)),
+        None => u32::MAX,
+    };
+    "[`sock::recall`]."
+    recall(context: *mut bpf_sock_addr; choice: Choice) = recall4, recall6,
+        cut::number(sock::recall(&Kernel::alone(), &Calling(context), choice));
+    "[`sock::settle`]."
+    settle(context: *mut bpf_sock_addr, share: u32; choice: Choice) = settle4, settle6,
+        cut::number(sock::settle(&Kernel::alone(), &Calling(context), share != 0, choice));
 }

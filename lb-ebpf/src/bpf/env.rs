@@ -8,11 +8,11 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use lb_common::{
-    AddressValue, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FlowWord, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, Masquerade, Reason, Scratch, ServiceRecord, ServiceStats, Slot, Span,
-    StateRecord,
+    Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendWord, Config, CpuRecord, FlowKey,
+    FlowValue, FlowWord, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Masquerade, Port, Reason,
+    Scratch, ServiceRecord, ServiceStats, Slot, Span, StateRecord,
 };
-use lb_ebpf::env::{Env, FlowRef, FlowTable, Inserted, Note, ServiceRef, Traffic};
+use lb_ebpf::env::{AffinityRef, BackendRef, Env, FlowRef, FlowTable, Inserted, Note, ServiceRef, Traffic};
 
 use lb_ebpf::cut;
 use lb_ebpf::family::Family;
@@ -21,6 +21,7 @@ use lb_ebpf::fragment::Met;
 use lb_ebpf::parse::Part;
 use lb_ebpf::pkt::Pkt;
 use lb_ebpf::route::{Ask, Found, Route};
+use lb_ebpf::select::{Choice, Chosen, Pick};
 use lb_ebpf::tc::{Cleared, Placed};
 use lb_ebpf::verdict::Verdict;
 
@@ -29,7 +30,7 @@ use super::cuts::Cuts;
 use super::event::Event;
 use super::fib;
 use super::maps::{
-    BACKEND_STATS, BACKENDS_MAP, CONFIG, CPU, FRAGMENTS, INTERFACES, Maps, REASONS, SERVICE_STATS,
+    AFFINITY, BACKEND_STATS, BACKENDS_MAP, CONFIG, CPU, FRAGMENTS, INTERFACES, Maps, REASONS, SERVICE_STATS,
     SERVICES_MAP, STATE,
 };
 
@@ -159,6 +160,54 @@ impl ServiceRef for Service {
     }
 }
 
+/// A backend in place.
+#[derive(Clone, Copy)]
+pub(crate) struct Backend(*const BackendRecord);
+
+impl BackendRef for Backend {
+    #[inline(always)]
+    fn word(self) -> BackendWord {
+        // SAFETY: a value of the array `backends`; one aligned load.
+        BackendWord(unsafe { addr_of!((*self.0).word).read_volatile() })
+    }
+
+    #[inline(always)]
+    fn service(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { addr_of!((*self.0).service).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn addr<A: Address>(self) -> A {
+        // SAFETY: as above; what is written meanwhile, to a backend that is in no scope, is not used.
+        A::unmapped(unsafe { &(*self.0).addr })
+    }
+
+    #[inline(always)]
+    fn port(self) -> Port {
+        // SAFETY: as above.
+        unsafe { (*self.0).port }
+    }
+}
+
+/// A client's memory in place.
+#[derive(Clone, Copy)]
+pub(crate) struct Remembered(*mut AffinityWord);
+
+impl AffinityRef for Remembered {
+    #[inline(always)]
+    fn load(self) -> AffinityWord {
+        // SAFETY: a value of the map `affinity`, preallocated and thus mapped for the map's life; one aligned load.
+        unsafe { self.0.read_volatile() }
+    }
+
+    #[inline(always)]
+    fn exchange(self, old: AffinityWord, new: AffinityWord) -> bool {
+        // SAFETY: as above; the word is aligned.
+        unsafe { atomic::exchange(self.0.cast(), old.0, new.0) }
+    }
+}
+
 /// This CPU's memory for a packet.
 pub(crate) struct Memory<A>(*mut Scratch<A>);
 
@@ -222,6 +271,8 @@ unsafe fn word_of<A: Maps>(state: *mut StateRecord, note: Note) -> *mut u64 {
 impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     type Flow = Entry<A>;
     type Service = Service;
+    type Backend = Backend;
+    type Affinity = Remembered;
     type Scratch = Memory<A>;
     type Event = Event;
 
@@ -265,6 +316,12 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     fn clear(&self, scratch: &mut Scratch<A>) -> Result<Cleared, Reason> {
         // SAFETY: a function of this object, called with the packet's own memory.
         cut::result(unsafe { A::clear(scratch) })
+    }
+
+    #[inline(always)]
+    fn stick(&self, pick: Pick, choice: &mut Choice<A>) -> Result<Chosen, Reason> {
+        // SAFETY: a function of this object, called with memory of its caller.
+        cut::result(unsafe { A::stick(pick.number(), choice) })
     }
 
     #[inline(always)]
@@ -458,6 +515,21 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
         BackendWord(
             BACKENDS_MAP.get_ptr(id).map_or(0, |record| unsafe { addr_of!((*record).word).read_volatile() }),
         )
+    }
+
+    #[inline(always)]
+    fn backend_record(&self, id: u32) -> Option<Backend> {
+        BACKENDS_MAP.get_ptr(id).map(Backend)
+    }
+
+    #[inline(always)]
+    fn affinity(&self, key: &AffinityKey) -> Option<Remembered> {
+        AFFINITY.get_ptr_mut(key).map(Remembered)
+    }
+
+    #[inline(always)]
+    fn insert_affinity(&self, key: &AffinityKey, word: AffinityWord) -> Inserted {
+        inserted(AFFINITY.insert(key, &word, u64::from(BPF_NOEXIST)))
     }
 
     #[inline(always)]

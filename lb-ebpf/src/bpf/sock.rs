@@ -14,7 +14,8 @@ use lb_common::{
 };
 use lb_ebpf::cut;
 use lb_ebpf::family::Family;
-use lb_ebpf::sock::{self, Call, Directed, Sock, SockEnv};
+use lb_ebpf::select::{Choice, Chosen};
+use lb_ebpf::sock::{self, Call, Directed, Purpose, Recalled, Settled, Sock, SockEnv};
 
 use super::cuts::Cuts;
 use super::env::Kernel;
@@ -74,6 +75,28 @@ fn storage(sk: *mut bpf_sock, flags: u64) -> Option<Memory> {
     if storage.is_null() { None } else { Some(Memory(storage)) }
 }
 
+/// Writes the address of family `A` that a socket is bound to; nothing if it is IPv4's and zero.
+#[inline(always)]
+fn bound<A: Address>(sk: *mut bpf_sock, addr: &mut Addr6) {
+    if A::FAMILY == 4 {
+        // SAFETY: a field of the hook's own socket. The verifier refuses narrower loads, so the compiler must not make them.
+        let word = unsafe { addr_of!((*sk).src_ip4).read_volatile() };
+        if word != 0 {
+            *addr = Addr4(word.to_ne_bytes()).to_mapped();
+        }
+    } else {
+        // SAFETY: as above.
+        *addr = Addr6::of_words(unsafe {
+            [
+                addr_of!((*sk).src_ip6[0]).read_volatile(),
+                addr_of!((*sk).src_ip6[1]).read_volatile(),
+                addr_of!((*sk).src_ip6[2]).read_volatile(),
+                addr_of!((*sk).src_ip6[3]).read_volatile(),
+            ]
+        });
+    }
+}
+
 /// A socket at `sock_release`.
 struct Closing(*mut bpf_sock);
 
@@ -106,6 +129,11 @@ macro_rules! sock {
             fn name_of_thread(&self, name: &mut [u8; 16]) {
                 // SAFETY: the helper writes 16 bytes, or zeros where it fails.
                 unsafe { get_current_comm(name.as_mut_ptr().cast(), 16) };
+            }
+
+            #[inline(always)]
+            fn bound<A: Address>(&self, addr: &mut Addr6) {
+                bound::<A>($sk(self.0), addr);
             }
 
             #[inline(always)]
@@ -168,9 +196,16 @@ impl<A: Maps + Family + Cuts> SockEnv<A> for Kernel {
     }
 
     #[inline(always)]
-    fn direct_tcp<S: Sock>(&self, _sock: &S, endpoint: &mut Endpoint<A>) -> Result<Directed, Reason> {
-        // SAFETY: a function of this object, called with the program's own context.
-        cut::result(unsafe { A::direct_tcp(self.context(), endpoint) })
+    fn direct<S: Sock>(
+        &self,
+        _sock: &S,
+        purpose: Purpose,
+        endpoint: &mut Endpoint<A>,
+    ) -> Result<Directed, Reason> {
+        let Purpose { proto, host, connects } = purpose;
+        let (proto, host, connects) = (u32::from(proto as u8), u32::from(host), u32::from(connects));
+        // SAFETY: a function of this object, called with the program's own context and memory.
+        cut::result(unsafe { A::direct(self.context(), proto, host, connects, endpoint) })
     }
 
     #[inline(always)]
@@ -189,9 +224,21 @@ impl<A: Maps + Family + Cuts> SockEnv<A> for Kernel {
     }
 
     #[inline(always)]
-    fn direct_udp<S: Sock>(&self, _sock: &S, endpoint: &mut Endpoint<A>) -> Result<Directed, Reason> {
+    fn choose(&self, proto: Proto, host: bool, choice: &mut Choice<A>) -> Result<Chosen, Reason> {
+        // SAFETY: a function of this object, called with memory of its caller.
+        cut::result(unsafe { A::choose(u32::from(proto as u8), u32::from(host), choice) })
+    }
+
+    #[inline(always)]
+    fn recall<S: Sock>(&self, _sock: &S, choice: &mut Choice<A>) -> Result<Recalled, Reason> {
+        // SAFETY: as above, with the program's own context.
+        cut::result(unsafe { A::recall(self.context(), choice) })
+    }
+
+    #[inline(always)]
+    fn settle<S: Sock>(&self, _sock: &S, share: bool, choice: &mut Choice<A>) -> Result<Settled, Reason> {
         // SAFETY: as above.
-        cut::result(unsafe { A::direct_udp(self.context(), endpoint) })
+        cut::result(unsafe { A::settle(self.context(), u32::from(share), choice) })
     }
 }
 
@@ -227,9 +274,7 @@ impl InContext for Addr6 {
                 addr_of!((*context).user_ip6[3]).read_volatile(),
             ]
         };
-        let [[a0, a1, a2, a3], [b0, b1, b2, b3], [c0, c1, c2, c3], [d0, d1, d2, d3]] =
-            words.map(u32::to_ne_bytes);
-        Self([a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3])
+        Self::of_words(words)
     }
 
     #[inline(always)]

@@ -2,11 +2,12 @@
 
 use core::ops::{Deref, DerefMut};
 
-use lb_common::{Address, Endpoint, Proto, Reason, SockCall, SockStorage, SockUdpKey, SockUdpValue};
+use lb_common::{Addr6, Address, Endpoint, Proto, Reason, SockCall, SockStorage, SockUdpKey, SockUdpValue};
 
-use super::Directed;
+use super::{Directed, Purpose, Recalled, Settled};
 use crate::env::Env;
 use crate::event;
+use crate::select::{Choice, Chosen};
 
 /// The socket under way.
 pub trait Sock {
@@ -21,6 +22,9 @@ pub trait Sock {
     fn process(&self) -> u32;
     /// Writes the name of the calling thread, padded with zeros.
     fn name_of_thread(&self, name: &mut [u8; 16]);
+    /// Writes the address of family `A` that it is bound to, IPv4 as a mapped one; nothing if the kernel is yet to choose
+    /// one.
+    fn bound<A: Address>(&self, addr: &mut Addr6);
     /// What it remembers, if anything.
     fn storage(&self) -> Option<Self::Storage>;
     /// The same, made if there is nothing; `None` if there is no room.
@@ -40,13 +44,18 @@ pub trait SockEnv<A: Address>: Env<A> {
     /// Removes an entry.
     fn delete_sock_udp(&self, key: &SockUdpKey<A>);
 
-    /// [`super::direct_tcp`]. A seam where the programs are cut, see [`crate::cut`].
+    /// [`super::direct`]. A seam where the programs are cut, see [`crate::cut`].
     #[inline(always)]
-    fn direct_tcp<S: Sock>(&self, sock: &S, endpoint: &mut Endpoint<A>) -> Result<Directed, Reason>
+    fn direct<S: Sock>(
+        &self,
+        sock: &S,
+        purpose: Purpose,
+        endpoint: &mut Endpoint<A>,
+    ) -> Result<Directed, Reason>
     where
         Self: Sized,
     {
-        super::direct_tcp(self, sock, endpoint)
+        super::direct(self, sock, purpose, endpoint)
     }
 
     /// [`event::refused`]. A seam as well.
@@ -64,12 +73,30 @@ pub trait SockEnv<A: Address>: Env<A> {
         event::refused(self, sock, call, proto, reason, endpoint);
     }
 
-    /// [`super::direct_udp`]. A seam as well.
+    /// [`super::choose`]. A seam as well.
     #[inline(always)]
-    fn direct_udp<S: Sock>(&self, sock: &S, endpoint: &mut Endpoint<A>) -> Result<Directed, Reason>
+    fn choose(&self, proto: Proto, host: bool, choice: &mut Choice<A>) -> Result<Chosen, Reason>
     where
         Self: Sized,
     {
-        super::direct_udp(self, sock, endpoint)
+        super::choose(self, proto, host, choice)
+    }
+
+    /// [`super::recall`]. A seam as well.
+    #[inline(always)]
+    fn recall<S: Sock>(&self, sock: &S, choice: &mut Choice<A>) -> Result<Recalled, Reason>
+    where
+        Self: Sized,
+    {
+        super::recall(self, sock, choice)
+    }
+
+    /// [`super::settle`]. A seam as well.
+    #[inline(always)]
+    fn settle<S: Sock>(&self, sock: &S, share: bool, choice: &mut Choice<A>) -> Result<Settled, Reason>
+    where
+        Self: Sized,
+    {
+        super::settle(self, sock, share, choice)
     }
 }

@@ -4,19 +4,17 @@
 //! unconnected socket keeps its backend per Service. Pods' UDP is left to the packet path, where choosing again is easy.
 
 mod env;
-mod tcp;
 mod udp;
 
-use lb_common::{Addr6, Address, Effect, Endpoint, Port, Proto, Reason, Slot, SockCall, config_flags};
+use lb_common::{Addr6, Address, Effect, Endpoint, Port, Proto, Reason, SockCall, config_flags};
 
 use crate::cut::outcome;
 use crate::env::Env;
 use crate::event;
-use crate::select::{self, Pick, Served};
+use crate::select::{self, Choice, Chosen, Pick};
 
 pub use env::{Sock, SockEnv};
-pub use tcp::direct_tcp;
-pub use udp::{direct_udp, recvmsg, release};
+pub use udp::{Recalled, Settled, recall, recvmsg, release, settle};
 
 /// What becomes of a socket call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +35,17 @@ outcome! {
     }
 }
 
+/// What a socket call is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Purpose {
+    /// Protocol of the socket.
+    pub proto: Proto,
+    /// Whether the socket is the host's.
+    pub host: bool,
+    /// Whether it connects the socket: that then goes by the Service's address.
+    pub connects: bool,
+}
+
 /// `connect` of a socket of `proto` to `endpoint`.
 #[inline(always)]
 pub fn connect<A: Address, E: SockEnv<A>, S: Sock>(
@@ -45,18 +54,47 @@ pub fn connect<A: Address, E: SockEnv<A>, S: Sock>(
     proto: Proto,
     endpoint: &mut Endpoint<A>,
 ) -> Call {
-    let outcome = match (placement(env, sock, proto), proto) {
-        (None, _) | (Some(false), Proto::Udp) => Err(Reason::SockLeft),
-        (Some(_), Proto::Tcp) => {
-            env.direct_tcp(sock, endpoint).map(|Directed::Backend| Reason::SockConnected)
-        }
-        (Some(true), Proto::Udp) => udp::connect(env, sock, endpoint),
+    let reason = match (placement(env, sock, proto), proto) {
+        (None, _) | (Some(false), Proto::Udp) => Reason::SockLeft,
+        (Some(host), _) => match env.direct(sock, Purpose { proto, host, connects: true }, endpoint) {
+            Ok(Directed::Backend) if proto == Proto::Tcp => Reason::SockConnected,
+            Ok(Directed::Backend) => Reason::SockSent,
+            Err(reason) => reason,
+        },
     };
-    let reason = outcome.unwrap_or_else(|reason| reason);
     if reason.effect() == Effect::Pass {
         forget(sock);
     }
     finish(env, sock, SockCall::Connect, proto, reason, endpoint)
+}
+
+/// Replaces the Service address `endpoint` by a backend, and has `sock` remember what it must.
+#[inline(always)]
+pub fn direct<A: Address, E: SockEnv<A>, S: Sock>(
+    env: &E,
+    sock: &S,
+    purpose: Purpose,
+    endpoint: &mut Endpoint<A>,
+) -> Result<Directed, Reason> {
+    let Purpose { proto, host, connects } = purpose;
+    let mut choice = Choice::new(*endpoint);
+    find_client::<A, E, S>(env, sock, host, &mut choice.memory.client);
+    match proto {
+        Proto::Tcp => {
+            env.choose(proto, host, &mut choice)?;
+        }
+        Proto::Udp => udp::direct(env, sock, &mut choice)?,
+    }
+    if connects {
+        let mut storage = sock.make_storage().ok_or(Reason::SockStateFull)?;
+        storage.peer = mapped(&choice.to);
+        storage.backend = mapped(&choice.endpoint());
+    }
+    *endpoint = choice.endpoint();
+    if proto == Proto::Tcp {
+        env.opened(choice.memory.service, choice.slot.backend);
+    }
+    Ok(Directed::Backend)
 }
 
 /// A socket that connects to an address as it is no longer goes by a Service's: it may be that Service's backend.
@@ -71,7 +109,10 @@ fn forget<S: Sock>(sock: &S) {
 #[inline(always)]
 pub fn sendmsg<A: Address, E: SockEnv<A>, S: Sock>(env: &E, sock: &S, endpoint: &mut Endpoint<A>) -> Call {
     let outcome = match placement(env, sock, Proto::Udp) {
-        Some(true) => env.direct_udp(sock, endpoint).map(|Directed::Backend| Reason::SockSent),
+        Some(true) => {
+            let purpose = Purpose { proto: Proto::Udp, host: true, connects: false };
+            env.direct(sock, purpose, endpoint).map(|Directed::Backend| Reason::SockSent)
+        }
         _ => Err(Reason::SockLeft),
     };
     let reason = outcome.unwrap_or_else(|reason| reason);
@@ -107,27 +148,43 @@ fn placement<A: Address, E: Env<A>, S: Sock>(env: &E, sock: &S, proto: Proto) ->
     }
 }
 
-/// The Service port behind `to`, in the words of the socket hooks.
+/// Finds out by whose address session affinity goes, IPv4 as a mapped one: for the host the node's, for a pod the one that
+/// its socket is bound to; all zeros if there is none. Each way writes it in place: eBPF's registers and stack do not hold
+/// what one of several ways has found.
 #[inline(always)]
-fn service<A: Address, E: Env<A>>(
+fn find_client<A: Address, E: Env<A>, S: Sock>(env: &E, sock: &S, host: bool, client: &mut Addr6) {
+    if !host {
+        sock.bound::<A>(client);
+    } else if let Some(config) = env.config() {
+        if A::FAMILY == 4 {
+            *client = config.node4.to_mapped();
+        } else {
+            *client = config.node6;
+        }
+    }
+}
+
+/// Chooses a backend of the Service port at `choice.to`. Where it matters who the client is, and that is a pod whose
+/// address is not known yet, the choice is left to the packet path.
+#[inline(always)]
+pub fn choose<A: Address, E: Env<A>>(
     env: &E,
-    to: &Endpoint<A>,
     proto: Proto,
-) -> Result<Served<E::Service>, Reason> {
-    select::service(env, &to.addr, to.port, proto as u8).map_err(|reason| match (reason, proto) {
+    host: bool,
+    choice: &mut Choice<A>,
+) -> Result<Chosen, Reason> {
+    let served = select::service(env, choice, proto as u8).map_err(|reason| match (reason, proto) {
         (Reason::NotService, _) => Reason::SockNotService,
         (Reason::PortNotServed, _) => Reason::SockPortNotServed,
         (Reason::NoEndpoints, _) => Reason::SockNoEndpoints,
         (Reason::NoLocalEndpoints, Proto::Tcp) => Reason::SockNoLocalEndpoints,
         (Reason::NoLocalEndpoints, Proto::Udp) => Reason::SockNoLocalRefused,
         _ => Reason::SockInconsistent,
-    })
-}
-
-/// The next endpoint of `served`.
-#[inline(always)]
-fn next<A: Address, E: Env<A>>(env: &E, served: &Served<E::Service>) -> Result<Slot<A>, Reason> {
-    select::endpoint(env, served, Pick::Next).map_err(|_| Reason::SockInconsistent)
+    })?;
+    if served.asks_client() && !host && choice.memory.client.is_unspecified() {
+        return Err(Reason::SockLeft);
+    }
+    select::endpoint(env, &served, Pick::Next, choice).map_err(|_| Reason::SockInconsistent)
 }
 
 #[inline(always)]

@@ -4,97 +4,138 @@
 //! Service address. The first kind forms a chain from the socket's storage, so that the end of the socket ends them; an
 //! LRU table holds them, for the sockets that the kernel opens itself end without a call.
 
-use lb_common::{Address, Endpoint, Port, Proto, Reason, SockUdpKey, SockUdpRole, SockUdpValue};
+use lb_common::{Address, Endpoint, Port, Proto, Reason, Slot, SockUdpKey, SockUdpRole, SockUdpValue};
 
-use super::{Call, Directed, Sock, SockEnv, conclude, mapped, next, service};
+use super::{Call, Sock, SockEnv, conclude};
+use crate::cut::outcome;
 use crate::env::Env;
+use crate::select::{Choice, Chosen};
 
 /// Backends that are tried before two Service addresses share one: the replies are then those of the one asked last.
 const TRIES: u32 = 8;
 /// Translations of one socket and family that its end removes; the table evicts the rest in time.
 const CHAIN: u32 = 64;
 
-/// `connect`: as a message, and `getpeername` then shows the Service.
+/// Finds the backend that `sock` uses for the Service address `choice.to`.
 #[inline(always)]
-pub(super) fn connect<A: Address, E: SockEnv<A>, S: Sock>(
+pub(super) fn direct<A: Address, E: SockEnv<A>, S: Sock>(
     env: &E,
     sock: &S,
-    endpoint: &mut Endpoint<A>,
-) -> Result<Reason, Reason> {
-    let peer = mapped(endpoint);
-    env.direct_udp(sock, endpoint)?;
-    let mut storage = sock.make_storage().ok_or(Reason::SockStateFull)?;
-    storage.peer = peer;
-    storage.backend = mapped(endpoint);
-    Ok(Reason::SockSent)
+    choice: &mut Choice<A>,
+) -> Result<(), Reason> {
+    let recalled = env.recall(sock, choice)?;
+    if recalled == Recalled::Backend {
+        return Ok(());
+    }
+    for tried in 1..=TRIES {
+        let chosen = match env.choose(Proto::Udp, true, choice) {
+            Ok(chosen) => chosen,
+            // No endpoint serves: the socket keeps what it has (B98).
+            Err(_) if recalled == Recalled::Stopped && tried == 1 => return Ok(()),
+            Err(reason) => return Err(reason),
+        };
+        // Session affinity has one answer only.
+        let share = tried == TRIES || chosen == Chosen::Kept;
+        if env.settle(sock, share, choice)? == Settled::Done {
+            break;
+        }
+    }
+    Ok(())
 }
 
-/// Replaces the Service address `endpoint` by the backend that `sock` uses for it.
+outcome! {
+    /// What a socket knows of a Service address.
+    Recalled {
+        /// Nothing.
+        Nothing = 0,
+        /// A backend that serves; it is the choice.
+        Backend = 1,
+        /// A backend that has stopped; it is the choice if there is no other.
+        Stopped = 2,
+    }
+}
+
+/// Looks for the backend that `sock` has used for the Service address `choice.to`.
 #[inline(always)]
-pub fn direct_udp<A: Address, E: SockEnv<A>, S: Sock>(
+pub fn recall<A: Address, E: SockEnv<A>, S: Sock>(
     env: &E,
     sock: &S,
-    endpoint: &mut Endpoint<A>,
-) -> Result<Directed, Reason> {
-    let to = *endpoint;
+    choice: &mut Choice<A>,
+) -> Result<Recalled, Reason> {
     let cookie = sock.cookie();
-    let key = SockUdpKey::new(cookie, &to, SockUdpRole::ToBackend);
+    let Some(known) = env.sock_udp(&SockUdpKey::new(cookie, &choice.to, SockUdpRole::ToBackend)) else {
+        return Ok(Recalled::Nothing);
+    };
+    let SockUdpValue { peer, backend, generation, .. } = *known;
+    choice.slot = Slot { addr: peer.addr, port: peer.port, pad: [0; 2], backend, generation };
+    let word = env.backend(backend);
+    if !word.serving() || word.generation() != generation {
+        return Ok(Recalled::Stopped);
+    }
+    // Another Service address of this socket may have the replies, or nobody, if the table evicted the entry.
+    let reverse = SockUdpKey::new(cookie, &peer, SockUdpRole::ToService);
+    let own = env.sock_udp(&reverse).is_some_and(|reply| reply.peer == choice.to);
+    let value = SockUdpValue { peer: choice.to, ..*known };
+    if own || env.insert_sock_udp(&reverse, &value) {
+        Ok(Recalled::Backend)
+    } else {
+        Err(Reason::SockStateFull)
+    }
+}
+
+outcome! {
+    /// What became of a choice.
+    Settled {
+        /// The socket uses it from now on.
+        Done = 0,
+        /// The socket uses this backend for another Service address: another one should be chosen.
+        Taken = 1,
+    }
+}
+
+/// Has `sock` use the chosen backend for the Service address `choice.to`; unless it uses that one for another Service
+/// address, and need not `share` it.
+#[inline(always)]
+pub fn settle<A: Address, E: SockEnv<A>, S: Sock>(
+    env: &E,
+    sock: &S,
+    share: bool,
+    choice: &mut Choice<A>,
+) -> Result<Settled, Reason> {
+    let cookie = sock.cookie();
+    let key = SockUdpKey::new(cookie, &choice.to, SockUdpRole::ToBackend);
     // One key for all reverse entries: the stack is short.
-    let mut reverse = SockUdpKey::new(cookie, &to, SockUdpRole::ToService);
+    let mut reverse = SockUdpKey::new(cookie, &choice.to, SockUdpRole::ToService);
     let known = env.sock_udp(&key);
     if let Some(known) = &known {
-        *endpoint = known.peer;
-        (reverse.addr, reverse.port) = (endpoint.addr, endpoint.port);
-        let word = env.backend(known.backend);
-        if word.serving() && word.generation() == known.generation {
-            // Another Service address of this socket may have the replies, or nobody, if the table evicted the entry.
-            let own = env.sock_udp(&reverse).is_some_and(|reply| reply.peer == to);
-            let value = SockUdpValue { peer: to, ..**known };
-            return if own || env.insert_sock_udp(&reverse, &value) {
-                Ok(Directed::Backend)
-            } else {
-                Err(Reason::SockStateFull)
-            };
+        (reverse.addr, reverse.port) = (known.peer.addr, known.peer.port);
+        // A later Service address of this socket may have taken the old one over.
+        if env.sock_udp(&reverse).is_some_and(|taken| taken.peer == choice.to) {
+            env.delete_sock_udp(&reverse);
         }
     }
-    let served = match service(env, &to, Proto::Udp) {
-        Ok(served) => served,
-        // No endpoint serves: the socket keeps what it has (B98).
-        Err(_) if known.is_some() => return Ok(Directed::Backend),
-        Err(reason) => return Err(reason),
-    };
-    let mut slot = next(env, &served)?;
-    // A later Service address of this socket may have taken the old one over.
-    if known.is_some() && env.sock_udp(&reverse).is_some_and(|taken| taken.peer == to) {
-        env.delete_sock_udp(&reverse);
+    (reverse.addr, reverse.port) = (choice.slot.addr, choice.slot.port);
+    if !share && env.sock_udp(&reverse).is_some_and(|taken| taken.peer != choice.to) {
+        return Ok(Settled::Taken);
     }
-    for _ in 1..TRIES {
-        (reverse.addr, reverse.port) = (slot.addr, slot.port);
-        match env.sock_udp(&reverse) {
-            Some(taken) if taken.peer != to => slot = next(env, &served)?,
-            _ => break,
-        }
-    }
-    let mut value = SockUdpValue { peer: to, next: to, backend: slot.backend, generation: slot.generation };
+    let Slot { backend, generation, .. } = choice.slot;
+    let mut value = SockUdpValue { peer: choice.to, next: choice.to, backend, generation };
     match known {
         Some(known) => value.next = known.next,
         None => {
             let mut storage = sock.make_storage().ok_or(Reason::SockStateFull)?;
-            value.next = storage.head();
-            storage.set_head(&to);
+            value.next = core::mem::replace(A::head(&mut storage), choice.to);
         }
     }
-    *endpoint = Endpoint::new(slot.addr, slot.port);
-    (reverse.addr, reverse.port) = (slot.addr, slot.port);
     if !env.insert_sock_udp(&reverse, &value) {
         return Err(Reason::SockStateFull);
     }
-    value.peer = *endpoint;
+    value.peer = choice.endpoint();
     if !env.insert_sock_udp(&key, &value) {
         return Err(Reason::SockStateFull);
     }
-    env.opened(served.id, slot.backend);
-    Ok(Directed::Backend)
+    env.opened(choice.memory.service, choice.slot.backend);
+    Ok(Settled::Done)
 }
 
 /// `recvmsg` of a datagram that came from `endpoint`.
@@ -113,9 +154,9 @@ pub fn recvmsg<A: Address, E: SockEnv<A>, S: Sock>(env: &E, sock: &S, endpoint: 
 /// The end of a socket: removes its translations of family `A`.
 #[inline(always)]
 pub fn release<A: Address, E: SockEnv<A>, S: Sock>(env: &E, sock: &S) {
-    let Some(storage) = sock.storage() else { return };
+    let Some(mut storage) = sock.storage() else { return };
     let cookie = sock.cookie();
-    let mut at: Endpoint<A> = storage.head();
+    let mut at = *A::head(&mut storage);
     for _ in 0..CHAIN {
         if at.port == Port([0; 2]) {
             return;

@@ -1,6 +1,6 @@
 //! Packets without a flow, and those whose flow is to be replaced.
 
-use lb_common::{Address, FlowState, FlowWord, Masquerade, Proto, Reason, Scratch, Tuple};
+use lb_common::{Address, Endpoint, FlowState, FlowWord, Masquerade, Proto, Reason, Scratch, Tuple};
 
 use super::Renewal;
 use crate::cut::outcome;
@@ -10,7 +10,7 @@ use crate::flow::{self, Found, Idle, Made, Phase};
 use crate::masquerade;
 use crate::parse::Flags;
 use crate::pkt::Pkt;
-use crate::select::{self, Pick};
+use crate::select::{self, Choice, Pick};
 
 /// A packet without a flow, or with one that is to be replaced: finds out what it is to become.
 #[inline(always)]
@@ -58,8 +58,10 @@ outcome! {
 #[inline(always)]
 pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Placed, Reason> {
     let flags = Flags(scratch.flags);
-    let Tuple { dst, dport, .. } = scratch.key.tuple;
-    let served = match select::service(env, &dst, dport, scratch.key.proto) {
+    let Tuple { src, dst, dport, .. } = scratch.key.tuple;
+    let mut choice = Choice::new(Endpoint::new(dst, dport));
+    choice.memory.client = src.to_mapped();
+    let served = match select::service(env, &mut choice, scratch.key.proto) {
         Ok(served) => served,
         Err(_) if scratch.renewal == Renewal::IfServed as u8 => {
             return flow::join(env, scratch).map(|_| Placed::Kept);
@@ -72,8 +74,9 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
     // What begins in the middle must be placed alike by every node and at every retry, and may be evicted.
     let middle = scratch.key.proto == Proto::Tcp as u8 && !flags.opens();
     let pick = if middle { Pick::Hash(scratch.key.hash()) } else { Pick::Next };
-    let slot = select::endpoint(env, &served, pick)?;
-    scratch.service = served.id;
+    select::endpoint(env, &served, pick, &mut choice)?;
+    let Choice { slot, memory, .. } = choice;
+    scratch.service = memory.service;
     scratch.backend = slot.backend;
     scratch.generation = slot.generation;
     scratch.lru = u8::from(middle);

@@ -2,6 +2,7 @@
 //!
 //! The same fixtures run here, over byte vectors, and through the real programs, over socket buffers.
 
+pub mod affinity;
 pub mod bytes;
 pub mod fixtures;
 pub mod host;

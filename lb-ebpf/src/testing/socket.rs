@@ -1,8 +1,9 @@
 //! A socket as the hooks meet it.
 
 use core::cell::{RefCell, RefMut};
+use core::net::IpAddr;
 
-use lb_common::SockStorage;
+use lb_common::{Addr4, Addr6, Address, SockStorage};
 
 use crate::sock::Sock;
 
@@ -11,6 +12,7 @@ use crate::sock::Sock;
 pub struct Socket {
     cookie: u64,
     netns: u64,
+    bound: Option<Addr6>,
     storage: RefCell<Option<SockStorage>>,
     room: bool,
 }
@@ -24,7 +26,17 @@ impl Socket {
     /// Socket number `cookie` of the network namespace with cookie `netns`.
     #[must_use]
     pub const fn new(cookie: u64, netns: u64) -> Self {
-        Self { cookie, netns, storage: RefCell::new(None), room: true }
+        Self { cookie, netns, bound: None, storage: RefCell::new(None), room: true }
+    }
+
+    /// The same, bound to an address.
+    #[must_use]
+    pub fn bound_to(mut self, addr: IpAddr) -> Self {
+        self.bound = Some(match addr {
+            IpAddr::V4(addr) => Addr4::from(addr).to_mapped(),
+            IpAddr::V6(addr) => addr.into(),
+        });
+        self
     }
 
     /// The same, in a kernel that has no room for what it would remember.
@@ -62,6 +74,12 @@ impl<'s> Sock for Calling<'s> {
 
     fn name_of_thread(&self, name: &mut [u8; 16]) {
         *name = Socket::THREAD;
+    }
+
+    fn bound<A: Address>(&self, addr: &mut Addr6) {
+        if let Some(bound) = self.0.bound.filter(|bound| A::from_mapped(bound).is_some()) {
+            *addr = bound;
+        }
     }
 
     fn storage(&self) -> Option<Self::Storage> {

@@ -27,6 +27,8 @@ pub struct Service {
     pub retired: Vec<SocketAddr>,
     /// `internalTrafficPolicy: Local`.
     pub internal_local: bool,
+    /// Seconds that session affinity lasts; 0: there is none.
+    pub affinity: u32,
 }
 
 impl Service {
@@ -41,6 +43,7 @@ impl Service {
             serving: Vec::new(),
             retired: Vec::new(),
             internal_local: false,
+            affinity: 0,
         }
     }
 
@@ -70,6 +73,13 @@ impl Service {
     #[must_use]
     pub const fn internal_local(mut self) -> Self {
         self.internal_local = true;
+        self
+    }
+
+    /// The same with session affinity for so many seconds; 0: none.
+    #[must_use]
+    pub const fn affinity(mut self, seconds: u32) -> Self {
+        self.affinity = seconds;
         self
     }
 }
@@ -178,7 +188,8 @@ impl Tables {
         }
         let cluster = self.block(&service.cluster, &ids);
         let local = self.block(&service.local, &ids);
-        let flags = if service.internal_local { service_flags::INTERNAL_LOCAL } else { 0 };
+        let policy = if service.internal_local { service_flags::INTERNAL_LOCAL } else { 0 };
+        let flags = service_flags::with_affinity(policy, service.affinity);
         self.services.push(ServiceRecord { cluster: cluster.0, local: local.0, flags, cursor: 0 });
     }
 

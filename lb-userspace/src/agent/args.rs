@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use glob::Pattern;
-use lb_common::Lifetimes;
+use lb_common::{AffinityWord, Lifetimes};
 
 use super::cidr::{CidrError, ServiceRanges};
 
@@ -46,7 +46,7 @@ pub struct Args {
     /// Entries of each flow table, two for a connection [default: one for 32 KiB of memory, as a power of two]
     ///
     /// At least 65536 and at most 4194304 by default. Takes effect when the tables are made.
-    #[arg(long, value_name = "N", value_parser = entries(16_777_216))]
+    #[arg(long, value_name = "N", value_parser = entries(AffinityWord::BACKENDS.into()))]
     pub max_flows: Option<u32>,
 
     /// Service ports that fit, each counted once for IPv4 and once for IPv6 [default: 65536]

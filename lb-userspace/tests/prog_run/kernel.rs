@@ -12,9 +12,9 @@ use aya::programs::{
 use aya::{Ebpf, EbpfLoader, Pod};
 use lb_common::maps::{self, Sizing};
 use lb_common::{
-    Addr4, Addr6, BackendRecord, BackendStats, Config, CpuRecord, EventRecord, FlowKey, FlowKind, FlowValue,
-    FragmentKey, FragmentValue, InterfaceValue, Point, Reason, ServiceRecord, ServiceStats, StateRecord,
-    SweepReport, config_flags,
+    Addr4, Addr6, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config, CpuRecord, EventRecord,
+    FlowKey, FlowKind, FlowValue, FragmentKey, FragmentValue, InterfaceValue, Point, Reason, ServiceRecord,
+    ServiceStats, StateRecord, SweepReport, config_flags,
 };
 use lb_ebpf::testing::fixtures::Held;
 use lb_ebpf::testing::routes;
@@ -66,6 +66,8 @@ fn entries(name: &str, sizes: Sizes) -> Result<u32> {
         maps::FLOWS4 | maps::FLOWS6 => u32::try_from(sizes.main)?,
         maps::FLOWS_LRU4 | maps::FLOWS_LRU6 => u32::try_from(sizes.lru)?,
         maps::SLOTS4 | maps::SLOTS6 => 2 * ROOM,
+        // An LRU table keeps some elements ready on each CPU.
+        maps::AFFINITY => 1024,
         _ => ROOM,
     })
 }
@@ -156,6 +158,7 @@ impl Kernel {
         self.refill::<FragmentKey, FragmentValue>(maps::FRAGMENTS, [])?;
         let interfaces = routes::INTERFACES.map(|(index, flags)| (index, InterfaceValue { flags }));
         self.refill(maps::INTERFACES, interfaces)?;
+        self.refill::<AffinityKey, AffinityWord>(maps::AFFINITY, [])?;
         // Numbers of records go on: none may come back.
         let events = self.state()?.events;
         self.write(maps::STATE, &[StateRecord { events, ..StateRecord::default() }])?;
@@ -227,6 +230,13 @@ impl Kernel {
         for (key, FragmentValue { sport, dport, proto, seen, .. }) in old {
             let seen = seen.saturating_sub(u32::try_from(seconds)?);
             fragments.insert(key, FragmentValue::new(&key, [sport, dport], proto, seen), 0)?;
+        }
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+        let now = u64::try_from(now.tv_sec)? * 1_000_000_000 + u64::try_from(now.tv_nsec)?;
+        let mut affinity = self.hash::<AffinityKey, AffinityWord>(maps::AFFINITY)?;
+        let old: Vec<(AffinityKey, AffinityWord)> = affinity.iter().collect::<Result<_, _>>()?;
+        for (key, word) in old {
+            affinity.insert(key, word.at(now - word.idle(now) - seconds * 1_000_000_000), 0)?;
         }
         for name in [maps::FLOWS4, maps::FLOWS_LRU4] {
             for (key, mut value) in self.flows::<Addr4>(name)? {

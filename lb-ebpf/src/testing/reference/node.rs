@@ -113,6 +113,7 @@ impl ServicePort {
             serving: serving.collect(),
             retired: self.pool.iter().map(|it| it.addr).collect(),
             internal_local: self.local,
+            affinity: 0,
         }
     }
 }

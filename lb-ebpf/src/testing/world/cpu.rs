@@ -7,16 +7,17 @@ use std::boxed::Box;
 use std::sync::MutexGuard;
 
 use lb_common::{
-    Addr4, Addr6, Address, AddressValue, BackendWord, Config, CpuRecord, EventRecord, FlowKey, FlowValue,
-    FragmentKey, FragmentValue, FrontendKey, FrontendValue, Reason, Scratch, ServiceStats, Slot, SockUdpKey,
-    SockUdpValue, SweepReport,
+    Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendWord, Config,
+    CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Port,
+    Reason, Scratch, ServiceStats, Slot, SockUdpKey, SockUdpValue, SweepReport,
 };
 
 use super::{ServiceCell, World, at, lock, read};
-use crate::env::{Env, FlowTable, Inserted, Note, Traffic};
+use crate::env::{BackendRef, Env, FlowTable, Inserted, Note, Traffic};
 use crate::route::{Ask, Route, Way};
 use crate::sock::SockEnv;
 use crate::sweep::{self, Walk};
+use crate::testing::affinity::Remembered;
 use crate::testing::routes::{self, GATEWAY, NODES, Net};
 use crate::testing::table::{Flow, Words};
 use crate::testing::tables::{ADDRESS, frontend, mapped};
@@ -38,6 +39,8 @@ pub struct Accesses {
     pub fragment: u32,
     /// Lookups of an interface.
     pub interface: u32,
+    /// Lookups of what is remembered of a client, and insertions.
+    pub affinity: u32,
 }
 
 /// One CPU of a world.
@@ -104,11 +107,31 @@ fn route<A: Address>(to: &A, ask: Ask) -> Route<A> {
     Route { way: Way::Out, interface: net.interface, source, next: mapped(next), ..none }
 }
 
+impl BackendRef for BackendRecord {
+    fn word(self) -> BackendWord {
+        BackendWord(self.word)
+    }
+
+    fn service(self) -> u32 {
+        self.service
+    }
+
+    fn addr<A: Address>(self) -> A {
+        A::unmapped(&self.addr)
+    }
+
+    fn port(self) -> Port {
+        self.port
+    }
+}
+
 macro_rules! environment {
     ($addr:ty, $family:ident) => {
         impl<'w> Env<$addr> for Cpu<'w> {
             type Flow = Flow<'w, $addr>;
             type Service = &'w ServiceCell;
+            type Backend = BackendRecord;
+            type Affinity = Remembered<'w>;
             type Scratch = Box<Scratch<$addr>>;
             type Event = Box<EventRecord>;
 
@@ -226,6 +249,22 @@ macro_rules! environment {
 
             fn backend(&self, id: u32) -> BackendWord {
                 at(&self.world.backends, id).map_or(BackendWord(0), |cell| BackendWord(cell.load(SeqCst)))
+            }
+
+            fn backend_record(&self, id: u32) -> Option<Self::Backend> {
+                let word = at(&self.world.backends, id)?.load(SeqCst);
+                let record = at(&read(&self.world.records), id).copied()?;
+                Some(BackendRecord { word, ..record })
+            }
+
+            fn affinity(&self, key: &AffinityKey) -> Option<Self::Affinity> {
+                self.accessed(|accesses| accesses.affinity += 1);
+                self.world.affinity.get(key)
+            }
+
+            fn insert_affinity(&self, key: &AffinityKey, word: AffinityWord) -> Inserted {
+                self.accessed(|accesses| accesses.affinity += 1);
+                self.world.affinity.insert(key, word)
             }
 
             fn opened(&self, service: u32, backend: u32) {

@@ -8,13 +8,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::vec::Vec;
 
 use lb_common::{
-    Addr4, Addr6, Address, BackendRecord, BackendStats, Config, CpuRecord, EventRecord, FlowKey, FlowValue,
-    FragmentKey, FragmentValue, FrontendKey, Reason, ServiceStats, Slot, SockUdpKey, SockUdpValue, Span,
-    StateRecord, SweepReport,
+    Addr4, Addr6, Address, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config, CpuRecord,
+    EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, Reason, ServiceStats, Slot,
+    SockUdpKey, SockUdpValue, Span, StateRecord, SweepReport,
 };
 
 pub use cpu::{Accesses, Cpu};
 
+use super::affinity::Affinity;
 use super::schedule::Schedule;
 use super::table::{Table, Words};
 use super::tables::Tables;
@@ -124,6 +125,9 @@ pub struct World {
     services: Vec<ServiceCell>,
     backends: Vec<AtomicU64>,
     fragments: Mutex<HashMap<FragmentKey, FragmentValue>>,
+    /// What else is known of them.
+    records: RwLock<Vec<BackendRecord>>,
+    affinity: Affinity,
     service_stats: Vec<Mutex<ServiceStats>>,
     backend_stats: Vec<Mutex<BackendStats>>,
     reasons: Vec<AtomicU64>,
@@ -152,6 +156,8 @@ impl World {
             services: cells(CAPACITY),
             backends: cells(CAPACITY),
             fragments: Mutex::default(),
+            records: RwLock::default(),
+            affinity: Affinity::new(CAPACITY, schedule.clone()),
             service_stats: cells(CAPACITY),
             backend_stats: cells(CAPACITY),
             reasons: cells(Reason::ALL.len()),
@@ -169,6 +175,7 @@ impl World {
     /// # Panics
     /// If there are more Service ports or backends than a world has room for.
     pub fn program(&self, tables: &Tables) {
+        *write(&self.records) = tables.backends.clone();
         for (cell, record) in self.backends.iter().zip(&tables.backends) {
             cell.store(record.word, SeqCst);
         }
@@ -187,8 +194,12 @@ impl World {
         assert!(tables.backends.len() <= self.backends.len(), "too many backends");
     }
 
-    /// Replaces the word of one backend.
+    /// Replaces the record of one backend.
     pub fn set_backend(&self, id: u32, record: &BackendRecord) {
+        let mut records = write(&self.records);
+        if let Some(cell) = usize::try_from(id).ok().and_then(|id| records.get_mut(id)) {
+            *cell = *record;
+        }
         if let Some(cell) = at(&self.backends, id) {
             cell.store(record.word, SeqCst);
         }
@@ -230,6 +241,12 @@ impl World {
     #[must_use]
     pub fn events(&self) -> Vec<EventRecord> {
         lock(&self.events).clone()
+    }
+
+    /// Which backends clients have.
+    #[must_use]
+    pub fn affinity(&self) -> BTreeMap<AffinityKey, AffinityWord> {
+        self.affinity.entries()
     }
 
     /// How many translations of UDP sockets there are, of both families.

@@ -1,5 +1,7 @@
 //! The socket hooks: what a socket is told, and what it remembers.
 
+mod affinity;
+
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{
