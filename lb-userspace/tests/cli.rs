@@ -4,9 +4,22 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-const OBJECTS: [&str; 14] = [
-    "service", "backend", "flow", "affinity", "event", "stats", "map", "prog", "link", "status", "doctor",
-    "cleanup", "version", "agent",
+const OBJECTS: [&str; 15] = [
+    "service",
+    "backend",
+    "flow",
+    "affinity",
+    "event",
+    "stats",
+    "map",
+    "prog",
+    "link",
+    "status",
+    "doctor",
+    "cleanup",
+    "version",
+    "completion",
+    "agent",
 ];
 /// Those that need a datapath for their answer.
 const READERS: [&str; 9] =
@@ -98,6 +111,8 @@ fn wrong_usage_ends_with_2() {
         "map show a b",
         "cleanup now",
         "version --pin-dir",
+        "completion",
+        "completion tcsh",
         "agent",
         "agent --log-level info",
         "agent --manifests /m --socket-lb none",
@@ -213,4 +228,65 @@ fn a_full_disk_is_an_error() {
     let output = command("version").stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("No space left"), "{}", stderr(&output));
+}
+
+#[test]
+fn completions_know_every_object_and_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = sluice(&format!("completion {shell}"));
+        assert_eq!(output.status.code(), Some(0), "{shell}: {}", stderr(&output));
+        for word in OBJECTS.iter().chain(&["svc", "list", "show", "pin-dir", "socket-lb"]) {
+            assert!(stdout(&output).contains(word), "{shell}: {word}");
+        }
+    }
+}
+
+/// What is shown of a page: no requests, and characters as they are.
+fn shown(page: &str) -> String {
+    let text: Vec<_> = page.lines().filter(|line| !line.starts_with('.')).collect();
+    let escapes = [
+        ("\\-", "-"),
+        ("\\&", ""),
+        ("\\*(Aq", "'"),
+        ("\\fB", ""),
+        ("\\fI", ""),
+        ("\\fR", ""),
+        ("\\\\", "\\"),
+    ];
+    escapes.into_iter().fold(text.join("\n"), |text, (escape, is)| text.replace(escape, is))
+}
+
+/// The text however its lines are broken.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_object_has_a_man_page_with_the_examples_of_its_help() {
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("man1");
+    let output = sluice(&format!("-j man {}", pages.display()));
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+    let list: Value = serde_json::from_str(stdout(&output)).unwrap();
+    let page = |name: &str| {
+        let path = pages.join(format!("{name}.1"));
+        assert!(
+            list["pages"].as_array().unwrap().iter().any(|page| page == path.to_str().unwrap()),
+            "{list}"
+        );
+        shown(&std::fs::read_to_string(path).unwrap())
+    };
+    let main = page("sluice");
+    assert_eq!(list["pages"].as_array().unwrap().len(), OBJECTS.len() + 1);
+    for object in OBJECTS {
+        assert!(main.contains(&format!("sluice-{object}(1)")), "{object}: {main}");
+        let (page, help) = (page(&format!("sluice-{object}")), sluice(&format!("{object} help")));
+        assert!(page.contains("--pin-dir"), "{object}: {page}");
+        let Some((_, examples)) = stdout(&help).split_once("Examples:\n") else {
+            assert_eq!(object, "version", "has no examples");
+            continue;
+        };
+        assert!(words(&page).contains(&words(examples)), "{object}: {examples} is not in {page}");
+    }
+    assert!(page("sluice-service").contains("show [NAMESPACE/]NAME"), "{}", page("sluice-service"));
 }

@@ -102,6 +102,29 @@ pub fn sluice(tools: &Tools) -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// What is installed beside the binary, below `target/share` as below `/usr/local/share`: man pages, completions.
+///
+/// # Errors
+/// The binary's own, or a folder that cannot be made.
+pub fn share(sluice: &Path) -> Result<()> {
+    let share = target_folder()?.join("share");
+    sh::read(Command::new(sluice).arg("man").arg(share.join("man/man1")))?;
+    for (shell, file) in [
+        ("bash", "bash-completion/completions/sluice"),
+        ("zsh", "zsh/site-functions/_sluice"),
+        ("fish", "fish/vendor_completions.d/sluice.fish"),
+    ] {
+        let path = share.join(file);
+        let script = sh::read(Command::new(sluice).args(["completion", shell]))?;
+        path.parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| fs::write(&path, script))
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    sh::say(&format!("man pages and completions in {}", share.display()));
+    Ok(())
+}
+
 /// Where cargo puts what it builds.
 ///
 /// # Errors

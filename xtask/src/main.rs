@@ -23,7 +23,7 @@ struct Args {
 enum Verb {
     /// Install all that the other verbs need
     Setup,
-    /// Build target/release/sluice with its eBPF programs in it
+    /// Build target/release/sluice with its eBPF programs in it, its man pages and completions
     Build,
     /// Run the tests, layer by layer: host, prog and lab
     Test {
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Setup => setup::everything(),
-        Verb::Build => build::sluice(&setup::build_tools()?).map(drop),
+        Verb::Build => build::share(&build::sluice(&setup::build_tools()?)?),
         Verb::Test { layer, bless, words } => test::run(layer, bless, &words),
         Verb::Lint => lint::run(),
         Verb::Demo(args) => demo::run(&args),

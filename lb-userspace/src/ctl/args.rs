@@ -14,7 +14,8 @@ use crate::bpf::pin::PinDir;
 use super::out::Format;
 use super::target::{ServiceName, Target};
 use super::{
-    affinity, backend, cleanup, doctor, event, flow, link, map, prog, service, stats, status, version,
+    affinity, backend, cleanup, completion, doctor, event, flow, link, map, prog, service, stats, status,
+    version,
 };
 
 /// Title of the options of every object in their help.
@@ -99,6 +100,11 @@ pub(super) enum Object<A: Args> {
     Cleanup(cleanup::Args),
     /// Version of this binary and of what is pinned
     Version(version::Args),
+    /// Completions for a shell
+    Completion(completion::Args),
+    /// Write the man pages
+    #[command(hide = true)]
+    Man(completion::ManArgs),
     /// Run the agent: program the datapath as a folder of manifests says
     Agent(Agent<A>),
 }

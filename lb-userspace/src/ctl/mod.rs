@@ -12,6 +12,7 @@ mod affinity;
 mod args;
 mod backend;
 mod cleanup;
+mod completion;
 mod doctor;
 mod event;
 mod event_row;
@@ -115,6 +116,8 @@ fn answer<A: clap::Args>(
         Object::Cleanup(cleanup::Args { help: Some(_) }) => help::<A>("cleanup", out),
         Object::Cleanup(args) => args.run(&context, out),
         Object::Version(args) => args.run(out),
+        Object::Completion(args) => args.run(Cli::<A>::command(), out),
+        Object::Man(args) => args.run(Cli::<A>::command(), out),
         Object::Agent(Agent { flags: Some(flags), help: None }) => agent(flags, &context.pins),
         Object::Agent(_) => help::<A>("agent", out),
     }
@@ -125,7 +128,7 @@ fn help<A: clap::Args>(object: &str, out: &mut Out<'_>) -> anyhow::Result<()> {
     let mut command = Cli::<A>::command();
     command.build();
     let object = command.find_subcommand_mut(object).context("no such object")?;
-    Ok(out.help(&object.render_help().to_string())?)
+    Ok(out.raw(object.render_help().to_string().as_bytes())?)
 }
 
 /// Answers a command line that clap has refused, or that asks for help or the version.

@@ -128,12 +128,12 @@ impl<'a> Out<'a> {
         }
     }
 
-    /// Writes help, which is for people in any format.
+    /// Writes what is no answer and the same in any format: help, a script.
     ///
     /// # Errors
     /// The output cannot be written.
-    pub(super) fn help(&mut self, help: &str) -> io::Result<()> {
-        self.writer.write_all(help.as_bytes())
+    pub(super) fn raw(&mut self, text: &[u8]) -> io::Result<()> {
+        self.writer.write_all(text)
     }
 
     /// Says why there is no answer: on standard error, or as a JSON object in its place.
