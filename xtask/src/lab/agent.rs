@@ -82,6 +82,22 @@ impl Agent {
         &self.log
     }
 
+    /// SIGSTOP: it does nothing until [`Agent::resume`].
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn pause(&self) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).context("stop the agent for a while")
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn resume(&self) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).context("let the agent go on")
+    }
+
     /// `kill -9`.
     ///
     /// # Errors

@@ -16,6 +16,11 @@ use crate::sh;
 /// The subnets of pods, third byte of the IPv4 and fourth word of the IPv6 address: the node's, and the other nodes'.
 const OWN_PODS: u8 = 1;
 const OTHER_PODS: u8 = 2;
+/// That of the pods on the node's bridge.
+const BRIDGED_PODS: u8 = 3;
+
+/// The bridge of a node: its name is one that pods' interfaces have.
+const BRIDGE: &str = "vethbr0";
 
 /// A node of the lab, and a router behind its uplink `up0` with which the pods of other nodes are connected.
 #[derive(Debug)]
@@ -121,6 +126,28 @@ impl Node {
     /// When a command fails.
     pub fn pod(&self, name: &str) -> Result<Pod> {
         Pod::new(&self.host, &self.cgroup, name, OWN_PODS, self.next_pod())
+    }
+
+    /// Makes a bridge for [`Node::bridged_pod`], the gateway of the pods on it.
+    ///
+    /// # Errors
+    /// When a command fails, or there is one.
+    pub fn bridge(&self) -> Result<()> {
+        let (v4, v6) = Pod::gateway(BRIDGED_PODS);
+        self.host.ip(&format!(
+            "link add {BRIDGE} type bridge\n\
+             link set {BRIDGE} up\n\
+             addr add {v4}/24 dev {BRIDGE}\n\
+             addr add {v6}/64 dev {BRIDGE} nodad\n"
+        ))
+    }
+
+    /// Makes a pod of this node on its bridge.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn bridged_pod(&self, name: &str) -> Result<Pod> {
+        Pod::bridged(&self.host, &self.cgroup, name, BRIDGED_PODS, self.next_pod(), BRIDGE)
     }
 
     /// Makes a pod of another node, which is reached through the uplink.

@@ -1,4 +1,4 @@
-//! A pod: a space behind a veth pair of its own, without a bridge.
+//! A pod: a space behind a veth pair of its own, on a bridge or without one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
@@ -22,16 +22,53 @@ impl Pod {
     /// Makes the `index`-th pod of `subnet` behind `host`, its group below `cgroup`. The pod reaches everything through
     /// 169.254.1.1 and fe80::1, which stand for the other end of the veth; `host` has a route to each of its addresses.
     pub(super) fn new(host: &Space, cgroup: &Path, name: &str, subnet: u8, index: u8) -> Result<Self> {
-        let space = Space::new(host.lab(), &format!("{}-{name}", cgroup_name(cgroup)), &cgroup.join(name))?;
-        let pod = Self {
-            name: name.to_owned(),
-            ipv4: Ipv4Addr::new(10, 244, subnet, index),
-            ipv6: Ipv6Addr::new(0xfd00, 0x10, 0x244, u16::from(subnet), 0, 0, 0, u16::from(index)),
-            interface: format!("veth{index}"),
-            space,
-        };
+        let pod = Self::detached(host, cgroup, name, subnet, index)?;
         pod.attach(host, index)?;
         Ok(pod)
+    }
+
+    /// As [`Pod::new`], with the node's end of the veth on `bridge`, which has the address [`Pod::gateway`].
+    pub(super) fn bridged(
+        host: &Space,
+        cgroup: &Path,
+        name: &str,
+        subnet: u8,
+        index: u8,
+        bridge: &str,
+    ) -> Result<Self> {
+        let pod = Self::detached(host, cgroup, name, subnet, index)?;
+        let Self { ipv4, ipv6, interface, space, .. } = &pod;
+        let (gateway4, gateway6) = Self::gateway(subnet);
+        host.ip(&format!(
+            "link add {interface} type veth peer name eth0 netns {}\n\
+             link set {interface} master {bridge} up\n",
+            space.netns()
+        ))?;
+        space.ip(&format!(
+            "link set eth0 up\n\
+             addr add {ipv4}/24 dev eth0\n\
+             addr add {ipv6}/64 dev eth0 nodad\n\
+             route add default via {gateway4}\n\
+             route add default via {gateway6}\n"
+        ))?;
+        Ok(pod)
+    }
+
+    /// Where the pods of a bridge reach everything else.
+    pub(super) fn gateway(subnet: u8) -> (Ipv4Addr, Ipv6Addr) {
+        Self::addresses(subnet, u8::MAX - 1)
+    }
+
+    fn addresses(subnet: u8, index: u8) -> (Ipv4Addr, Ipv6Addr) {
+        let (subnet6, index6) = (u16::from(subnet), u16::from(index));
+        let v6 = Ipv6Addr::new(0xfd00, 0x10, 0x244, subnet6, 0, 0, 0, index6);
+        (Ipv4Addr::new(10, 244, subnet, index), v6)
+    }
+
+    fn detached(host: &Space, cgroup: &Path, name: &str, subnet: u8, index: u8) -> Result<Self> {
+        let (ipv4, ipv6) = Self::addresses(subnet, index);
+        let space = Space::new(host.lab(), &format!("{}-{name}", cgroup_name(cgroup)), &cgroup.join(name))?;
+        Ok(Self { name: name.to_owned(), ipv4, ipv6, interface: format!("veth{index}"), space })
     }
 
     fn attach(&self, host: &Space, index: u8) -> Result<()> {

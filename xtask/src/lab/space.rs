@@ -117,6 +117,14 @@ impl Space {
         ip(&self.netns, batch)
     }
 
+    /// Runs `work` on a thread of its own in the namespace.
+    ///
+    /// # Errors
+    /// The work's own, and when the namespace is gone.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        within(&self.netns, work)
+    }
+
     /// Starts a server in the background that answers with `name` and the client that it sees, on both families:
     /// TCP one answer a line or one HTTP request a connection, UDP one answer a datagram.
     ///
@@ -230,19 +238,23 @@ pub(super) fn join_netns(name: &str) -> Result<()> {
         .with_context(|| format!("setns to {}", path.display()))
 }
 
-/// Writes settings of a namespace, on a thread that enters it: /proc/sys/net is that of the thread.
+/// Runs `work` on a thread that enters the namespace.
+fn within<T: Send>(netns: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let body = || join_netns(netns).and_then(|()| work());
+    match std::thread::scope(|scope| scope.spawn(body).join()) {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Writes settings of a namespace: /proc/sys/net is that of the thread.
 fn set_sysctls(netns: &str, settings: &[(&str, &str)]) -> Result<()> {
-    let set = || {
-        join_netns(netns)?;
+    within(netns, || {
         for (name, value) in settings {
             fs::write(Path::new("/proc/sys/net").join(name), value).with_context(|| format!("set {name}"))?;
         }
         Ok(())
-    };
-    match std::thread::scope(|scope| scope.spawn(set).join()) {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
-    }
+    })
 }
 
 /// Runs `ip -batch` in the namespace `netns`.

@@ -1,10 +1,187 @@
 //! Interfaces of the node: those that pods are behind, and those whose addresses are Services'.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
-use xtask::lab::wait_for;
+use serde_json::Value;
+use xtask::lab::helper::wire::Socket;
+use xtask::lab::{Space, wait_for};
 
-use crate::support::{SOON, World, worlds};
+use crate::support::{Case, Mode, SOON, WAYS, World, lab, worlds};
+
+/// Names of the interfaces that the agent says it serves.
+fn served(world: &World) -> BTreeSet<String> {
+    let status = world.node.sluice_json(&["status"]).unwrap_or_default();
+    let names = status["interfaces"].as_array().into_iter().flatten();
+    names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
+}
+
+/// Pins of programs on interfaces.
+fn pins(world: &World) -> BTreeSet<String> {
+    let schema = std::fs::read_dir(world.node.pin_dir()).unwrap().next().unwrap().unwrap().path();
+    let names = std::fs::read_dir(schema.join("links")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("pod_")).collect()
+}
+
+/// Names and indices of the interfaces that there are.
+fn interfaces(space: &Space) -> Vec<(String, u64)> {
+    let output = space.command("ip").args(["-j", "link"]).output().unwrap();
+    let links: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    links
+        .iter()
+        .map(|link| (link["ifname"].as_str().unwrap().to_owned(), link["ifindex"].as_u64().unwrap()))
+        .collect()
+}
+
+/// Waits until exactly those interfaces are served whose name says so, and no pin is left of others; how long it took.
+fn settles(world: &World, limit: Duration) -> Duration {
+    let begun = Instant::now();
+    let there = interfaces(world.node.host());
+    let wanted = || there.iter().filter(|(name, _)| name.starts_with("veth") && name != "vethbr0");
+    let names: BTreeSet<_> = wanted().map(|(name, _)| name.clone()).collect();
+    wait_for(limit, || served(world) == names).unwrap_or_else(|error| {
+        panic!("{error}: served are {:?}, should be {names:?}\n{}", served(world), world.log())
+    });
+    let links = |index: &u64| ["pod_ingress", "pod_egress"].map(|program| format!("{program}-{index}"));
+    let links: BTreeSet<_> = wanted().flat_map(|(_, index)| links(index)).collect();
+    assert_eq!(pins(world), links, "pins");
+    begun.elapsed()
+}
+
+#[test]
+fn pods_on_a_bridge_reach_each_other_and_themselves() {
+    for mode in [Mode::All, Mode::Host] {
+        let world = World::new(&format!("bridge-{mode:?}").to_lowercase(), mode, &[]);
+        world.node.bridge().unwrap();
+        let [x, y] = ["x", "y"].map(|name| {
+            let pod = world.node.bridged_pod(name).unwrap();
+            crate::support::serve(&pod);
+            pod
+        });
+        // The bridge has a pod's name, and its ports are what is served.
+        settles(&world, SOON);
+        let services = [(&x, world.service("x", &[&x])), (&y, world.service("y", &[&y]))];
+        let plain = world.service("a", &[&world.a]);
+        for way in WAYS {
+            let case = Case(&world, "pod on the bridge", way);
+            for (backend, service) in &services {
+                let (pod, seen) = case.answered(service.ask(&x, way));
+                assert_eq!(pod, backend.name(), "{case}");
+                if backend.name() == "y" {
+                    assert_eq!(seen, x.ips()[way.family], "{case}");
+                }
+                case.answered_by(backend.name(), service.ask(&world.client, way));
+                case.answered_by(backend.name(), service.ask(world.node.host(), way));
+            }
+            case.answered_by("a", plain.ask(&x, way));
+        }
+    }
+}
+
+#[test]
+fn traffic_that_waits_for_its_interface_is_served() {
+    let world = World::new("waiting", Mode::Host, &[]);
+    let service = world.service("any", &[&world.a]);
+    let ways = WAYS.into_iter().filter(|way| way.socket == Socket::Tcp);
+    // What is not translated shall vanish without a word.
+    for addr in service.addresses {
+        world.node.host().ip(&format!("route add blackhole {addr}\n")).unwrap();
+    }
+    for way in ways {
+        world.agent.lock().unwrap().as_ref().unwrap().pause().unwrap();
+        let pod = world.node.pod(&format!("late-{}", way.family)).unwrap();
+        let connection = std::thread::scope(|scope| {
+            let opening = scope.spawn(|| pod.open(Socket::Tcp, Some(service.at(way))));
+            std::thread::sleep(Duration::from_millis(200));
+            world.agent.lock().unwrap().as_ref().unwrap().resume().unwrap();
+            opening.join().unwrap()
+        });
+        let case = Case(&world, "late pod", way);
+        let connection = connection.unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert!(connection.took_ms() > 500, "{case}: the first SYN met no program");
+        case.answered_by("a", connection.ask());
+    }
+}
+
+#[test]
+fn interfaces_come_and_go() {
+    let world = World::new("interfaces", Mode::Host, &[]);
+    let service = world.service("any", &[&world.a]);
+    for _ in 0..3 {
+        let pod = world.node.pod("passing").unwrap();
+        settles(&world, SOON);
+        for way in WAYS {
+            Case(&world, "passing pod", way).answered_by("a", service.ask(&pod, way));
+        }
+        drop(pod);
+        settles(&world, SOON);
+    }
+}
+
+#[test]
+fn renamed_interfaces_begin_and_cease_to_be_served() {
+    let world = World::new("renamed", Mode::Host, &[]);
+    let service = world.service("any", &[&world.a]);
+    let (host, name) = (world.node.host(), world.client.interface());
+    for new in ["other0", "vethback"] {
+        let old = if new == "other0" { name } else { "other0" };
+        host.ip(&format!("link set dev {old} name {new}\n")).unwrap();
+        settles(&world, SOON);
+        for way in WAYS {
+            let case = Case(&world, new, way);
+            match (new, service.ask(&world.client, way)) {
+                ("other0", answer) => assert!(answer.is_err(), "{case}: programs are still there"),
+                (_, answer) => case.answered_by("a", answer),
+            }
+        }
+    }
+}
+
+#[test]
+fn interfaces_leave_for_another_namespace_and_return() {
+    let world = World::new("moved", Mode::Host, &[]);
+    let service = world.service("any", &[&world.a]);
+    let elsewhere = Space::new(lab(), "moved-elsewhere", &world.node.cgroup().join("elsewhere")).unwrap();
+    let (host, name) = (world.node.host(), world.client.interface());
+    host.ip(&format!("link set dev {name} netns {}\n", elsewhere.netns())).unwrap();
+    settles(&world, SOON);
+    elsewhere.ip(&format!("link set dev {name} netns {}\n", host.netns())).unwrap();
+    let [v4, v6] = world.client.ips();
+    host.ip(&format!("link set {name} up\nroute add {v4}/32 dev {name}\nroute add {v6}/128 dev {name}\n"))
+        .unwrap();
+    settles(&world, SOON);
+    for way in WAYS {
+        Case(&world, "pod that returned", way).answered_by("a", service.ask(&world.client, way));
+    }
+}
+
+#[test]
+fn hundreds_of_interfaces_at_once() {
+    let long = std::env::var_os("SLUICE_TEST_LONG").is_some();
+    let (many, limit) = if long { (300, Duration::from_secs(60)) } else { (100, Duration::from_secs(30)) };
+    let world = World::new("many", Mode::Host, &[]);
+    let service = world.service("any", &[&world.a]);
+    let elsewhere = Space::new(lab(), "many-elsewhere", &world.node.cgroup().join("elsewhere")).unwrap();
+    let links = (0..many)
+        .map(|i| format!("link add vethm{i} up type veth peer name m{i} netns {}\n", elsewhere.netns()));
+    world.node.host().ip(&links.collect::<String>()).unwrap();
+    // The agent has other things to do as well.
+    let begun = Instant::now();
+    service.set(&[&world.b]);
+    let changed = begun.elapsed();
+    assert!(changed < Duration::from_secs(2), "a change took {changed:?}");
+    Case(&world, "pod", WAYS[0]).answered_by("b", service.ask(&world.client, WAYS[0]));
+    let attached = settles(&world, limit);
+    // Their other ends end, and they with them.
+    drop(elsewhere);
+    wait_for(limit, || !interfaces(world.node.host()).iter().any(|(name, _)| name.starts_with("vethm")))
+        .unwrap();
+    let left = settles(&world, SOON);
+    println!("{many} interfaces: served {attached:?} after they had come, left {left:?} after they had gone");
+    Case(&world, "pod", WAYS[0]).answered_by("b", service.ask(&world.client, WAYS[0]));
+}
 
 /// Waits until `status` lists exactly these of `addresses` as held.
 fn held(world: &World, addresses: &[IpAddr; 2], expected: &[IpAddr]) {

@@ -1,15 +1,14 @@
 //! Agents that start, die, come back and go away, each on a node of its own.
 
-use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use xtask::lab::helper::wire::{Load, LoadReport, Socket, Transport};
+use xtask::lab::helper::wire::{Load, LoadReport, Transport};
 use xtask::lab::manifest::{self, Port};
 use xtask::lab::{Agent, Node, wait_for};
 
-use crate::support::{Mode, SMALL, SOON, TARGET, WAYS, World, lab, serve};
+use crate::support::{Mode, SMALL, SOON, TARGET, WAYS, World};
 
 /// What `sluice service show` says of all Services but for the counters: names, addresses, ids, generations.
 fn ids(node: &Node) -> Vec<Value> {
@@ -195,37 +194,4 @@ fn a_full_table_leaves_one_service_out_and_the_rest_works() {
     );
     world.node.remove("wide.json").unwrap();
     wait_for(SOON, || !reported()).unwrap();
-}
-
-#[test]
-fn pods_interfaces_are_followed() {
-    let node = Node::new(lab(), "interfaces").unwrap();
-    let server = node.pod("server").unwrap();
-    serve(&server);
-    let agent = Agent::start(&node, &Mode::Host.flags()).unwrap();
-    let ports = [Port::new(Transport::Tcp, 80, TARGET)];
-    let endpoints = [manifest::Endpoint::ready(server.ipv4().into())];
-    let objects = [
-        manifest::service("any", &[[10, 96, 4, 1].into()], &ports),
-        manifest::slice("any", "any", &ports, &endpoints),
-    ];
-    node.write("any.json", &manifest::list(&objects)).unwrap();
-    let to = SocketAddr::from(([10, 96, 4, 1], 80));
-    let listed = |interface: &str| {
-        node.sluice_json(&["status"]).is_ok_and(|status| status["interfaces"].to_string().contains(interface))
-    };
-    for _ in 0..3 {
-        let client = node.pod("client").unwrap();
-        wait_for(SOON, || listed(client.interface()))
-            .unwrap_or_else(|error| panic!("{error}:\n{}", agent.log()));
-        wait_for(SOON, || client.ask(Socket::Tcp, to).is_ok()).unwrap();
-        let interface = client.interface().to_owned();
-        drop(client);
-        wait_for(SOON, || !listed(&interface)).unwrap_or_else(|error| panic!("{error}:\n{}", agent.log()));
-    }
-    let links = std::fs::read_dir(node.pin_dir()).unwrap().next().unwrap().unwrap().path().join("links");
-    let pinned = std::fs::read_dir(&links)
-        .unwrap()
-        .filter(|link| link.as_ref().is_ok_and(|link| link.file_name().to_string_lossy().contains("veth")));
-    assert!(pinned.count() <= 2, "links of interfaces that are gone stay pinned in {}", links.display());
 }

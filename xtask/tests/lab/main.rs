@@ -7,6 +7,7 @@
 mod bulk;
 mod endpoints;
 mod events;
+mod foreign;
 mod harness;
 mod interfaces;
 mod lifecycle;
