@@ -76,7 +76,7 @@ pub const SERVICE_RANGES: usize = 8;
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lifetimes {
-    /// TCP: SYN sent, no answer.
+    /// TCP: SYN sent, no answer. These hold for the like of it in SCTP, too.
     pub tcp_syn_sent: u32,
     /// TCP: SYN answered, handshake not complete.
     pub tcp_syn_recv: u32,
@@ -92,6 +92,8 @@ pub struct Lifetimes {
     pub udp_unreplied: u32,
     /// Datagrams in both directions.
     pub udp_replied: u32,
+    /// SCTP: as for an established TCP connection; both sides send a heartbeat each 30 s.
+    pub sctp_established: u32,
     /// A closed TCP pair may be taken over by a new connection after so long.
     pub reuse_closed: u32,
     /// A reverse entry whose forward entry is missing is removed after so long.
@@ -109,6 +111,7 @@ impl Lifetimes {
         tcp_close: 10,
         udp_unreplied: 30,
         udp_replied: 120,
+        sctp_established: 210,
         reuse_closed: 3,
         orphan: 5,
     };
@@ -146,8 +149,6 @@ pub struct Config {
     pub embryonic: u32,
     /// Seconds after a sweep from which on nobody is believed to sweep any more: new pairs then go to the LRU table.
     pub patience: u32,
-    /// Zero.
-    pub pad: u32,
 }
 
 impl Config {
@@ -167,7 +168,6 @@ impl Config {
         local6: Prefix { addr: Addr6([0; 16]), bits: 0, pad: [0; 3] },
         embryonic: u32::MAX,
         patience: 60,
-        pad: 0,
     };
 
     /// The node's address of family `A`; `None` if it has none.
@@ -203,8 +203,8 @@ impl Default for Config {
 
 shared! {
     PortRange: size 4, align 2, fields [u16, u16];
-    Lifetimes: size 40, align 4, fields [u32, u32, u32, u32, u32, u32, u32, u32, u32, u32];
+    Lifetimes: size 44, align 4, fields [u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32];
     Prefix<Addr4>: size 8, align 4, fields [Addr4, u8, [u8; 3]];
     Prefix<Addr6>: size 20, align 4, fields [Addr6, u8, [u8; 3]];
-    Config: size 352, align 8, fields [u64, u32, u32, Addr4, Addr6, [PortRange; 2], Lifetimes, u32, [Prefix<Addr4>; SERVICE_RANGES], [Prefix<Addr6>; SERVICE_RANGES], Prefix<Addr4>, Prefix<Addr6>, u32, u32, u32];
+    Config: size 352, align 8, fields [u64, u32, u32, Addr4, Addr6, [PortRange; 2], Lifetimes, u32, [Prefix<Addr4>; SERVICE_RANGES], [Prefix<Addr6>; SERVICE_RANGES], Prefix<Addr4>, Prefix<Addr6>, u32, u32];
 }

@@ -38,8 +38,8 @@ fn fields_stand_where_schema_2_has_them() {
     offsets!(SockUdpValue<Addr6>: peer @ 0, next @ 20, backend @ 40, generation @ 44);
     offsets!(SockStorage: peer @ 0, backend @ 20, udp4 @ 40, udp6 @ 48);
     offsets!(Config: netns_cookie @ 0, flags @ 8, reject_rate @ 12, node4 @ 16, node6 @ 20, snat_ports @ 36, lifetimes @ 44,
-        event_rate @ 84, service_ranges4 @ 88, service_ranges6 @ 152, local4 @ 312, local6 @ 320,
-        embryonic @ 340, patience @ 344);
+        event_rate @ 88, service_ranges4 @ 92, service_ranges6 @ 156, local4 @ 316, local6 @ 324,
+        embryonic @ 344, patience @ 348);
     offsets!(FragmentKey: src @ 0, dst @ 16, id @ 32, proto @ 36, point @ 37);
     offsets!(FragmentValue: sport @ 0, dport @ 2, proto @ 4, seen @ 8, check @ 12);
     offsets!(AffinityKey: client @ 0, service @ 16);

@@ -46,7 +46,7 @@ pub fn packet<A: Address, P: Pkt, E: Env<A>>(
     event.dport = key.tuple.dport;
     event.point = *point;
     event.proto = key.proto;
-    event.flags = *flags;
+    event.flags = if key.proto == Proto::Tcp as u8 { *flags } else { 0 };
     env.publish_event(event);
     Recorded::Done
 }

@@ -12,7 +12,7 @@
 //! | [`sweep`] | removal of what has ended |
 //! | [`flow`] | the flow table: lookup, the pair protocol, lifetimes |
 //! | [`fragment`] | later fragments follow the first |
-//! | `parse`, `family`, `rewrite`, `csum`, `reject` | packets |
+//! | `parse`, `family`, `rewrite`, `csum`, `crc32c`, `reject` | packets |
 //! | [`select`], `ports`, [`masquerade`] | choices |
 //! | [`route`] | packets past the host stack |
 //! | [`event`] | records of what was dropped or refused |
@@ -23,6 +23,7 @@
 #[cfg(feature = "testing")]
 extern crate std;
 
+pub mod crc32c;
 mod csum;
 pub mod cut;
 pub mod env;

@@ -1,5 +1,7 @@
 //! What the datapath asks of a packet.
 
+use crate::crc32c;
+
 /// What a change of bytes means to the checksum that covers them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Covered {
@@ -45,6 +47,11 @@ pub trait Pkt {
     /// Tells the kernel that the bytes from the network header on change by `difference`, as above, and nothing in them
     /// makes up for it: it may have the sum of them all (CHECKSUM_COMPLETE).
     fn resum(&mut self, difference: u32);
+    /// [`crc32c::difference`]. A seam where the programs are cut, see [`crate::cut`].
+    #[inline(always)]
+    fn crc32c(&self, pattern: u32, length: u32) -> u32 {
+        crc32c::difference(pattern, length, crc32c::multiply)
+    }
     /// Cuts the packet to `len` bytes, if it is longer; false if the kernel refuses.
     #[must_use]
     fn truncate(&mut self, len: u32) -> bool;

@@ -2,62 +2,101 @@
 
 use core::mem::offset_of;
 
-use lb_common::{FlowKey, Proto, Reason, Scratch, Tuple};
+use lb_common::{FlowKey, Proto, Reason, Scratch};
 use network_types::eth::EthHdr;
 
 use crate::csum;
 use crate::family::Family;
-use crate::parse::{Part, TCP_CHECKSUM, UDP_CHECKSUM};
+use crate::parse::{Part, SCTP_CHECKSUM, TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::pkt::{Covered, Pkt};
 
 /// Gives the packet the addresses and ports `scratch.to` instead of `scratch.key`; a later fragment its addresses.
 ///
 /// # Errors
-/// The kernel refused: the packet may be half rewritten and must be dropped.
+/// Why it must be dropped; it may be half rewritten.
 #[inline(always)]
 pub(crate) fn apply<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Result<(), Reason> {
     let Scratch { key: FlowKey { tuple: from, proto, .. }, to, network, transport, part, .. } = scratch;
     let addresses = csum::difference(&from.src, &from.dst, &to.src, &to.dst);
+    let (old, new) = (from.ports(), to.ports());
     let done = if *part == Part::Later as u8 {
-        // The checksum that covers the addresses is in the first fragment. The IPv4 header makes up for its own.
-        if A::FAMILY == 6 {
-            pkt.resum(addresses);
-        }
+        // The checksum that covers the addresses is in the first fragment.
+        resum::<A, P>(pkt, addresses, 0);
         true
     } else {
-        let proto = Proto::from_number(*proto).ok_or(Reason::OtherProtocol)?;
-        segment::<A, P>(pkt, proto, *transport, addresses, from, to)
+        match Proto::from_number(*proto).ok_or(Reason::OtherProtocol)? {
+            Proto::Tcp => internet::<A, P>(pkt, *transport, TCP_CHECKSUM, false, addresses, [old, new]),
+            Proto::Udp => internet::<A, P>(pkt, *transport, UDP_CHECKSUM, true, addresses, [old, new]),
+            Proto::Sctp => {
+                let ports = sctp(pkt, scratch, old, new)?;
+                resum::<A, P>(pkt, addresses, ports);
+                true
+            }
+        }
     };
     if done && A::store_addresses(pkt, *network, from, to) { Ok(()) } else { Err(Reason::RewriteFailed) }
 }
 
-/// The part of the transport header.
+/// Tells the kernel what no checksum in the packet makes up for: the IPv4 header does for its addresses.
 #[inline(always)]
-fn segment<A: Family, P: Pkt>(
+fn resum<A: Family, P: Pkt>(pkt: &mut P, addresses: u32, others: u32) {
+    let difference = if A::FAMILY == 6 { csum::add(addresses, others) } else { others };
+    if difference != 0 {
+        pkt.resum(difference);
+    }
+}
+
+/// Ports, and a checksum that covers them and the addresses.
+#[inline(always)]
+fn internet<A: Family, P: Pkt>(
     pkt: &mut P,
-    proto: Proto,
     transport: u32,
+    field: u32,
+    keep_zero: bool,
     addresses: u32,
-    from: &Tuple<A>,
-    to: &Tuple<A>,
+    [old, new]: [[u8; 4]; 2],
 ) -> bool {
-    let (checksum, keep_zero) = match proto {
-        Proto::Tcp => (TCP_CHECKSUM, false),
-        Proto::Udp => (UDP_CHECKSUM, true),
-    };
-    let checksum = transport + checksum;
-    let v6 = A::FAMILY == 6;
-    let (old_ports, ports) = (from.ports(), to.ports());
+    let (field, v6) = (transport + field, A::FAMILY == 6);
     // Addresses and ports separately: a checksum left to the hardware covers the ones but not yet the others.
-    pkt.adjust_checksum(checksum, addresses, Covered::Pseudo, keep_zero, v6)
-        && (ports == old_ports
-            || pkt.adjust_checksum(
-                checksum,
-                csum::word_difference(old_ports, ports),
-                Covered::Segment,
-                keep_zero,
-                v6,
-            ) && pkt.store(transport, &ports))
+    pkt.adjust_checksum(field, addresses, Covered::Pseudo, keep_zero, v6)
+        && (new == old
+            || pkt.adjust_checksum(field, csum::word_difference(old, new), Covered::Segment, keep_zero, v6)
+                && pkt.store(transport, &new))
+}
+
+/// Ports, and a checksum that covers them and all that follows, but no address. What the bytes change by, for
+/// [`Pkt::resum`].
+///
+/// A checksum of zero stays: either the hardware is to fill it in, as on every veth pair, or the receiver has agreed to
+/// go without (RFC 9653). One packet in four thousand million has it for its checksum; a retransmission has another.
+#[inline(always)]
+fn sctp<A: Family, P: Pkt>(
+    pkt: &mut P,
+    scratch: &Scratch<A>,
+    old: [u8; 4],
+    new: [u8; 4],
+) -> Result<u32, Reason> {
+    if old == new {
+        return Ok(0);
+    }
+    let Scratch { network, transport, part, .. } = scratch;
+    let mut difference = csum::word_difference(old, new);
+    let field = transport + SCTP_CHECKSUM;
+    let checksum: [u8; 4] = pkt.load(field).ok_or(Reason::RewriteFailed)?;
+    if checksum != [0; 4] {
+        if *part != Part::Whole as u8 {
+            return Err(Reason::Fragment);
+        }
+        let end = A::end(pkt, *network).ok_or(Reason::RewriteFailed)?;
+        let length = end.checked_sub(*transport).ok_or(Reason::RewriteFailed)?;
+        let pattern = u32::from_le_bytes(old) ^ u32::from_le_bytes(new);
+        let changed = (u32::from_le_bytes(checksum) ^ pkt.crc32c(pattern, length)).to_le_bytes();
+        if !pkt.store(field, &changed) {
+            return Err(Reason::RewriteFailed);
+        }
+        difference = csum::add(difference, csum::word_difference(checksum, changed));
+    }
+    if pkt.store(*transport, &new) { Ok(difference) } else { Err(Reason::RewriteFailed) }
 }
 
 /// Swaps the link-layer addresses: the packet goes back where it came from.

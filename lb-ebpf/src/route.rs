@@ -59,6 +59,9 @@ outcome! {
     }
 }
 
+/// `GSO_BY_FRAGS`: an aggregate of SCTP, whose packets lie beside it, each as long as its sender made it.
+const BY_PACKETS: u32 = 0xffff;
+
 /// Finds the way that the packet goes once it is addressed to `scratch.to`, and notes it.
 ///
 /// # Errors
@@ -99,6 +102,8 @@ fn longest<A: Family, P: Pkt>(pkt: &P, key: &FlowKey<A>, network: u32, transport
     let segment = pkt.segment();
     let end = if segment == 0 {
         pkt.length()
+    } else if segment == BY_PACKETS {
+        network
     } else {
         const OFFSET: u32 = offset_of!(TcpHdr, ack_seq) as u32 + 4;
         let header = match pkt.load(transport + OFFSET) {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use lb_common::Point;
+use lb_common::{Point, Proto};
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::Scene;
 use lb_ebpf::testing::host;
@@ -31,8 +31,12 @@ prop_compose! {
 }
 
 fn scene() -> impl Strategy<Value = Scene> {
-    let complete = Scene::ALL.into_iter().filter(|scene| scene.checksum == Checksum::Complete);
-    prop::sample::select(complete.collect::<Vec<_>>())
+    // SCTP's checksum cannot follow a change of port in a fragment.
+    let checksum = |scene: Scene| match scene.proto {
+        Proto::Sctp => Scene { checksum: Checksum::Absent, ..scene },
+        Proto::Tcp | Proto::Udp => Scene { checksum: Checksum::Complete, ..scene },
+    };
+    prop::sample::select(Scene::ALL.map(checksum).to_vec())
 }
 
 /// Two Services at one address, with endpoints of their own.

@@ -100,7 +100,7 @@ fn wrong_usage_ends_with_2() {
         "backend show 10.0.0.0.1",
         "backend show 10.0.0.1:http",
         "flow list --port 65536",
-        "flow list --proto sctp",
+        "flow list --proto icmp",
         "flow list --client here",
         "flow list --backend :80",
         "flow list --limit -1",

@@ -8,12 +8,26 @@ use lb_ebpf::event::Recorded;
 use lb_ebpf::family::Family;
 use lb_ebpf::select::{self, Choice, Pick};
 use lb_ebpf::sock::Purpose;
-use lb_ebpf::{cut, event, flow, fragment, masquerade, parse, reject, route, sock, tc};
+use lb_ebpf::{crc32c, cut, event, flow, fragment, masquerade, parse, reject, route, sock, tc};
 
 use super::env::Kernel;
 use super::maps::Maps;
 use super::skb::Skb;
 use super::sock::Calling;
+
+/// [`crc32c::difference`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn crc32c(pattern: u32, length: u32) -> u32 {
+    crc32c::difference(pattern, length, |left, right| crc32c_multiply(left, right))
+}
+
+/// [`crc32c::multiply`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn crc32c_multiply(left: u32, right: u32) -> u32 {
+    crc32c::multiply(left, right)
+}
 
 macro_rules! cuts {
     ($($doc:literal $name:ident($($arg:ident: $ty:ty),*; $memory:ident: $kind:ident) = $v4:ident, $v6:ident, $body:expr;)+) => {

@@ -11,6 +11,8 @@ pub enum Phase {
     SynRecv,
     /// TCP: handshake complete.
     Established,
+    /// SCTP: the association is set up. Its other phases are TCP's, see [`crate::parse::Flags`].
+    Associated,
     /// TCP: one side has sent FIN.
     HalfClosed,
     /// TCP: both sides have sent FIN.
@@ -32,7 +34,7 @@ impl Phase {
         match proto {
             Proto::Udp if answered => Self::Replied,
             Proto::Udp => Self::Unreplied,
-            Proto::Tcp => {
+            Proto::Tcp | Proto::Sctp => {
                 let fins = forward.has(FlowState::FIN) as u8 + reverse.has(FlowState::FIN) as u8;
                 if forward.has(FlowState::RST) || reverse.has(FlowState::RST) {
                     Self::Close
@@ -42,6 +44,8 @@ impl Phase {
                     Self::HalfClosed
                 } else if !answered {
                     Self::SynSent
+                } else if forward.has(FlowState::DATA) && matches!(proto, Proto::Sctp) {
+                    Self::Associated
                 } else if forward.has(FlowState::DATA) {
                     Self::Established
                 } else {
@@ -58,6 +62,7 @@ impl Phase {
         seconds(match self {
             Self::SynSent => lifetimes.tcp_syn_sent,
             Self::SynRecv => lifetimes.tcp_syn_recv,
+            Self::Associated => lifetimes.sctp_established,
             Self::Established => lifetimes.tcp_established,
             Self::HalfClosed => lifetimes.tcp_half_closed,
             Self::TimeWait => lifetimes.tcp_time_wait,
@@ -80,7 +85,7 @@ impl Phase {
         match self {
             Self::SynSent => "syn_sent",
             Self::SynRecv => "syn_recv",
-            Self::Established => "established",
+            Self::Established | Self::Associated => "established",
             Self::HalfClosed => "half_closed",
             Self::TimeWait => "time_wait",
             Self::Close => "close",

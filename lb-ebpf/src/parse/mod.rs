@@ -16,7 +16,7 @@ pub(crate) use ipv6::parse as ipv6;
 pub use link::{LINK, TAGS};
 pub(crate) use link::{insert_room, link};
 pub use transport::Flags;
-pub(crate) use transport::{TCP_CHECKSUM, UDP_CHECKSUM};
+pub(crate) use transport::{SCTP_CHECKSUM, TCP_CHECKSUM, UDP_CHECKSUM};
 
 outcome! {
     /// How much of a packet is there.

@@ -55,7 +55,7 @@ pub fn connect<A: Address, E: SockEnv<A>, S: Sock>(
     endpoint: &mut Endpoint<A>,
 ) -> Call {
     let reason = match (placement(env, sock, proto), proto) {
-        (None, _) | (Some(false), Proto::Udp) => Reason::SockLeft,
+        (None, _) | (Some(false), Proto::Udp) | (_, Proto::Sctp) => Reason::SockLeft,
         (Some(host), _) => match env.direct(sock, Purpose { proto, host, connects: true }, endpoint) {
             Ok(Directed::Backend) if proto == Proto::Tcp => Reason::SockConnected,
             Ok(Directed::Backend) => Reason::SockSent,
@@ -80,10 +80,10 @@ pub fn direct<A: Address, E: SockEnv<A>, S: Sock>(
     let mut choice = Choice::new(*endpoint);
     find_client::<A, E, S>(env, sock, host, &mut choice.memory.client);
     match proto {
-        Proto::Tcp => {
+        Proto::Udp => udp::direct(env, sock, &mut choice)?,
+        Proto::Tcp | Proto::Sctp => {
             env.choose(proto, host, &mut choice)?;
         }
-        Proto::Udp => udp::direct(env, sock, &mut choice)?,
     }
     if connects {
         let mut storage = sock.make_storage().ok_or(Reason::SockStateFull)?;

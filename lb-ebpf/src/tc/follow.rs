@@ -46,8 +46,8 @@ pub(super) fn renewal<A: Family, E: Env<A>>(
     let opens = Flags(*flags).opens();
     let mut otherwise = Renewal::None;
     match proto {
-        Proto::Tcp if whole && !opens => return Renewal::None,
-        Proto::Tcp => {}
+        Proto::Tcp | Proto::Sctp if whole && !opens => return Renewal::None,
+        Proto::Tcp | Proto::Sctp => {}
         Proto::Udp => {
             let backend = env.backend(value.backend);
             let stopped = backend.generation() != value.generation || !backend.serving();
@@ -67,7 +67,7 @@ pub(super) fn renewal<A: Family, E: Env<A>>(
     let phase = Phase::of(proto, word.state(), state);
     let limit = phase.lifetime(lifetimes);
     // Without its reverse entry (evicted, or swept from under a CPU that was held up for long) no answer comes back.
-    let broken = answered.is_none() && (proto == Proto::Tcp || !whole);
+    let broken = answered.is_none() && (proto != Proto::Udp || !whole);
     let restarts = opens || (proto == Proto::Udp && idle > limit);
     if broken && !whole && !restarts {
         match env.mend(scratch) {
@@ -76,7 +76,7 @@ pub(super) fn renewal<A: Family, E: Env<A>>(
         }
     } else if broken {
         Renewal::Over
-    } else if proto == Proto::Tcp && !opens {
+    } else if proto != Proto::Udp && !opens {
         Renewal::None
     } else if phase.is_over() {
         Renewal::Over

@@ -72,7 +72,7 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
         env.clear(scratch)?;
     }
     // What begins in the middle must be placed alike by every node and at every retry, and may be evicted.
-    let middle = scratch.key.proto == Proto::Tcp as u8 && !flags.opens();
+    let middle = scratch.key.proto != Proto::Udp as u8 && !flags.opens();
     let pick = if middle { Pick::Hash(scratch.key.hash()) } else { Pick::Next };
     select::endpoint(env, &served, pick, &mut choice)?;
     let Choice { slot, memory, .. } = choice;

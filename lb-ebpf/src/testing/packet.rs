@@ -8,6 +8,8 @@ use std::vec::Vec;
 pub const TCP: u8 = 6;
 /// `IPPROTO_UDP`.
 pub const UDP: u8 = 17;
+/// `IPPROTO_SCTP`.
+pub const SCTP: u8 = 132;
 /// `IPPROTO_ICMP`.
 pub const ICMP4: u8 = 1;
 /// `IPPROTO_ICMPV6`.
@@ -27,15 +29,40 @@ pub mod flags {
     pub const ACK: u8 = 16;
 }
 
+/// Types of SCTP chunks.
+pub mod chunks {
+    /// User data.
+    pub const DATA: u8 = 0;
+    /// Open.
+    pub const INIT: u8 = 1;
+    /// Accept.
+    pub const INIT_ACK: u8 = 2;
+    /// Alive?
+    pub const HEARTBEAT: u8 = 4;
+    /// Refuse or abort.
+    pub const ABORT: u8 = 6;
+    /// No more data from this side.
+    pub const SHUTDOWN: u8 = 7;
+    /// Nor from this one.
+    pub const SHUTDOWN_ACK: u8 = 8;
+    /// Confirm what INIT ACK brought.
+    pub const COOKIE_ECHO: u8 = 10;
+    /// The association is open.
+    pub const COOKIE_ACK: u8 = 11;
+    /// The association is closed.
+    pub const SHUTDOWN_COMPLETE: u8 = 14;
+}
+
 /// What the checksum field of the transport header holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Checksum {
     /// The checksum.
     #[default]
     Complete,
-    /// The sum of the pseudo header, not inverted: the hardware is to add the rest (`CHECKSUM_PARTIAL`).
+    /// The sum of the pseudo header, not inverted: the hardware is to add the rest (`CHECKSUM_PARTIAL`). Of SCTP, whose
+    /// checksum has no pseudo header: zero.
     Partial,
-    /// Zero: none (UDP over IPv4).
+    /// Zero: none (UDP over IPv4; SCTP).
     Absent,
     /// This value, which is none of the above.
     Wrong(u16),
@@ -123,6 +150,15 @@ pub enum Transport {
     Udp {
         /// Source and destination port.
         ports: [u16; 2],
+    },
+    /// SCTP with one chunk, whose contents are the packet's data.
+    Sctp {
+        /// Source and destination port.
+        ports: [u16; 2],
+        /// Verification tag.
+        tag: u32,
+        /// Type of the chunk, one of [`chunks`].
+        chunk: u8,
     },
     /// ICMP of the packet's family.
     Icmp {
@@ -216,6 +252,14 @@ impl Packet {
         Self::new(src.ip(), dst.ip(), Transport::Udp { ports }).data(b"datagram".to_vec())
     }
 
+    /// An SCTP packet with a chunk of this type (one of [`chunks`]) and some contents.
+    #[must_use]
+    pub fn sctp(src: SocketAddr, dst: SocketAddr, chunk: u8) -> Self {
+        let tag = if chunk == chunks::INIT { 0 } else { 0x0506_0708 };
+        let transport = Transport::Sctp { ports: [src.port(), dst.port()], tag, chunk };
+        Self::new(src.ip(), dst.ip(), transport).data(b"what a chunk has to say".to_vec())
+    }
+
     /// The same with other link-layer addresses.
     #[must_use]
     pub fn macs(mut self, macs: Macs) -> Self {
@@ -300,7 +344,9 @@ impl Packet {
     pub fn between(mut self, src: SocketAddr, dst: SocketAddr) -> Self {
         (self.src, self.dst) = (src.ip(), dst.ip());
         match &mut self.transport {
-            Transport::Tcp { ports, .. } | Transport::Udp { ports } => *ports = [src.port(), dst.port()],
+            Transport::Tcp { ports, .. } | Transport::Udp { ports } | Transport::Sctp { ports, .. } => {
+                *ports = [src.port(), dst.port()];
+            }
             Transport::Icmp { .. } | Transport::Other(_) => {}
         }
         self
@@ -322,7 +368,9 @@ impl Packet {
     #[must_use]
     pub const fn ports(&self) -> Option<[u16; 2]> {
         match &self.transport {
-            Transport::Tcp { ports, .. } | Transport::Udp { ports } => Some(*ports),
+            Transport::Tcp { ports, .. } | Transport::Udp { ports } | Transport::Sctp { ports, .. } => {
+                Some(*ports)
+            }
             Transport::Icmp { .. } | Transport::Other(_) => None,
         }
     }
@@ -333,6 +381,7 @@ impl Packet {
         match self.transport {
             Transport::Tcp { .. } => TCP,
             Transport::Udp { .. } => UDP,
+            Transport::Sctp { .. } => SCTP,
             Transport::Icmp { .. } if self.src.is_ipv4() => ICMP4,
             Transport::Icmp { .. } => ICMP6,
             Transport::Other(number) => number,

@@ -64,7 +64,8 @@ pub struct Args {
     /// How long idle flows live, in seconds, where it shall not be the default
     ///
     /// NAME is one of tcp-syn-sent (120), tcp-syn-recv (60), tcp-established (86400), tcp-half-closed (3600),
-    /// tcp-time-wait (120), tcp-close (10), udp-unreplied (30), udp-replied (120), reuse-closed (3), orphan (5).
+    /// tcp-time-wait (120), tcp-close (10), udp-unreplied (30), udp-replied (120), sctp-established (210),
+    /// reuse-closed (3), orphan (5). Those of TCP hold for SCTP too, but for the established.
     #[arg(long, value_name = "NAME=SECONDS,..", value_delimiter = ',', value_parser = lifetime)]
     pub flow_lifetime: Vec<Lifetime>,
 
@@ -177,6 +178,7 @@ fn lifetime(text: &str) -> Result<Lifetime, String> {
         "tcp-close" => |l| &mut l.tcp_close,
         "udp-unreplied" => |l| &mut l.udp_unreplied,
         "udp-replied" => |l| &mut l.udp_replied,
+        "sctp-established" => |l| &mut l.sctp_established,
         "reuse-closed" => |l| &mut l.reuse_closed,
         "orphan" => |l| &mut l.orphan,
         other => return Err(format!("there is no lifetime {other:?}")),

@@ -66,7 +66,7 @@ struct Filter {
     #[arg(long, global = true)]
     port: Option<u16>,
     /// Of this protocol
-    #[arg(long, global = true, value_name = "tcp|udp", value_parser = proto)]
+    #[arg(long, global = true, value_name = "tcp|udp|sctp", value_parser = proto)]
     proto: Option<Proto>,
 }
 

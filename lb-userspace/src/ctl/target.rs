@@ -98,10 +98,7 @@ impl Target {
 
 /// A protocol, by its name in any case.
 pub(super) fn proto(text: &str) -> Result<Proto, &'static str> {
-    [Proto::Tcp, Proto::Udp]
-        .into_iter()
-        .find(|proto| proto.name().eq_ignore_ascii_case(text))
-        .ok_or("tcp or udp")
+    Proto::ALL.into_iter().find(|proto| proto.name().eq_ignore_ascii_case(text)).ok_or("tcp, udp or sctp")
 }
 
 #[cfg(test)]
@@ -137,8 +134,8 @@ mod tests {
     #[test]
     fn protocols_are_named_in_any_case() {
         assert_eq!(
-            [proto("tcp"), proto("UDP"), proto("x")],
-            [Ok(Proto::Tcp), Ok(Proto::Udp), Err("tcp or udp")]
+            [proto("tcp"), proto("UDP"), proto("Sctp"), proto("x")],
+            [Ok(Proto::Tcp), Ok(Proto::Udp), Ok(Proto::Sctp), Err("tcp, udp or sctp")]
         );
     }
 }

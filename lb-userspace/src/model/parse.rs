@@ -51,34 +51,13 @@ pub(super) fn unicast(text: &str) -> Option<IpAddr> {
     })
 }
 
-/// A protocol field.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Protocol {
-    /// One that is balanced.
-    Known(Proto),
-    /// One that Kubernetes has and Sluice does not balance.
-    Unsupported,
-    /// Not a protocol of Services.
-    Invalid,
-}
-
-impl Protocol {
-    /// Reads the field; empty means TCP, as for the API server.
-    pub(super) fn read(text: &str) -> Self {
-        match text {
-            "" | "TCP" => Self::Known(Proto::Tcp),
-            "UDP" => Self::Known(Proto::Udp),
-            "SCTP" => Self::Unsupported,
-            _ => Self::Invalid,
-        }
-    }
-
-    /// The protocol, if it is balanced.
-    pub(super) fn known(self) -> Option<Proto> {
-        match self {
-            Self::Known(proto) => Some(proto),
-            Self::Unsupported | Self::Invalid => None,
-        }
+/// Reads a protocol field; empty means TCP, as for the API server.
+pub(super) fn proto(text: &str) -> Option<Proto> {
+    match text {
+        "" | "TCP" => Some(Proto::Tcp),
+        "UDP" => Some(Proto::Udp),
+        "SCTP" => Some(Proto::Sctp),
+        _ => None,
     }
 }
 

@@ -7,7 +7,7 @@ use lb_common::Proto;
 
 use super::Family;
 use super::object::{Pod, TargetPort};
-use super::parse::{self, Protocol};
+use super::parse;
 use super::service::ServiceView;
 use super::slice::{Endpoint, EndpointPort, Slice};
 
@@ -43,9 +43,9 @@ impl PodView {
         }
         let sidecars = spec.init_containers.iter().filter(|container| container.restart_policy == "Always");
         let ports = spec.containers.iter().chain(sidecars).flat_map(|container| &container.ports);
-        let ports = ports.filter(|port| !port.name.is_empty()).filter_map(|port| {
-            Some((port.name.clone(), Protocol::read(&port.protocol).known()?, port.container_port))
-        });
+        let ports = ports
+            .filter(|port| !port.name.is_empty())
+            .filter_map(|port| Some((port.name.clone(), parse::proto(&port.protocol)?, port.container_port)));
         let view = Self {
             labels: metadata.labels.clone(),
             ready: status.conditions.iter().any(|it| it.r#type == "Ready" && it.status == "True"),

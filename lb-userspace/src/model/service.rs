@@ -10,7 +10,7 @@ use lb_common::Proto;
 
 use super::Family;
 use super::object::{Service, ServiceSpec, ServiceSpecPort, TargetPort};
-use super::parse::{self, MAX_NAME, Protocol};
+use super::parse::{self, MAX_NAME};
 
 /// The label that gives a Service to another proxy (B1).
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
@@ -150,10 +150,8 @@ fn ports(spec: &ServiceSpec, problems: &mut Vec<String>) -> Vec<PortView> {
 fn port(given: &ServiceSpecPort, others: &[PortView]) -> Result<PortView, String> {
     let ServiceSpecPort { name, protocol, port, target_port, .. } = given;
     let refuse = |reason: &dyn Display| Err(format!("port `{name}` ({port}) is left out: {reason}"));
-    let proto = match Protocol::read(protocol) {
-        Protocol::Known(proto) => proto,
-        Protocol::Unsupported => return refuse(&format_args!("{protocol} is not supported yet")),
-        Protocol::Invalid => return refuse(&format_args!("there is no protocol `{protocol}`")),
+    let Some(proto) = parse::proto(protocol) else {
+        return refuse(&format_args!("there is no protocol `{protocol}`"));
     };
     if *port == 0 {
         return refuse(&"a port number is from 1 to 65535");

@@ -7,7 +7,7 @@ use lb_common::Proto;
 
 use super::Family;
 use super::object::{EndpointSlice, Endpoints, SliceEndpoint, SlicePort, SubsetAddress};
-use super::parse::{self, Protocol};
+use super::parse;
 use super::service::HEADLESS;
 
 /// The label that names a slice's Service (B27).
@@ -110,7 +110,7 @@ impl EndpointPort {
     /// `None`: without a number, or of a protocol that is not balanced (B29).
     fn read(given: &SlicePort, name: &str) -> Option<Self> {
         let port = given.port.filter(|&port| port != 0)?;
-        let proto = Protocol::read(&given.protocol).known()?;
+        let proto = parse::proto(&given.protocol)?;
         Some(Self { name: name.into(), proto, port })
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use lb_common::{Config, Point, Proto, Reason};
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::host;
-use lb_ebpf::testing::packet::{Packet, Transport, flags};
+use lb_ebpf::testing::packet::{Packet, Transport, chunks, flags};
 use lb_ebpf::testing::schedule::Schedule;
 use lb_ebpf::testing::tables::Tables as DatapathTables;
 use lb_ebpf::testing::wire;
@@ -47,6 +47,10 @@ fn segment(proto: Proto, src: SocketAddr, dst: SocketAddr, tcp_flags: u8) -> Pac
     match proto {
         Proto::Tcp => Packet::tcp(src, dst, tcp_flags),
         Proto::Udp => Packet::udp(src, dst),
+        Proto::Sctp => {
+            let opens = tcp_flags & flags::ACK == 0;
+            Packet::sctp(src, dst, if opens { chunks::INIT } else { chunks::DATA })
+        }
     }
 }
 
@@ -153,7 +157,9 @@ fn no_packet_goes_astray(proto: Proto, old: &Desired, new: &Desired) {
                 owners.flat_map(|service| service.serving.clone()).collect::<BTreeSet<_>>()
             };
             match proto {
-                Proto::Tcp => assert_eq!((reason, dst), (Reason::FlowForward, Some(*backend)), "{at}"),
+                Proto::Tcp | Proto::Sctp => {
+                    assert_eq!((reason, dst), (Reason::FlowForward, Some(*backend)), "{at}");
+                }
                 // The old backend, or one that serves afterwards.
                 Proto::Udp => assert!(
                     dst.is_some_and(|dst| dst == *backend || serves(new).contains(&dst)),

@@ -48,11 +48,11 @@ fn b11_b12_ports_are_told_apart_by_name_and_protocol() {
 #[test]
 fn b11_bad_ports_are_left_out_and_named() {
     let (ports, problems) = outcome(&[service(json!({"spec": {"ports": [
-        {"name": "a", "port": 1}, {"name": "a", "port": 2}, {"name": "b", "port": 3, "protocol": "SCTP"},
+        {"name": "a", "port": 1}, {"name": "a", "port": 2}, {"name": "b", "port": 3, "protocol": "ICMP"},
         {"name": "c", "port": 0}, {"name": "d", "port": 4, "protocol": "tcp"}, {"name": "e", "port": 1}]}}))]);
     assert_eq!(ports.keys().collect::<Vec<_>>(), ["d/s:a/TCP/v4"]);
     assert_eq!(problems.len(), 5, "{problems:#?}");
-    assert!(problems[1].contains("port `b` (3) is left out: SCTP is not supported yet"), "{problems:#?}");
+    assert!(problems[1].contains("port `b` (3) is left out: there is no protocol `ICMP`"), "{problems:#?}");
     assert!(problems[4].contains("10.0.0.1 port 1/TCP belongs to d/s:a/TCP/v4"), "{problems:#?}");
 }
 

@@ -76,12 +76,13 @@ impl Connection {
         let (lifetime, over) = match self.proto {
             Proto::Udp if endpoint.anything() => (lifetimes.udp_replied, false),
             Proto::Udp => (lifetimes.udp_unreplied, false),
-            Proto::Tcp if client.rst || endpoint.rst => (lifetimes.tcp_close, true),
-            Proto::Tcp if client.fin && endpoint.fin => (lifetimes.tcp_time_wait, true),
-            Proto::Tcp if client.fin || endpoint.fin => (lifetimes.tcp_half_closed, false),
-            Proto::Tcp if !endpoint.anything() => (lifetimes.tcp_syn_sent, false),
+            Proto::Tcp | Proto::Sctp if client.rst || endpoint.rst => (lifetimes.tcp_close, true),
+            Proto::Tcp | Proto::Sctp if client.fin && endpoint.fin => (lifetimes.tcp_time_wait, true),
+            Proto::Tcp | Proto::Sctp if client.fin || endpoint.fin => (lifetimes.tcp_half_closed, false),
+            Proto::Tcp | Proto::Sctp if !endpoint.anything() => (lifetimes.tcp_syn_sent, false),
             Proto::Tcp if client.data => (lifetimes.tcp_established, false),
-            Proto::Tcp => (lifetimes.tcp_syn_recv, false),
+            Proto::Sctp if client.data => (lifetimes.sctp_established, false),
+            Proto::Tcp | Proto::Sctp => (lifetimes.tcp_syn_recv, false),
         };
         Phase { lifetime, over }
     }

@@ -120,7 +120,7 @@ impl Node {
         let connection = &self.connections[at];
         let expired = connection.has_expired(&LIFETIMES, self.now);
         match seen.proto {
-            Proto::Tcp => seen.opens() && (connection.is_over(&LIFETIMES) || expired),
+            Proto::Tcp | Proto::Sctp => seen.opens() && (connection.is_over(&LIFETIMES) || expired),
             Proto::Udp => expired || !self.services[connection.service].still_serves(connection.pooled),
         }
     }

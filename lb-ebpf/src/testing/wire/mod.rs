@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 pub use parse::parse;
 
-use super::packet::{Checksum, Fragment, ICMP4, ICMP6, Packet, TCP, Tag, Transport, UDP};
+use super::packet::{Checksum, Fragment, ICMP4, ICMP6, Packet, SCTP, TCP, Tag, Transport, UDP};
 
 /// Length of the Ethernet header.
 pub const ETHERNET: usize = 14;
@@ -29,6 +29,19 @@ pub fn sum(bytes: &[u8]) -> u16 {
         total = (total >> 16) + (total & 0xffff);
     }
     u16::try_from(total).unwrap_or(u16::MAX)
+}
+
+/// CRC32c of `bytes`, bit by bit (RFC 9260, appendix A).
+#[must_use]
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 0 { crc >> 1 } else { crc >> 1 ^ 0x82f6_3b78 };
+        }
+    }
+    !crc
 }
 
 fn pseudo(src: IpAddr, dst: IpAddr, proto: u8, len: usize) -> Vec<u8> {
@@ -64,6 +77,7 @@ pub const fn checksum_field(proto: u8) -> Option<usize> {
     match proto {
         TCP => Some(16),
         UDP => Some(6),
+        SCTP => Some(8),
         ICMP4 | ICMP6 => Some(2),
         _ => None,
     }
@@ -89,6 +103,13 @@ fn segment(packet: &Packet) -> Vec<u8> {
             bytes.extend(u16::try_from(8 + packet.data.len()).unwrap_or(0).to_be_bytes());
             bytes.extend([0; 2]);
         }
+        Transport::Sctp { ports: [sport, dport], tag, chunk } => {
+            bytes.extend(sport.to_be_bytes());
+            bytes.extend(dport.to_be_bytes());
+            bytes.extend(tag.to_be_bytes());
+            bytes.extend([0, 0, 0, 0, *chunk, 0]);
+            bytes.extend(u16::try_from(4 + packet.data.len()).unwrap_or(0).to_be_bytes());
+        }
         Transport::Icmp { kind, word } => {
             bytes.extend(kind);
             bytes.extend([0; 2]);
@@ -97,7 +118,15 @@ fn segment(packet: &Packet) -> Vec<u8> {
         Transport::Other(_) => {}
     }
     bytes.extend(&packet.data);
-    if let Some(field) = checksum_field(packet.proto())
+    if matches!(packet.transport, Transport::Sctp { .. }) {
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        let value = match packet.checksum {
+            Checksum::Partial | Checksum::Absent => 0,
+            Checksum::Wrong(value) => value.into(),
+            Checksum::Complete => crc32c(&bytes),
+        };
+        bytes[8..12].copy_from_slice(&value.to_le_bytes());
+    } else if let Some(field) = checksum_field(packet.proto())
         && !matches!(packet.transport, Transport::Other(_))
     {
         let value = match packet.checksum {

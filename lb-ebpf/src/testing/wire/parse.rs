@@ -5,9 +5,9 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
-use super::{DESTINATION, FRAGMENT, HOP_BY_HOP, ROUTING, checksum_field, covered, pseudo_sum, sum};
+use super::{DESTINATION, FRAGMENT, HOP_BY_HOP, ROUTING, checksum_field, covered, crc32c, pseudo_sum, sum};
 use crate::testing::packet::{
-    C_TAG, Checksum, Extension, Fragment, ICMP4, ICMP6, Macs, Packet, S_TAG, TCP, Tag, Transport, UDP,
+    C_TAG, Checksum, Extension, Fragment, ICMP4, ICMP6, Macs, Packet, S_TAG, SCTP, TCP, Tag, Transport, UDP,
 };
 
 /// Reads a packet back. Every length and every checksum is judged from scratch; what the transport checksum turned out
@@ -99,6 +99,27 @@ fn parse_ipv6(bytes: &[u8]) -> Result<Packet, String> {
     parse_segment(packet, &bytes[at..])
 }
 
+fn parse_sctp(mut packet: Packet, bytes: &[u8]) -> Result<Packet, String> {
+    let fixed: [u8; 16] = take(bytes, 0)?;
+    let [s0, s1, d0, d1, tag @ .., c0, c1, c2, c3, chunk, _, l0, l1] = fixed;
+    let ports = [u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])];
+    packet.transport = Transport::Sctp { ports, tag: u32::from_be_bytes(tag), chunk };
+    let len = 12 + usize::from(u16::from_be_bytes([l0, l1]));
+    let whole = packet.fragment.is_none_or(|fragment| !fragment.more);
+    if whole && (len < 16 || len.next_multiple_of(4) != bytes.len()) {
+        return Err(format!("SCTP chunk ends at {len}, the packet at {}", bytes.len()));
+    }
+    packet.data = bytes.get(16..if whole { len } else { bytes.len() }).ok_or("SCTP chunk cut")?.to_vec();
+    let mut covered = bytes.to_vec();
+    covered[8..12].fill(0);
+    packet.checksum = match u32::from_le_bytes([c0, c1, c2, c3]) {
+        0 => Checksum::Partial,
+        value if value == crc32c(&covered) => Checksum::Complete,
+        _ => Checksum::Wrong(u16::from_le_bytes([c0, c1])),
+    };
+    Ok(packet)
+}
+
 fn parse_segment(mut packet: Packet, bytes: &[u8]) -> Result<Packet, String> {
     let Transport::Other(proto) = packet.transport else {
         return Err("the transport header is parsed already".into());
@@ -133,6 +154,7 @@ fn parse_segment(mut packet: Packet, bytes: &[u8]) -> Result<Packet, String> {
             packet.transport = Transport::Udp { ports: ports()? };
             8
         }
+        (SCTP, _) => return parse_sctp(packet, bytes),
         (ICMP4, IpAddr::V4(_)) | (ICMP6, IpAddr::V6(_)) => {
             let kind = take(bytes, 0)?;
             let word = take(bytes, 4)?;
