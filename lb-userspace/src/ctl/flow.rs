@@ -188,6 +188,7 @@ mod tests {
         }
         let service = Service {
             name: name(),
+            affinity: 0,
             frontends: vec![],
             cluster: 0,
             local: 0,

@@ -46,6 +46,8 @@ struct ServiceRow {
     #[serde(rename = "type")]
     kind: &'static str,
     addresses: Vec<IpAddr>,
+    /// Seconds that session affinity by client address lasts; null without it.
+    session_affinity_seconds: Option<u32>,
     endpoints: Endpoints,
     id: u32,
     #[serde(flatten)]
@@ -64,6 +66,7 @@ impl ServiceRow {
             family: family_text(family),
             kind: service.frontends.first().map_or(text::NONE, |(_, kind)| kind.name()),
             addresses: service.frontends.iter().map(|(address, _)| *address).collect(),
+            session_affinity_seconds: (service.affinity > 0).then_some(service.affinity),
             endpoints: Endpoints { cluster: service.cluster, local: service.local },
             id,
             counters: Counters::of(&service.stats),
@@ -117,6 +120,10 @@ struct Details {
 #[serde(transparent)]
 struct Shown(Vec<Details>);
 
+fn affinity(seconds: Option<u32>) -> String {
+    seconds.map_or_else(|| text::NONE.to_owned(), |seconds| format!("ClientIP, {seconds} s"))
+}
+
 impl Document for Shown {
     fn text(&self, writer: &mut dyn Write) -> io::Result<()> {
         for (i, Details { service, backends }) in self.0.iter().enumerate() {
@@ -132,6 +139,7 @@ impl Document for Shown {
                     ("Family", service.family.to_owned()),
                     ("Type", service.kind.to_owned()),
                     ("Addresses", text::comma(&service.addresses)),
+                    ("Affinity", affinity(service.session_affinity_seconds)),
                     ("Id", service.id.to_string()),
                     (
                         "Endpoints",

@@ -26,6 +26,7 @@ fn port(namespace: &str, name: &str, family: u8, backends: Vec<Backend>) -> Serv
             if family == 4 { "10.96.0.1" } else { "fd00:96::1" }.parse().unwrap(),
             FrontendKind::ClusterIp,
         )],
+        affinity: if family == 4 { 0 } else { 10_800 },
         cluster: count(|backend| backend.selected),
         local: count(|backend| backend.local),
         backends,
@@ -105,7 +106,7 @@ fn a_service_is_an_object_with_numbers_and_texts() {
         list[0],
         json!({
             "namespace": "shop", "name": "web", "port_name": "http", "port": 80, "proto": "TCP", "family": "IPv4",
-            "type": "ClusterIP", "addresses": ["10.96.0.1"], "endpoints": {"cluster": 1, "local": 1}, "id": 0,
+            "type": "ClusterIP", "addresses": ["10.96.0.1"], "session_affinity_seconds": null, "endpoints": {"cluster": 1, "local": 1}, "id": 0,
             "connections": 4, "packets_in": 10, "bytes_in": 1000, "packets_out": 8, "bytes_out": 9000,
         })
     );
@@ -117,6 +118,8 @@ fn a_service_is_shown_with_its_endpoints() {
     let shown = services(Format::Text, "service show shop/web").unwrap();
     assert!(shown.starts_with("Service:      shop/web\nPort:         http:80/TCP\n"), "{shown}");
     assert!(shown.contains("\nEndpoints:    1, 1 on this node\n"), "{shown}");
+    let affinity = shown.lines().filter(|line| line.starts_with("Affinity:"));
+    assert_eq!(affinity.collect::<Vec<_>>(), ["Affinity:     -", "Affinity:     ClientIP, 10800 s"]);
     let row = |endpoint: &str| shown.lines().find(|line| line.contains(endpoint)).unwrap().split_whitespace();
     assert!(row("10.0.0.1:8080").any(|cell| cell == "active"), "{shown}");
     assert!(row("10.0.0.2:8080").any(|cell| cell == "serving"), "{shown}");

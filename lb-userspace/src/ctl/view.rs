@@ -7,6 +7,7 @@ use bytemuck::Pod;
 use lb_common::{
     Addr4, Addr6, Address, BackendRecord, BackendStats, BackendWord, FlowKind, FlowValue, FrontendKey,
     FrontendKind, FrontendValue, Proto, ServiceMeta, ServiceRecord, ServiceStats, Slot, Span, maps,
+    service_flags,
 };
 use serde::Serialize;
 
@@ -43,6 +44,8 @@ impl PortName {
 pub(super) struct Service {
     pub(super) name: PortName,
     pub(super) frontends: Vec<(IpAddr, FrontendKind)>,
+    /// Seconds that session affinity by client address lasts; 0: there is none.
+    pub(super) affinity: u32,
     /// How many backends are usable from anywhere.
     pub(super) cluster: u32,
     /// How many are usable on this node.
@@ -134,6 +137,7 @@ fn read_services(pins: &PinDir, view: &mut View) -> anyhow::Result<Scopes> {
         let service = Service {
             name: PortName::of(&meta),
             frontends: Vec::new(),
+            affinity: service_flags::affinity(record.flags),
             cluster: 0,
             local: 0,
             backends: Vec::new(),

@@ -18,6 +18,7 @@ fn busy() -> Desired {
     all.extend(services_swap_addresses()[2].iter().map(|(key, service)| (key.clone(), service.clone())));
     let mut service = local_and_terminating()[0].values().next().unwrap().clone();
     service.frontends[0].addr = "10.0.0.7".parse().unwrap();
+    service.affinity = std::num::NonZeroU32::new(10_800);
     all.insert(key("local", "10.0.0.7:80"), service);
     all.insert(key("idle", "10.0.0.8:80"), crate::support::service("10.0.0.8:80", &[]));
     // Two at one address and port would be a fault of the model.
@@ -115,6 +116,23 @@ fn b10_what_somebody_deleted_comes_back() {
     repaired(|tables| tables.v4.slots.records.fill(lb_common::Slot::default()));
     repaired(|tables| tables.meta.entries.clear());
     repaired(|tables| *tables = Fake::new(ROOMY));
+}
+
+#[test]
+fn b65_b66_what_words_say_of_scopes_and_timeouts_is_put_right() {
+    for flags in [0, backend_flags::LOCAL, u32::MAX - backend_flags::SERVING] {
+        repaired(|tables| {
+            for record in tables.backends.records.iter_mut().filter(|record| record.word & 1 != 0) {
+                let generation = BackendWord(record.word).generation();
+                record.word = BackendWord::new(generation, flags | backend_flags::SERVING).0;
+            }
+        });
+    }
+    repaired(|tables| {
+        for record in tables.services.records.iter_mut().filter(|record| record.flags != 0) {
+            record.flags = 5 << 32;
+        }
+    });
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Instant;
 
 use lb_common::{Config, Point, Proto, Reason};
+use lb_ebpf::env::FlowTable;
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::host;
 use lb_ebpf::testing::packet::{Packet, Transport, chunks, flags};
@@ -14,10 +16,11 @@ use lb_ebpf::testing::wire;
 use lb_ebpf::testing::world::{Sizes, World};
 use lb_ebpf::verdict::Verdict;
 use lb_userspace::plan::Capacity;
+use lb_userspace::reconcile::Reconciler;
 use lb_userspace::tables::{Fake, Fault, Faulty, TableSet};
 
 use crate::scenarios::{local_and_terminating, scale_1_3_0_1, services_swap_addresses};
-use crate::support::{Desired, ROOMY, started, update};
+use crate::support::{Desired, ROOMY, endpoint, key, replace, service, settle, started, update};
 
 /// No more than a world has room for.
 const SMALL: Capacity = Capacity { services: 16, backends: 64, slots: [128; 2], ..ROOMY };
@@ -93,11 +96,12 @@ fn expected(old: &Desired, new: &Desired) -> BTreeMap<SocketAddr, Expected> {
     all
 }
 
-fn with_proto(desired: &Desired, proto: Proto) -> Desired {
-    desired
-        .iter()
-        .map(|(key, service)| (lb_userspace::model::ServicePortKey { proto, ..key.clone() }, service.clone()))
-        .collect()
+fn with(desired: &Desired, proto: Proto, affinity: Option<NonZeroU32>) -> Desired {
+    let entries = desired.iter().map(|(key, service)| {
+        let key = lb_userspace::model::ServicePortKey { proto, ..key.clone() };
+        (key, lb_userspace::model::ServicePort { affinity, ..service.clone() })
+    });
+    entries.collect()
 }
 
 /// Programs `old`, opens a flow to each of its frontends, and stops the turn to `new` after `writes`; `None` if it takes
@@ -172,16 +176,61 @@ fn no_packet_goes_astray(proto: Proto, old: &Desired, new: &Desired) {
     assert!(writes > 0, "there was something to interrupt");
 }
 
+fn scenarios() -> [Vec<Desired>; 3] {
+    [scale_1_3_0_1(), services_swap_addresses(), local_and_terminating()]
+}
+
 #[test]
-fn b7_b71_b96_at_every_stop_of_a_plan_no_packet_goes_astray() {
+fn b7_b65_b71_b96_at_every_stop_of_a_plan_no_packet_goes_astray() {
     let empty = Desired::new();
     for proto in [Proto::Tcp, Proto::Udp] {
-        for scenario in [scale_1_3_0_1(), services_swap_addresses(), local_and_terminating()] {
-            let scenario: Vec<_> = scenario.iter().map(|state| with_proto(state, proto)).collect();
+        // With session affinity the client of the old flow opens the new one, and asks for its endpoint.
+        for (scenario, affinity) in scenarios().iter().flat_map(|it| [(it, None), (it, NonZeroU32::new(60))])
+        {
+            let scenario: Vec<_> = scenario.iter().map(|state| with(state, proto, affinity)).collect();
             let states: Vec<_> = [&empty].into_iter().chain(&scenario).chain([&empty]).collect();
             for turn in states.windows(2) {
                 no_packet_goes_astray(proto, turn[0], turn[1]);
             }
         }
     }
+}
+
+/// Ids that come back are another Service port's, or another endpoint's: nobody inherits a client.
+#[test]
+fn b62_what_is_made_again_remembers_nobody() {
+    let frontend = "10.0.0.1:80";
+    let state = |endpoints: &[&str]| {
+        let mut service = service(frontend, endpoints);
+        service.affinity = NonZeroU32::new(3600);
+        Desired::from([(key("web", frontend), service)])
+    };
+    // So small that every id comes back with the next state.
+    let capacity = Capacity { services: 1, backends: 3, ..SMALL };
+    let (mut now, empty) = (Instant::now(), Desired::new());
+    let mut reconciler = started(Fake::new(capacity), &empty);
+    let world = World::new(Config::DEFAULT, Sizes::default(), &Schedule::default());
+    let open = |reconciler: &Reconciler<Fake>, client: u8| {
+        world.program(&datapath_tables(reconciler.tables()));
+        let (frontend, port) =
+            (endpoint(frontend), 1000 + u16::try_from(world.flows4(FlowTable::Main).len()).unwrap());
+        let src = SocketAddr::new(std::net::Ipv4Addr::new(10, 9, 0, client).into(), port);
+        let (reason, dst) = send(&world, &segment(Proto::Tcp, src, frontend, flags::SYN));
+        assert_eq!(reason, Reason::FlowOpened);
+        dst.unwrap()
+    };
+    for round in 0..4_u8 {
+        let [a, b] = [0, 1].map(|n| format!("10.1.{round}.{n}:80"));
+        let now_there = state(&[&a, &b]);
+        reconciler.desire(replace(&now_there));
+        settle(&mut reconciler, &mut now);
+        assert_eq!(reconciler.shadow().service_id(&key("web", frontend)), Some(0));
+        let first = open(&reconciler, 1);
+        assert!([&a, &b].contains(&&first.to_string()), "{first} in round {round}");
+        assert_ne!(open(&reconciler, 2), first);
+        assert_eq!(open(&reconciler, 1), first);
+        reconciler.desire(update(&now_there, &empty));
+        settle(&mut reconciler, &mut now);
+    }
+    assert_eq!(world.affinity().len(), 2, "one memory per client and id");
 }
