@@ -35,37 +35,50 @@ fn interfaces(space: &Space) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// Waits until exactly those interfaces are served whose name says so, and no pin is left of others; how long it took.
+/// Waits until exactly those interfaces are served, and have pins, whose name says so; how long it took.
 fn settles(world: &World, limit: Duration) -> Duration {
     let begun = Instant::now();
-    let there = interfaces(world.node.host());
-    let wanted = || there.iter().filter(|(name, _)| name.starts_with("veth") && name != "vethbr0");
-    let names: BTreeSet<_> = wanted().map(|(name, _)| name.clone()).collect();
-    wait_for(limit, || served(world) == names).unwrap_or_else(|error| {
-        panic!("{error}: served are {:?}, should be {names:?}\n{}", served(world), world.log())
-    });
-    let links = |index: &u64| ["pod_ingress", "pod_egress"].map(|program| format!("{program}-{index}"));
-    let links: BTreeSet<_> = wanted().flat_map(|(_, index)| links(index)).collect();
-    assert_eq!(pins(world), links, "pins");
+    let (mut last, mut names, mut links) = Default::default();
+    wait_for(limit, || {
+        (names, links) = (BTreeSet::new(), BTreeSet::new());
+        for (name, index) in interfaces(world.node.host()) {
+            if name.starts_with("veth") {
+                names.insert(name);
+                links.extend(["pod_ingress", "pod_egress"].map(|program| format!("{program}-{index}")));
+            }
+        }
+        last = (served(world), pins(world));
+        last.0 == names && last.1 == links
+    })
+    .unwrap_or_else(|error| panic!("{error}: is {last:?}, should be {names:?}, {links:?}\n{}", world.log()));
     begun.elapsed()
 }
 
+/// Waits until the kernel has no interface any more whose name begins so: a namespace ends some time after its deletion.
+fn vanish(world: &World, name: &str) {
+    let there = || interfaces(world.node.host()).iter().any(|(other, _)| other.starts_with(name));
+    wait_for(LIMIT, || !there()).unwrap();
+}
+
+/// What interfaces may take to come and go, in the kernel and in the agent.
+const LIMIT: Duration = Duration::from_secs(60);
+
 #[test]
 fn pods_on_a_bridge_reach_each_other_and_themselves() {
-    for mode in [Mode::All, Mode::Host] {
-        let world = World::new(&format!("bridge-{mode:?}").to_lowercase(), mode, &[]);
+    for world in worlds() {
         world.node.bridge().unwrap();
         let [x, y] = ["x", "y"].map(|name| {
             let pod = world.node.bridged_pod(name).unwrap();
             crate::support::serve(&pod);
             pod
         });
-        // The bridge has a pod's name, and its ports are what is served.
-        settles(&world, SOON);
-        let services = [(&x, world.service("x", &[&x])), (&y, world.service("y", &[&y]))];
-        let plain = world.service("a", &[&world.a]);
+        let ports = BTreeSet::from([x.interface().to_owned(), y.interface().to_owned()]);
+        wait_for(SOON, || served(world).is_superset(&ports)).unwrap();
+        assert!(!served(world).contains("vethbr0"), "a bridge, though its name is one of pods' interfaces");
+        let services = [(&x, world.service("bridge-x", &[&x])), (&y, world.service("bridge-y", &[&y]))];
+        let plain = world.service("bridge-a", &[&world.a]);
         for way in WAYS {
-            let case = Case(&world, "pod on the bridge", way);
+            let case = Case(world, "pod on the bridge", way);
             for (backend, service) in &services {
                 let (pod, seen) = case.answered(service.ask(&x, way));
                 assert_eq!(pod, backend.name(), "{case}");
@@ -115,7 +128,9 @@ fn interfaces_come_and_go() {
         for way in WAYS {
             Case(&world, "passing pod", way).answered_by("a", service.ask(&pod, way));
         }
+        let interface = pod.interface().to_owned();
         drop(pod);
+        vanish(&world, &interface);
         settles(&world, SOON);
     }
 }
@@ -160,7 +175,7 @@ fn interfaces_leave_for_another_namespace_and_return() {
 #[test]
 fn hundreds_of_interfaces_at_once() {
     let long = std::env::var_os("SLUICE_TEST_LONG").is_some();
-    let (many, limit) = if long { (300, Duration::from_secs(60)) } else { (100, Duration::from_secs(30)) };
+    let many = if long { 300 } else { 100 };
     let world = World::new("many", Mode::Host, &[]);
     let service = world.service("any", &[&world.a]);
     let elsewhere = Space::new(lab(), "many-elsewhere", &world.node.cgroup().join("elsewhere")).unwrap();
@@ -173,11 +188,10 @@ fn hundreds_of_interfaces_at_once() {
     let changed = begun.elapsed();
     assert!(changed < Duration::from_secs(2), "a change took {changed:?}");
     Case(&world, "pod", WAYS[0]).answered_by("b", service.ask(&world.client, WAYS[0]));
-    let attached = settles(&world, limit);
+    let attached = settles(&world, LIMIT);
     // Their other ends end, and they with them.
     drop(elsewhere);
-    wait_for(limit, || !interfaces(world.node.host()).iter().any(|(name, _)| name.starts_with("vethm")))
-        .unwrap();
+    vanish(&world, "vethm");
     let left = settles(&world, SOON);
     println!("{many} interfaces: served {attached:?} after they had come, left {left:?} after they had gone");
     Case(&world, "pod", WAYS[0]).answered_by("b", service.ask(&world.client, WAYS[0]));
