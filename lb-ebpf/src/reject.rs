@@ -42,11 +42,16 @@ pub fn answer<A: Family, P: Pkt, E: Env<A>>(
     let tcp = scratch.key.proto == Proto::Tcp as u8;
     // The rest of a fragment's data is not known, and nobody would put a fragmented reset together.
     let whole = scratch.part == Part::Whole as u8;
-    let built = match reason {
-        Reason::PacketTooBig => error(pkt, scratch, A::TOO_BIG, scratch.mtu),
-        Reason::HopsExceeded => error(pkt, scratch, A::HOPS_EXCEEDED, 0),
-        _ if tcp && whole && flags.opens() => reset(pkt, scratch),
-        _ => error(pkt, scratch, A::PORT_UNREACHABLE, 0),
+    // Each of the two once: the verifier walks through every copy.
+    let (kind, word) = match reason {
+        Reason::PacketTooBig => (A::TOO_BIG, scratch.mtu),
+        Reason::HopsExceeded => (A::HOPS_EXCEEDED, 0),
+        _ => (A::PORT_UNREACHABLE, 0),
+    };
+    let built = if tcp && whole && flags.opens() && kind == A::PORT_UNREACHABLE {
+        reset(pkt, scratch)
+    } else {
+        error(pkt, scratch, kind, word)
     };
     if built.is_none() || !rewrite::turn_round(pkt) {
         return Err(Reason::RejectFailed);
