@@ -8,8 +8,8 @@ use crate::abi::shared;
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct StateRecord {
-    /// Not zero while the LRU flow table may hold entries: set by whoever inserts, cleared by the sweep that finds the
-    /// table empty.
+    /// Not zero while the LRU flow table may hold entries: 1 by whoever inserts, 2 by the sweep that walks it, 0 by the
+    /// same if it was empty and is 2 still.
     pub lru_used: [u64; 2],
     /// Not zero once the flow table had no room, until a pair is removed from it or a sweep has run.
     pub full: [u64; 2],

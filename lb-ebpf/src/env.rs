@@ -45,6 +45,14 @@ impl FlowTable {
     }
 }
 
+/// What [`Note::LruUsed`] says beside zero.
+pub mod note {
+    /// The table may hold entries.
+    pub const USED: u64 = 1;
+    /// The same, unless the sweep that is walking it finds none.
+    pub const ASKED: u64 = 2;
+}
+
 /// A word of the state that the programs share about the flow tables of one family; see [`lb_common::StateRecord`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Note {
@@ -318,6 +326,8 @@ pub trait Env<A: Address> {
     fn note(&self, note: Note) -> u64;
     /// Replaces it.
     fn set_note(&self, note: Note, value: u64);
+    /// Compare-and-exchange of it; true if it was `old` and is now `new`.
+    fn exchange_note(&self, note: Note, old: u64, new: u64) -> bool;
     /// Adds to it, which wraps.
     fn add_note(&self, note: Note, value: u64);
     /// Whether the LRU table may hold entries.

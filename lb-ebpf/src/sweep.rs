@@ -4,7 +4,7 @@ use core::ops::DerefMut;
 
 use lb_common::{Address, FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Proto, Scratch, SweepReport};
 
-use crate::env::{Env, FlowRef, FlowTable, Note};
+use crate::env::{Env, FlowRef, FlowTable, Note, note};
 use crate::flow::{self, Assured, Found, Hit, Idle, Phase};
 
 /// What a sweep asks for beside what a packet does.
@@ -38,15 +38,12 @@ pub fn run<A: Address, E: Walk<A>>(env: &E) -> Option<()> {
     // Whatever made room without saying so: if the table still is full, the first packet that needs room notices.
     env.set_note(Note::Full, 0);
     if env.lru_used() {
+        env.set_note(Note::LruUsed, note::ASKED);
         env.walk(FlowTable::Lru);
+        // Who inserts says so afterwards, and the exchange fails; or says so after it, and before any other packet of
+        // the flow can be under way.
         if env.report()?.lru_left == 0 {
-            // An insertion says that the table is in use before and after it inserts, and may do both between the walk
-            // and this store: a second walk finds its entry.
-            env.set_note(Note::LruUsed, 0);
-            env.walk(FlowTable::Lru);
-            if env.report()?.lru_left != 0 {
-                env.set_note(Note::LruUsed, 1);
-            }
+            env.exchange_note(Note::LruUsed, note::ASKED, 0);
         }
     }
     env.set_note(Note::Swept, began);

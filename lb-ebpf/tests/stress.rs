@@ -6,13 +6,13 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use lb_common::{Addr4, Addr6, Point, Reason};
+use lb_common::{Addr4, Addr6, Config, Point, Reason};
 use lb_ebpf::env::FlowTable;
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::Scene;
 use lb_ebpf::testing::host;
 use lb_ebpf::testing::packet::{Checksum, Packet, flags};
-use lb_ebpf::testing::pairs::Faults;
+use lb_ebpf::testing::pairs::{Faults, embryonic};
 use lb_ebpf::testing::schedule::Schedule;
 use lb_ebpf::testing::tables::{Service, Tables};
 use lb_ebpf::testing::wire;
@@ -22,10 +22,11 @@ use lb_ebpf::verdict::Verdict;
 const SECOND: u64 = 1_000_000_000;
 
 /// Three Services, all of them with the same three endpoints: every reverse entry is contended.
-fn world(scene: &Scene, sizes: Sizes) -> World {
+fn world(scene: &Scene, sizes: Sizes, embryonic: u32) -> World {
     let endpoints = [1, 2, 3].map(|n| scene.endpoint(n));
     let services = [0, 1, 2].map(|n| Service::new(scene.proto, scene.vip(10 + n, 80)).endpoints(&endpoints));
-    let world = World::new(scene.config(), sizes, &Schedule::default());
+    let config = Config { embryonic, ..scene.config() };
+    let world = World::new(config, sizes, &Schedule::default());
     world.program(&Tables::of(&services));
     world
 }
@@ -73,7 +74,7 @@ fn beside_a_sweep<R: Send>(world: &World, work: impl Fn(&Cpu<'_>, u16) -> R + Sy
 /// Two CPUs send the first packets of the same flows, three Services contending for each client port: whoever makes a
 /// pair, both see one and the same, and no two flows share one.
 fn both_see_one_pair(scene: &Scene) {
-    let world = world(scene, Sizes { main: 4096, lru: 64 });
+    let world = world(scene, Sizes { main: 4096, lru: 64 }, u32::MAX);
     let flows: Vec<(SocketAddr, SocketAddr)> =
         (0..1200_u16).map(|n| (scene.pod(7, 50_000 + n / 3), scene.vip(10 + (n % 3) as u8, 80))).collect();
     let seen = beside_a_sweep(&world, |cpu, number| {
@@ -118,8 +119,8 @@ fn length() -> Duration {
 }
 
 /// Flows open, close, idle out, are swept and taken over, in tables that are too small for them, for a while.
-fn churn(scene: &Scene, sizes: Sizes, duration: Duration) -> World {
-    let world = world(scene, sizes);
+fn churn(scene: &Scene, sizes: Sizes, embryonic: u32, duration: Duration) -> World {
+    let world = world(scene, sizes, embryonic);
     let end = Instant::now() + duration;
     // A CPU that is held up for seconds between the two insertions of a pair would find its reverse entry swept: time
     // passes between packets only.
@@ -155,7 +156,7 @@ fn churn(scene: &Scene, sizes: Sizes, duration: Duration) -> World {
 #[test]
 fn churn_leaves_whole_pairs() {
     for scene in Scene::ALL.into_iter().filter(|scene| scene.checksum == Checksum::Complete) {
-        let world = churn(&scene, Sizes { main: 64, lru: 0 }, length());
+        let world = churn(&scene, Sizes { main: 64, lru: 0 }, u32::MAX, length());
         let reasons = world.counters().reasons;
         for reason in [Reason::FlowOpened, Reason::FlowReopened, Reason::FlowForward] {
             assert!(reasons.contains_key(&reason), "{reason:?} never happened: {reasons:?}");
@@ -164,12 +165,29 @@ fn churn_leaves_whole_pairs() {
     }
 }
 
+/// Few may be embryonic, the main table is too small for all, the LRU table is not: pairs begin there, move over, wait
+/// for room. Then the tables hold whole pairs, and their embryos are as many as are counted.
+#[test]
+fn pairs_move_beside_their_packets_and_are_counted() {
+    for scene in Scene::ALL.into_iter().filter(|scene| scene.checksum == Checksum::Complete) {
+        let world = churn(&scene, Sizes { main: 64, lru: 256 }, 4, length());
+        let broken = Faults::of(&world).broken;
+        assert!(broken.is_empty(), "{broken:#?}");
+        // Reverse entries whose state changed just when they were to be marked.
+        world.advance(6 * SECOND);
+        sweep(&world.on_cpu(2));
+        sweep(&world.on_cpu(2));
+        assert_whole(&world);
+        assert_eq!(world.embryonic(), embryonic(&world));
+    }
+}
+
 /// Where the LRU table is far too small, halves of pairs are evicted; but nothing is ever crossed or locked for ever, and
 /// the sweep removes every half in its time.
 #[test]
 fn eviction_leaves_nothing_that_the_sweep_does_not_remove() {
     for scene in Scene::ALL.into_iter().filter(|scene| scene.checksum == Checksum::Complete) {
-        let world = churn(&scene, Sizes { main: 8, lru: 8 }, length());
+        let world = churn(&scene, Sizes { main: 8, lru: 8 }, u32::MAX, length());
         let faults = Faults::of(&world);
         assert!(faults.broken.is_empty(), "{:#?}", faults.broken);
         world.advance(2 * 86_400 * SECOND);

@@ -461,6 +461,14 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     }
 
     #[inline(always)]
+    fn exchange_note(&self, note: Note, old: u64, new: u64) -> bool {
+        // SAFETY: an aligned word of a value of the array.
+        STATE
+            .get_ptr_mut(0)
+            .is_some_and(|state| unsafe { atomic::exchange(word_of::<A>(state, note), old, new) })
+    }
+
+    #[inline(always)]
     fn add_note(&self, note: Note, value: u64) {
         if let Some(state) = STATE.get_ptr_mut(0) {
             // SAFETY: an aligned word of a value of the array.

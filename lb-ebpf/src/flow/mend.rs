@@ -1,6 +1,6 @@
 //! The LRU table evicts each half of a pair by itself: the one that is left names the other.
 
-use lb_common::{Address, FlowKey, FlowKind, FlowState, FlowWord, Reason, Scratch};
+use lb_common::{Address, FlowKind, FlowState, FlowWord, Reason, Scratch};
 
 use super::pair::{fill, insert, owner};
 use crate::cut::outcome;
@@ -11,7 +11,7 @@ outcome! {
     Mended {
         /// The other half is there.
         Whole = 0,
-        /// It is not, and cannot be: another flow has its key, or the pair is being removed.
+        /// It is not, and cannot be: another flow has its key, or the pair has gone.
         Broken = 1,
     }
 }
@@ -19,8 +19,8 @@ outcome! {
 /// Puts back the half that an LRU pair has lost, under the creation id of the other half: `scratch.value`, which stays.
 /// The pair is that of the packet in `scratch.key`.
 ///
-/// The pair may be locked, moved or removed at the same time. All of them end by deleting the half that was found,
-/// last: whoever still meets it unlocked after the insertion knows that the new half will be dealt with.
+/// The pair may be locked at the same time, to be moved or removed. Whoever does that looks for the new half after he
+/// has locked the one that was found, or has not locked it yet when it is looked at after the insertion.
 #[inline(always)]
 pub fn mend<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Mended, Reason> {
     let Scratch { value, held, key, reverse, to, .. } = scratch;
@@ -42,20 +42,18 @@ pub fn mend<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<
         FlowKind::Reverse => (scratch.reverse, scratch.key),
     };
     let whole = match insert(env, FlowTable::Lru, &absent, &scratch.value) {
-        Inserted::Done if stands(env, FlowTable::Lru, &present, word) => true,
         Inserted::Done => {
-            env.delete_flow(FlowTable::Lru, &absent);
-            stands(env, FlowTable::Main, &absent, word)
+            let found = owner(env, FlowTable::Lru, &present, word);
+            let locked = found.is_none_or(|(_, word)| word.state().has(FlowState::DEAD));
+            if locked {
+                env.delete_flow(FlowTable::Lru, &absent);
+            }
+            // Whoever has locked the pair goes by what there was; this packet can, too.
+            found.is_some() || owner(env, FlowTable::Main, &absent, word).is_some()
         }
-        Inserted::Exists => stands(env, FlowTable::Lru, &absent, word),
+        Inserted::Exists => owner(env, FlowTable::Lru, &absent, word).is_some(),
         Inserted::Full | Inserted::Failed => false,
     };
     scratch.value = scratch.held;
     Ok(if whole { Mended::Whole } else { Mended::Broken })
-}
-
-/// Whether `table` has the half `key` of the pair with `word`, and nobody has locked it.
-#[inline(always)]
-fn stands<A: Address, E: Env<A>>(env: &E, table: FlowTable, key: &FlowKey<A>, word: FlowWord) -> bool {
-    owner(env, table, key, word).is_some_and(|(_, word)| !word.state().has(FlowState::DEAD))
 }

@@ -41,10 +41,12 @@ pub(crate) fn lookup<A: Address, E: Env<A>>(
     key: &FlowKey<A>,
     value: &mut FlowValue<A>,
 ) -> Option<Hit<E::Flow>> {
+    // Before the first look: afterwards the pair may have moved, as the last one of the LRU table.
+    let used = env.lru_used();
     if let Some(flow) = lookup_in(env, FlowTable::Main, key, value) {
         return Some(Hit { table: FlowTable::Main, flow });
     }
-    if !env.lru_used() {
+    if !used {
         return None;
     }
     if let Some(flow) = lookup_in(env, FlowTable::Lru, key, value) {

@@ -9,7 +9,7 @@ use super::phase::{Phase, seconds};
 use super::remove::{Found, Idle, remove, remove_orphan};
 use super::{lookup, room};
 use crate::cut::outcome;
-use crate::env::{Env, FlowRef, FlowTable, Inserted, Note};
+use crate::env::{Env, FlowRef, FlowTable, Inserted, Note, note};
 use crate::masquerade;
 use crate::parse::Flags;
 
@@ -235,13 +235,9 @@ pub(super) fn insert<A: Address, E: Env<A>>(
     key: &FlowKey<A>,
     value: &FlowValue<A>,
 ) -> Inserted {
-    if table == FlowTable::Lru {
-        env.set_note(Note::LruUsed, 1);
-    }
     let inserted = env.insert_flow(table, key, value);
-    if table == FlowTable::Lru {
-        // Again: the sweep may have found the table empty between.
-        env.set_note(Note::LruUsed, 1);
+    if table == FlowTable::Lru && env.note(Note::LruUsed) != note::USED {
+        env.set_note(Note::LruUsed, note::USED);
     }
     if inserted == Inserted::Done
         && (table == FlowTable::Lru || env.lru_used())

@@ -74,6 +74,12 @@ pub(crate) fn remove<A: Address, E: Env<A>>(
         flow.exchange(dead, word);
         return false;
     }
+    // What cannot be marked now is an orphan, and counted as such. Marked before the forward entry goes: who meets a
+    // living reverse entry alone may put the other half back.
+    let other = other.filter(|other| {
+        let (word, _) = other.peek();
+        word.id() == dead.id() && bury(*other, word)
+    });
     let inward = flow.traffic();
     env.delete_flow(table, forward);
     if table == FlowTable::Main {
@@ -84,14 +90,9 @@ pub(crate) fn remove<A: Address, E: Env<A>>(
             env.set_note(Note::Full, 0);
         }
     }
-    let mut outward = Traffic::default();
-    if let Some(other) = other {
-        let (word, _) = other.peek();
-        // What cannot be marked now is an orphan, and counted as such.
-        if word.id() == dead.id() && bury(other, word) {
-            outward = other.traffic();
-            env.delete_flow(table, reverse);
-        }
+    let outward = other.map_or(Traffic::default(), FlowRef::traffic);
+    if other.is_some() {
+        env.delete_flow(table, reverse);
     }
     env.ended(service, backend, inward, outward);
     true

@@ -22,6 +22,16 @@ pub struct Faults {
     pub broken: Vec<String>,
 }
 
+/// How many pairs of the main tables of `world` are embryonic, by looking at each.
+#[must_use]
+pub fn embryonic(world: &World) -> u64 {
+    fn count<A>(table: &HashMap<FlowKey<A>, FlowValue<A>>) -> usize {
+        let assured = |value: &FlowValue<A>| FlowWord(value.word).state().has(FlowState::ASSURED);
+        table.values().filter(|value| value.kind == FlowKind::Forward as u8 && !assured(value)).count()
+    }
+    (count(&world.flows4(FlowTable::Main)) + count(&world.flows6(FlowTable::Main))) as u64
+}
+
 impl Faults {
     /// The faults of `world`.
     #[must_use]

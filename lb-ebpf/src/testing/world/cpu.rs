@@ -207,6 +207,12 @@ macro_rules! environment {
                 self.world.$family.notes[note as usize].store(value, SeqCst);
             }
 
+            fn exchange_note(&self, note: Note, old: u64, new: u64) -> bool {
+                self.world.schedule.access();
+                let word = &self.world.$family.notes[note as usize];
+                word.compare_exchange(old, new, SeqCst, SeqCst).is_ok()
+            }
+
             fn add_note(&self, note: Note, value: u64) {
                 self.world.schedule.access();
                 self.world.$family.notes[note as usize].fetch_add(value, SeqCst);
