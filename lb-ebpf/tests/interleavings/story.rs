@@ -148,7 +148,8 @@ fn play(story: &Story, judge: impl Fn(&[Vec<Seen>], &World)) {
     let faults = Faults::of(&world);
     let among = |wanted: fn(&Work) -> bool| story.at_once.iter().copied().flatten().any(wanted);
     assert!(faults.broken.is_empty(), "{faults:#?}");
-    let evicted = among(|work| matches!(work, Work::Evict(_)));
+    let evicts = |work: &Work| matches!(work, Work::Evict(_));
+    let evicted = among(evicts) || story.before.iter().any(evicts);
     assert!(evicted || faults.widows.is_empty(), "{faults:#?}");
     // A reply may change a reverse word at the moment at which it is to be marked for removal.
     let replied = among(|work| matches!(work, Work::Reply(..)));

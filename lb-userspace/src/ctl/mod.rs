@@ -13,6 +13,7 @@ mod args;
 mod backend;
 mod cleanup;
 mod completion;
+mod crowd;
 mod doctor;
 mod event;
 mod event_row;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::args::OnlyShow;
+use super::crowd::{self, Crowd};
 use super::flow_tables::{Fill, now, read_living};
 use super::out::{Document, Out, Row};
 use super::text;
@@ -80,6 +81,8 @@ struct Sweep {
     expired: u64,
     orphans: u64,
     lru_left: u64,
+    embryonic: u64,
+    moved: u64,
 }
 
 /// Sums over all Services.
@@ -96,6 +99,7 @@ struct Totals {
 struct Stats {
     reasons: Vec<ReasonRow>,
     flow_tables: Vec<TableRow>,
+    flows: [Crowd; 2],
     /// Absent if there has been none.
     #[serde(skip_serializing_if = "Option::is_none")]
     sweep: Option<Sweep>,
@@ -107,6 +111,7 @@ impl Stats {
         counts: &[u64],
         all: bool,
         fills: &[Fill],
+        flows: [Crowd; 2],
         report: &SweepReport,
         view: &View,
         now: Duration,
@@ -130,6 +135,7 @@ impl Stats {
                 .iter()
                 .map(|fill| TableRow { table: fill.name, entries: fill.entries, capacity: fill.capacity })
                 .collect(),
+            flows,
             sweep: (report.began > 0).then(|| Sweep {
                 age_seconds: now.saturating_sub(Duration::from_nanos(report.began)).as_secs(),
                 scanned: report.scanned,
@@ -137,6 +143,8 @@ impl Stats {
                 expired: report.expired,
                 orphans: report.orphans,
                 lru_left: report.lru_left,
+                embryonic: report.embryonic,
+                moved: report.moved,
             }),
             totals: Totals {
                 service_ports: view.services.len(),
@@ -154,15 +162,18 @@ impl Document for Stats {
         writeln!(writer)?;
         text::table(writer, &self.flow_tables)?;
         writeln!(writer)?;
+        text::table(writer, &self.flows)?;
+        writeln!(writer)?;
         let sweep = self.sweep.as_ref().map(|sweep| {
             format!(
-                "{} ago: {} entries looked at, {} connections live, {} ended, {} orphans removed, {} left in the LRU table",
+                "{} ago: {} entries looked at, {} connections live, {} ended, {} orphans removed, {} left in the LRU table, {} moved out of it",
                 text::duration(Duration::from_secs(sweep.age_seconds)),
                 sweep.scanned,
                 sweep.pairs,
                 sweep.expired,
                 sweep.orphans,
                 sweep.lru_left,
+                sweep.moved,
             )
         });
         let Totals { service_ports, backends, connections, traffic } = &self.totals;
@@ -195,20 +206,29 @@ impl Args {
         let mut view = View::read(pins)?;
         let (living, fills) = read_living(pins)?;
         view.add_living(&living);
-        Ok(out.document(&Stats::new(&reasons, self.all, &fills, &report, &view, now()))?)
+        Ok(out.document(&Stats::new(
+            &reasons,
+            self.all,
+            &fills,
+            crowd::read(pins)?,
+            &report,
+            &view,
+            now(),
+        ))?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ctl::crowd::tests::flooded;
     use crate::ctl::out::Format;
 
     fn stats(all: bool, report: &SweepReport) -> Stats {
         let mut counts = vec![0; Reason::ALL.len()];
         counts[Reason::FlowOpened as usize] = 5;
         let fills = [Fill { name: maps::FLOWS4, entries: 10, capacity: 100 }];
-        Stats::new(&counts, all, &fills, report, &View::default(), Duration::from_secs(100))
+        Stats::new(&counts, all, &fills, flooded(), report, &View::default(), Duration::from_secs(100))
     }
 
     fn written(format: Format, stats: &Stats) -> String {
@@ -231,8 +251,9 @@ mod tests {
                 .starts_with("REASON       EFFECT     COUNT  MEANING\nflow_opened  translate  5      ")
         );
         assert!(
-            written(Format::Text, &shown)
-                .contains("flows4  10       100       10%\n\nLast sweep:     never\n")
+            written(Format::Text, &shown).contains(
+                "flows4  10       100       10%\n\nFAMILY  EMBRYONIC  LIMIT  FULL  LRU-USED  SWEPT\n"
+            )
         );
     }
 
@@ -244,6 +265,8 @@ mod tests {
             serde_json::from_str(&written(Format::Json, &stats(false, &report))).unwrap();
         assert_eq!(json["sweep"]["age_seconds"], 60);
         assert_eq!(json["sweep"]["scanned"], 12);
+        assert_eq!(json["flows"][0]["embryonic"], 50);
+        assert_eq!(json["flows"][0]["full"], true);
         assert_eq!(json["flow_tables"][0]["capacity"], 100);
         assert_eq!(json["totals"]["packets_in"], 0);
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::args::OnlyShow;
+use super::crowd::{self, Crowd};
 use super::out::{Document, Out, Row};
 use super::text;
 use crate::bpf::inspect;
@@ -42,6 +43,9 @@ struct Report {
     schema: u32,
     /// Programs that are loaded and pinned.
     programs: Vec<String>,
+    /// The flow tables, where they are installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flows: Option<[Crowd; 2]>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     told: Option<Told>,
 }
@@ -61,7 +65,13 @@ struct Told {
 }
 
 impl Report {
-    fn new(pin_dir: PathBuf, holder: Option<u32>, programs: Vec<String>, status: Option<Status>) -> Self {
+    fn new(
+        pin_dir: PathBuf,
+        holder: Option<u32>,
+        programs: Vec<String>,
+        flows: Option<[Crowd; 2]>,
+        status: Option<Status>,
+    ) -> Self {
         // The file of an agent that died says nothing about the one that runs now.
         let synced = status.as_ref().is_some_and(|status| status.synced && holder == Some(status.pid));
         Self {
@@ -71,6 +81,7 @@ impl Report {
             pin_dir,
             schema: SCHEMA,
             programs,
+            flows,
             told: status.map(|status| Told {
                 version: status.version,
                 node: status.node,
@@ -110,6 +121,9 @@ impl Document for Report {
             ("Datapath", datapath),
             ("Schema", self.schema.to_string()),
         ];
+        if let Some([v4, v6]) = &self.flows {
+            fields.push(("Flows", format!("{}; {}", v4.summary(), v6.summary())));
+        }
         if let Some(told) = &self.told {
             fields.extend([
                 ("Version", told.version.clone()),
@@ -140,14 +154,16 @@ impl Args {
         let pins = &context.pins;
         let file = StatusFile::of(pins.root())?;
         let status = file.read().with_context(|| format!("read {}", file.path().display()))?;
-        let programs = inspect::progs(pins)?.into_iter().map(|prog| prog.name).collect();
-        Ok(out.document(&Report::new(pins.root().to_owned(), pins.holder(), programs, status))?)
+        let programs: Vec<_> = inspect::progs(pins)?.into_iter().map(|prog| prog.name).collect();
+        let flows = if programs.is_empty() { None } else { Some(crowd::read(pins)?) };
+        Ok(out.document(&Report::new(pins.root().to_owned(), pins.holder(), programs, flows, status))?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ctl::crowd::tests::flooded;
     use crate::ctl::out::Format;
 
     fn status() -> Status {
@@ -162,7 +178,8 @@ mod tests {
 
     fn written(format: Format, holder: Option<u32>, programs: &[&str], status: Option<Status>) -> String {
         let programs = programs.iter().map(|name| (*name).to_owned()).collect();
-        let report = Report::new(PathBuf::from("/p"), holder, programs, status);
+        let flows = holder.map(|_| flooded());
+        let report = Report::new(PathBuf::from("/p"), holder, programs, flows, status);
         let mut text = Vec::new();
         Out::to(format, &mut text).document(&report).unwrap();
         String::from_utf8(text).unwrap()
@@ -175,6 +192,7 @@ mod tests {
                 serde_json::from_str(&written(Format::Json, holder, &["connect4"], Some(status()))).unwrap();
             assert_eq!(json["synced"], synced, "{holder:?}");
             assert_eq!(json["running"], holder.is_some());
+            assert_eq!(json["flows"][0]["embryonic"].as_u64(), holder.map(|_| 50));
             assert_eq!(json["problems"][0]["text"], "no room");
         }
     }
