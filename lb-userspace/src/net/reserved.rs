@@ -47,11 +47,8 @@ struct Record {
 /// # Errors
 /// A setting cannot be read or written: such a socket may then take a port that a translated flow uses.
 pub fn reserve(pin_dir: &Path, ranges: &[PortRange]) -> Result<(), ReservedError> {
-    let local = parse(&read(LOCAL_RANGE)?.split_whitespace().collect::<Vec<_>>().join("-"));
     let reserved = parse(&read(RESERVED)?);
-    let ours: BTreeSet<u16> = ranges.iter().flat_map(|range| range.first..=range.last).collect();
-    let added: BTreeSet<u16> =
-        ours.into_iter().filter(|port| local.contains(port) && !reserved.contains(port)).collect();
+    let added = unreserved(ranges, &reserved)?;
     if added.is_empty() {
         return Ok(());
     }
@@ -73,6 +70,20 @@ pub fn reserve(pin_dir: &Path, ranges: &[PortRange]) -> Result<(), ReservedError
     fs::write(RESERVED, format(&all)).map_err(failed("write", Path::new(RESERVED)))?;
     info!("reserved the ports {} ({RESERVED})", format(&added));
     Ok(())
+}
+
+/// Those ports of `ranges` that the kernel may give to a socket which asks for none, as a list like `1024-2000,3000`.
+///
+/// # Errors
+/// A setting cannot be read.
+pub fn shared(ranges: &[PortRange]) -> Result<String, ReservedError> {
+    Ok(format(&unreserved(ranges, &parse(&read(RESERVED)?))?))
+}
+
+fn unreserved(ranges: &[PortRange], reserved: &BTreeSet<u16>) -> Result<BTreeSet<u16>, ReservedError> {
+    let local = parse(&read(LOCAL_RANGE)?.split_whitespace().collect::<Vec<_>>().join("-"));
+    let ours = ranges.iter().flat_map(|range| range.first..=range.last);
+    Ok(ours.filter(|port| local.contains(port) && !reserved.contains(port)).collect())
 }
 
 /// Takes back what [`reserve`] did for this pin directory; returns whether there was anything.

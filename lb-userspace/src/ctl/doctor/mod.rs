@@ -9,6 +9,7 @@ mod filters;
 mod hooks;
 mod host;
 mod kernel;
+mod ports;
 mod sockets;
 mod tables;
 
@@ -158,6 +159,7 @@ impl Args {
         if pins.base().exists() {
             examination.look("sockets", || sockets::look(pins));
             examination.look("hooks", || hooks::look(pins));
+            examination.look("ports", || ports::look(pins));
             examination.look("tables", || tables::look(pins));
         }
         examination.findings.retain(|finding| self.all || finding.level != Level::Ok);
