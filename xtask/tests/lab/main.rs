@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "fixtures outside of test functions fail the test that uses them")]
 
 mod bulk;
+mod doctor;
 mod endpoints;
 mod events;
 mod foreign;
