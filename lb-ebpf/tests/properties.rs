@@ -1,5 +1,7 @@
 //! What holds for every packet.
 
+use std::net::SocketAddr;
+
 use lb_common::{Effect, Point, Reason};
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::Scene;
@@ -280,5 +282,37 @@ proptest! {
             let expected = if service == 10 { Reason::RewriteFailed } else { Reason::RejectFailed };
             prop_assert_eq!((verdict, only_reason(&world)), (Verdict::Drop, expected));
         }
+    }
+
+    /// Whatever flags and numbers a segment of a living connection has: out of the window, or of a connection that its
+    /// end thinks closed. Untranslated it would have the client's kernel reset the backend.
+    #[test]
+    fn b102_stray_segments_never_reach_a_client_untranslated(
+        v6 in any::<bool>(),
+        past in prop::collection::vec((any::<bool>(), 0_u8..64), 0..6),
+        last in 0_u8..64,
+        dress in dress(),
+    ) {
+        let scene = Scene { v6, proto: lb_common::Proto::Tcp, checksum: Checksum::Complete };
+        let world = world(&scene);
+        let send = |point, packet: &Packet| {
+            let mut bytes = Bytes::of(packet);
+            host::run(&world.on_cpu(0), point, &mut bytes);
+            bytes
+        };
+        let opened = parsed(&send(Point::PodIngress, &scene.first(scene.client(), scene.web())))?;
+        let (from, to) = (SocketAddr::new(opened.dst, scene.endpoint(1).port()), scene.client());
+        for (answer, bits) in past {
+            if answer {
+                send(Point::PodEgress, &scene.packet(from, to, bits));
+            } else {
+                // With a SYN alone it would begin another connection, to another backend.
+                send(Point::PodIngress, &scene.packet(to, scene.web(), bits | flags::ACK));
+            }
+        }
+        let stray = dress.put_on(scene.packet(from, to, last));
+        let seen = parsed(&send(Point::PodEgress, &stray))?;
+        let expected = dress.put_on(scene.packet(scene.web(), to, last));
+        prop_assert_eq!((seen.src, seen.dst, seen.transport), (expected.src, expected.dst, expected.transport));
     }
 }
