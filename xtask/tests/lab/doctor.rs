@@ -66,7 +66,7 @@ fn a_node_that_is_broken_in_five_ways_is_told_each() {
     // And so for the Service itself: the refusal leaves a record.
     assert!(empty.ask(&world.client, WAYS[1]).is_err());
     let events = world.node.sluice_json(&["event", "list"]).unwrap();
-    let refused = |event: &&Value| event["reason"] == "no_endpoints" && event["service"] == "default/empty";
+    let refused = |event: &&Value| event["reason"] == "no_endpoints" && event["service"] == "empty";
     assert!(events.as_array().unwrap().iter().any(|event| refused(&event)), "{events:#}");
 }
 
