@@ -177,6 +177,7 @@ pub(super) fn run(args: &Named<String>, context: &Context, out: &mut Out<'_>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ctl::tests::documented;
 
     fn link(target: Target) -> Link {
         Link { name: "l".to_owned(), id: 9, prog: 7, target }
@@ -195,11 +196,8 @@ mod tests {
         assert_eq!(cells(Target::Interface(3), &Names::default()), "l tcx 9 ifindex 3 program 7");
         assert_eq!(cells(Target::Cgroup(1), &Names::default()), "l cgroup 9 cgroup 1 program 7");
         assert_eq!(cells(Target::Other, &names), "l other 9 - connect4");
-        let json = serde_json::to_string(&LinkRow::new(link(Target::Interface(3)), &names)).unwrap();
-        assert_eq!(
-            json,
-            r#"{"name":"l","type":"tcx","id":9,"interface":"veth3","ifindex":3,"program":"connect4","program_id":7}"#
-        );
+        let json = serde_json::to_value(LinkRow::new(link(Target::Interface(3)), &names)).unwrap();
+        assert_eq!(json, documented("link list")[0]);
     }
 
     #[test]

@@ -46,7 +46,8 @@ struct ServiceRow {
     #[serde(rename = "type")]
     kind: &'static str,
     addresses: Vec<IpAddr>,
-    /// Seconds that session affinity by client address lasts; null without it.
+    /// How long session affinity by client address lasts; absent without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     session_affinity_seconds: Option<u32>,
     endpoints: Endpoints,
     id: u32,

@@ -10,6 +10,14 @@ use super::target::{ServiceName, Target};
 use super::view::{Backend, Living, PortName, Service, View};
 use super::{backend, service};
 
+/// The example of `command` in the documentation.
+pub(super) fn documented(command: &str) -> Value {
+    let page = include_str!("../../../docs/json.md");
+    let (_, section) = page.split_once(&format!("\n## `{command}`\n")).unwrap();
+    let (_, example) = section.split_once("\n```json\n").unwrap();
+    serde_json::from_str(example.split_once("\n```\n").unwrap().0).unwrap()
+}
+
 fn port(namespace: &str, name: &str, family: u8, backends: Vec<Backend>) -> Service {
     let count =
         |wanted: fn(&Backend) -> bool| backends.iter().filter(|backend| wanted(backend)).count() as u32;
@@ -102,15 +110,7 @@ shop       web   http:80/TCP  IPv6    ClusterIP  fd00:96::1  1          0      0
 #[test]
 fn a_service_is_an_object_with_numbers_and_texts() {
     let list = parsed(services(Format::Json, "service list --namespace shop"));
-    assert_eq!(
-        list[0],
-        json!({
-            "namespace": "shop", "name": "web", "port_name": "http", "port": 80, "proto": "TCP", "family": "IPv4",
-            "type": "ClusterIP", "addresses": ["10.96.0.1"], "session_affinity_seconds": null, "endpoints": {"cluster": 1, "local": 1}, "id": 0,
-            "connections": 4, "packets_in": 10, "bytes_in": 1000, "packets_out": 8, "bytes_out": 9000,
-        })
-    );
-    assert_eq!(list.as_array().unwrap().len(), 2);
+    assert_eq!(list, documented("service list"));
 }
 
 #[test]
@@ -124,6 +124,7 @@ fn a_service_is_shown_with_its_endpoints() {
     assert!(row("10.0.0.1:8080").any(|cell| cell == "active"), "{shown}");
     assert!(row("10.0.0.2:8080").any(|cell| cell == "serving"), "{shown}");
 
+    assert_eq!(parsed(services(Format::Json, "service show default/web")), documented("service show"));
     let json = parsed(services(Format::Pretty, "service show web"));
     let states: Vec<_> = json
         .as_array()
@@ -154,15 +155,7 @@ fn backends_are_found_by_address() {
     assert_eq!(backends(Format::Text, "backend").unwrap().lines().count(), 4);
     assert_eq!(backends(Format::Text, "backend list -n default").unwrap().lines().count(), 1);
     let found = parsed(backends(Format::Json, "backend show 10.0.0.1:8080"));
-    assert_eq!(
-        found,
-        json!([{
-            "namespace": "shop", "service": "web", "port_name": "http", "proto": "TCP", "family": "IPv4",
-            "address": "10.0.0.1", "port": 8080, "state": "active", "selected": true, "serving": true, "local": true,
-            "id": 1, "generation": 3,
-            "connections": 0, "packets_in": 0, "bytes_in": 0, "packets_out": 0, "bytes_out": 0,
-        }])
-    );
+    assert_eq!(found, documented("backend list"));
     assert_eq!(parsed(backends(Format::Json, "backend show fd00::1"))[0]["id"], 3);
 }
 

@@ -11,6 +11,7 @@ mod events;
 mod foreign;
 mod harness;
 mod interfaces;
+mod json;
 mod lifecycle;
 mod manifests;
 mod node;
