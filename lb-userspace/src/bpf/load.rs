@@ -17,6 +17,9 @@ use super::sys;
 
 /// Lines of the verifier's log that are shown.
 const LOG_LINES: usize = 30;
+/// How often a program is offered: the verifier gives up with `EAGAIN` when a signal is pending, or the process is being
+/// frozen.
+const ATTEMPTS: usize = 5;
 
 /// Why the programs are not in the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -137,14 +140,22 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<BTreeMap<String, OwnedFd>, LoadError
     let mut progs = BTreeMap::new();
     for (name, program) in ebpf.programs_mut() {
         let refused = |error| refusal(name, error);
-        match program {
-            Program::SchedClassifier(program) => program.load(),
-            Program::CgroupSockAddr(program) => program.load(),
-            Program::CgroupSock(program) => program.load(),
-            Program::RawTracePoint(program) => program.load(),
-            _ => return Err(broken("program", name)),
+        let mut load = || match program {
+            Program::SchedClassifier(program) => Ok(program.load()),
+            Program::CgroupSockAddr(program) => Ok(program.load()),
+            Program::CgroupSock(program) => Ok(program.load()),
+            Program::RawTracePoint(program) => Ok(program.load()),
+            _ => Err(broken("program", name)),
+        };
+        let mut loaded = load()?;
+        for _ in 1..ATTEMPTS {
+            if !matches!(&loaded, Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == io::ErrorKind::WouldBlock)
+            {
+                break;
+            }
+            loaded = load()?;
         }
-        .map_err(refused)?;
+        loaded.map_err(refused)?;
         let fd = program.fd().map_err(refused)?.as_fd();
         let fd = fd.try_clone_to_owned().map_err(|error| refused(ProgramError::IOError(error)))?;
         progs.insert(name.to_owned(), fd);
