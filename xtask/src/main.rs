@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::demo::{self, DemoArgs};
+use xtask::fuzz::{self, FuzzArgs};
 use xtask::lab::helper::HelperVerb;
 use xtask::soak::{self, SoakArgs};
 use xtask::{build, lint, setup, test};
@@ -36,6 +37,8 @@ enum Verb {
         #[arg(last = true)]
         words: Vec<String>,
     },
+    /// Fuzz the datapath and the reader of manifests
+    Fuzz(FuzzArgs),
     /// Check format, lints, imports between layers, and the licences of dependencies
     Lint,
     /// Show what Sluice does: a node, pods, Services, in well under a minute
@@ -62,6 +65,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Setup => setup::everything(),
         Verb::Build => build::share(&build::sluice(&setup::build_tools()?)?),
         Verb::Test { layer, bless, words } => test::run(layer, bless, &words),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Lint => lint::run(),
         Verb::Demo(args) => demo::run(&args),
         Verb::Soak(args) => soak::run(&args),

@@ -39,6 +39,9 @@ const LINKER_LIBRARIES: &[Package] = &[
 const LAB: &[Package] =
     &[("iproute2", "ip"), ("curl", "curl"), ("bpftool", "bpftool"), ("util-linux", "nsenter")];
 
+/// What the fuzzing engine is built with.
+const ENGINE: &[Package] = &[("g++", "c++")];
+
 /// What builds the eBPF object.
 pub struct Tools {
     /// The compiler.
@@ -54,6 +57,7 @@ pub struct Tools {
 pub fn everything() -> Result<()> {
     let tools = build_tools()?;
     lab_tools()?;
+    engine_tools()?;
     clippy(&tools.compiler)?;
     licence_checker()?;
     sh::say(&format!("eBPF compiler: {}, {}", tools.compiler.name, tools.compiler.rustc.display()));
@@ -99,6 +103,15 @@ pub fn build_tools() -> Result<Tools> {
 pub fn lab_tools() -> Result<()> {
     let _turn = turn(&tools_folder()?)?;
     install(LAB)
+}
+
+/// The C++ compiler that the fuzzing engine is built with, installed where it is not there.
+///
+/// # Errors
+/// Names what is missing and how to get it.
+pub fn engine_tools() -> Result<()> {
+    let _turn = turn(&tools_folder()?)?;
+    install(ENGINE)
 }
 
 /// The clippy that belongs to `compiler`.

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::Deserialize;
 
+use crate::fuzz::{Chance, Engine};
 use crate::setup::{self, Tools};
 use crate::tally::Tally;
 use crate::{build, machine, sh};
@@ -99,7 +100,11 @@ pub fn run(choice: Option<Choice>, bless: bool, words: &[String]) -> Result<()> 
     let mut outcomes = Vec::new();
     for &layer in layers {
         sh::say(&format!("tests of layer {}", layer.name()));
-        outcomes.push(run_layer(layer, &surroundings, words)?);
+        let mut outcome = run_layer(layer, &surroundings, words)?;
+        if layer == Layer::Host && words.is_empty() {
+            fuzz(&mut outcome, choice == Some(Choice::All))?;
+        }
+        outcomes.push(outcome);
     }
     report(&outcomes)
 }
@@ -143,6 +148,15 @@ fn run_layer(layer: Layer, variables: &[(&str, String)], words: &[String]) -> Re
     let begun = Instant::now();
     let tally = count(command().arg("--no-fail-fast").arg("--").args(words))?;
     Ok(Outcome { layer, tally, took: begun.elapsed() })
+}
+
+/// Adds the fuzzing targets, each for a time that is known before.
+fn fuzz(outcome: &mut Outcome, long: bool) -> Result<()> {
+    let engine = Engine::build()?;
+    let begun = Instant::now();
+    outcome.tally += if long { engine.all(60, Chance::Random) } else { engine.all(10, Chance::Fixed) }?;
+    outcome.took += begun.elapsed();
+    Ok(())
 }
 
 /// Runs `command`, hands its output on, and adds up the test runners' closing lines.

@@ -18,8 +18,8 @@ const UNFINISHED: &[&str] = &[concat!("FIX", "ME"), concat!("TO", "DO"), concat!
 /// The files that people write, by the end of their names.
 const TEXTS: &[&str] = &["md", "rs", "sh", "toml", "yaml", "yml"];
 
-/// The tests that need root are code too.
-const FEATURES: &str = "lb-userspace/root-tests,xtask/root-tests";
+/// The tests that need root are code too, and so is what the fuzzing engine runs.
+const FEATURES: &str = "lb-userspace/root-tests,xtask/root-tests,fuzz/engine";
 
 /// Runs every check, the later ones too where an earlier one fails.
 ///
@@ -28,6 +28,7 @@ const FEATURES: &str = "lb-userspace/root-tests,xtask/root-tests";
 pub fn run() -> Result<()> {
     let tools = setup::build_tools()?;
     setup::clippy(&tools.compiler)?;
+    setup::engine_tools()?;
     let deny = setup::licence_checker()?;
     let checks: [(&str, &dyn Fn() -> Result<()>); 5] = [
         ("format", &|| sh::run(sh::cargo().args(["fmt", "--all", "--check"]))),

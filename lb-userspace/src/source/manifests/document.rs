@@ -12,28 +12,30 @@ use crate::model::{Kind, Object, ObjectKey};
 
 /// What a file holds.
 #[derive(Debug, Default)]
-pub(super) struct Reading {
-    /// Objects in the order of the file, with the line that each begins at.
-    pub(super) objects: Vec<(u64, Object)>,
+pub struct Reading {
+    /// Objects in the order of the file, with the line, counted from 1, that each begins at.
+    pub objects: Vec<(u64, Object)>,
     /// What could not be read.
-    pub(super) faults: Vec<Fault>,
+    pub faults: Vec<Fault>,
     /// Kinds that are not used, as `apiVersion kind`.
-    pub(super) skipped: BTreeSet<String>,
+    pub skipped: BTreeSet<String>,
 }
 
 /// A document, or an item of a list, that could not be read.
 #[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) line: u64,
-    pub(super) reason: String,
+pub struct Fault {
+    /// The line, counted from 1.
+    pub line: u64,
+    /// What is wrong.
+    pub reason: String,
     /// Which object it would have been; `None` if not even that could be read.
-    pub(super) object: Option<ObjectKey>,
+    pub object: Option<ObjectKey>,
 }
 
 impl Reading {
     /// Reads YAML: documents are told apart by their separator lines before anything is parsed, so that a bad one ends
     /// where the next begins.
-    pub(super) fn yaml(text: &str) -> Self {
+    pub fn yaml(text: &str) -> Self {
         let mut reading = Self::default();
         for (line, text) in documents(text.trim_start_matches('\u{feff}')) {
             match serde_saphyr::from_str_with_options::<Value>(text, options()) {
@@ -47,8 +49,8 @@ impl Reading {
         reading
     }
 
-    /// Reads JSON: one document, or several in a row.
-    pub(super) fn json(text: &str) -> Self {
+    /// Reads JSON: one document, or several in a row. What follows a bad one cannot be told apart from it.
+    pub fn json(text: &str) -> Self {
         let mut reading = Self::default();
         let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
         let mut line = 1;

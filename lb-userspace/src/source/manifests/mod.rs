@@ -23,6 +23,7 @@ use thiserror::Error;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::model::{Object, ObjectKey};
+pub use document::{Fault, Reading};
 use tree::Tree;
 
 /// Why a folder cannot be followed.
