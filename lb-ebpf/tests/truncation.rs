@@ -1,7 +1,7 @@
 //! Every packet of every fixture, cut short, in the state in which it comes: it is dropped, it passes, or it becomes
 //! exactly what the whole packet becomes, as far as there is something of it.
 
-use lb_common::Effect;
+use lb_common::{Effect, Reason};
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::{self, Exchange, Step};
 use lb_ebpf::testing::world::World;
@@ -14,8 +14,12 @@ fn send(world: &World, exchange: &Exchange, len: usize) -> Result<bool, String> 
     let mut output: Bytes = input.clone();
     let (verdict, reason) = host::observe(world, exchange.point, &mut output)?;
     invariants::check(&input, &output, verdict, reason)?;
-    let whole = &exchange.output[..];
-    let part = &whole[..whole.len().min(len)];
+    if exchange.reason == Reason::PacketTooBig {
+        // Cut it is not, and does what it does.
+        return Ok(false);
+    }
+    let (whole, missing) = (&exchange.output[..], exchange.input.data().len() - len);
+    let part = &whole[..whole.len().saturating_sub(missing)];
     let right = match reason.effect() {
         Effect::Pass | Effect::Drop => true,
         Effect::Translate => output.data() == part,
@@ -33,15 +37,19 @@ fn send(world: &World, exchange: &Exchange, len: usize) -> Result<bool, String> 
 
 #[test]
 fn b109_cut_packets_do_no_harm() {
-    // Which lengths a fixture is cut at differs from one to the next; many are alike, so all together are cut everywhere.
-    let stride = if std::env::var_os("SLUICE_TEST_LONG").is_some() { 1 } else { 31 };
-    let mut failures = Vec::new();
-    for (nth, fixture) in fixtures::all().iter().enumerate() {
+    // Many fixtures are alike: all together are cut everywhere, without each being so. Prime, so that they go round.
+    let stride = if std::env::var_os("SLUICE_TEST_LONG").is_some() { 1 } else { 101 };
+    let (mut cuts, mut failures) = (0, Vec::new());
+    for fixture in fixtures::all() {
         for (number, step) in fixture.steps.iter().enumerate() {
             let Step::Packet(exchange) = step else { continue };
             let mut world = None;
-            for len in (0..exchange.input.data().len()).skip((nth + number) % stride).step_by(stride) {
-                let fresh = world.take().unwrap_or_else(|| host::after(fixture, number));
+            for len in 0..exchange.input.data().len() {
+                cuts += 1;
+                if cuts % stride != 0 {
+                    continue;
+                }
+                let fresh = world.take().unwrap_or_else(|| host::after(&fixture, number));
                 match send(&fresh, exchange, len) {
                     Ok(unchanged) => world = unchanged.then_some(fresh),
                     Err(fault) => failures.push(format!("{}, step {number}, {len}: {fault}", fixture.name)),
@@ -49,6 +57,6 @@ fn b109_cut_packets_do_no_harm() {
             }
         }
     }
-    let some = &failures[..failures.len().min(20)];
-    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), some.join("\n"));
+    let some = &failures[..failures.len().min(3)];
+    assert!(failures.is_empty(), "{} of {cuts} failed:\n{}", failures.len(), some.join("\n"));
 }

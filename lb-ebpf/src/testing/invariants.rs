@@ -18,47 +18,48 @@ const LONGER: usize = 48;
 /// # Errors
 /// What does not hold, in words.
 pub fn check(before: &Bytes, after: &Bytes, verdict: Verdict, reason: Reason) -> Result<(), String> {
-    let fault = |text: &str| {
+    broken(before, after, verdict, reason).map_or(Ok(()), |text| {
         let [before, after] = [before, after].map(|bytes| match wire::parse(bytes.data()) {
             Ok(packet) => format!("{packet:#?}"),
             Err(fault) => format!("{fault}: {:02x?}", bytes.data()),
         });
         Err(format!("{verdict:?} {reason:?}: {text}\nbefore: {before}\nafter: {after}"))
-    };
-    let longest = before.data().len() + LONGER;
+    })
+}
+
+/// What does not hold.
+fn broken(before: &Bytes, after: &Bytes, verdict: Verdict, reason: Reason) -> Option<&'static str> {
+    use Verdict::{Drop, Pass, Redirect, Route};
+    let (old, new) = (before.data(), after.data());
     match (reason.effect(), verdict) {
-        (Effect::Pass, Verdict::Pass) if before.data() == after.data() => {}
-        (Effect::Pass, Verdict::Pass) => return fault("what passes is not touched"),
-        (Effect::Drop | Effect::Reject | Effect::Answer, Verdict::Drop) => {}
-        (Effect::Translate, Verdict::Pass | Verdict::Redirect)
-            if before.data().len() == after.data().len() => {}
-        (Effect::Translate, Verdict::Pass | Verdict::Redirect) => return fault("the length has changed"),
-        (Effect::Reject | Effect::Answer, Verdict::Redirect) if after.data().len() <= longest => {}
-        (Effect::Reject | Effect::Answer, Verdict::Redirect) => return fault("too long an answer"),
-        _ => return fault("this reason does not have this verdict"),
+        (Effect::Pass, Pass) => return (old != new).then_some("what passes is not touched"),
+        (Effect::Drop | Effect::Reject | Effect::Answer, Drop) => return None,
+        (Effect::Translate, Pass | Redirect) if old.len() == new.len() => {}
+        // The link behind has its own tags.
+        (Effect::Translate, Route) if matches!(old.len().checked_sub(new.len()), Some(0 | 4 | 8)) => {}
+        (Effect::Translate, Pass | Redirect | Route) => return Some("the length has changed"),
+        (Effect::Reject | Effect::Answer, Redirect) if new.len() <= old.len() + LONGER => {}
+        (Effect::Reject | Effect::Answer, Redirect) => return Some("too long an answer"),
+        _ => return Some("this reason does not have this verdict"),
     }
-    let Ok(was) = wire::parse(before.data()) else {
-        // Its lengths contradict each other: nobody can say what is right.
-        return Ok(());
+    // Where lengths contradict each other nobody can say what is right.
+    let was = wire::parse(old).ok()?;
+    let Ok(is) = wire::parse(new) else {
+        return Some("a packet became rubbish");
     };
-    if verdict == Verdict::Drop || reason.effect() == Effect::Pass {
-        return Ok(());
-    }
     // The kernel's helper returns early for a datagram without a checksum; nobody looks at the sum of such a one.
     let summed = !matches!(was.checksum, Checksum::Absent | Checksum::Wrong(0));
-    if summed && verdict == Verdict::Pass && !after.device_sum_holds() {
-        return fault("the sum that the device took is not kept");
+    if summed && verdict == Pass && !after.device_sum_holds() {
+        return Some("the sum that the device took is not kept");
     }
-    let Ok(is) = wire::parse(after.data()) else {
-        return fault("a packet became rubbish");
+    let (macs, tags) = match verdict {
+        Redirect => (was.macs.swapped(), &was.tags),
+        // The next hop's.
+        Route => (is.macs, &is.tags),
+        Pass | Drop => (was.macs, &was.tags),
     };
-    if verdict == Verdict::Redirect && is.macs != was.macs.swapped()
-        || verdict == Verdict::Pass && is.macs != was.macs
-    {
-        return fault("link-layer addresses");
-    }
-    if is.tags != was.tags {
-        return fault("tags");
+    if (is.macs, &is.tags) != (macs, tags) {
+        return Some("the link-layer header");
     }
     // A field that happens to hold the pseudo header's sum is right only where the hardware is to add the rest.
     let right = match was.checksum {
@@ -68,31 +69,28 @@ pub fn check(before: &Bytes, after: &Bytes, verdict: Verdict, reason: Reason) ->
     };
     match reason.effect() {
         Effect::Translate if reason == Reason::ErrorTranslated => {
-            if right && is.checksum != was.checksum {
-                return fault("the checksum");
-            }
+            (right && is.checksum != was.checksum).then_some("the checksum")
         }
         Effect::Translate => {
-            if !right && stripped(&is) != stripped(&expected(&was, &is)) || right && is != expected(&was, &is)
-            {
-                return fault("more than addresses and ports have changed");
+            let mut expected = with_ends(&was, &is);
+            // Who routes a packet counts the hop.
+            expected.hop_limit -= u8::from(verdict == Route);
+            if !right {
+                expected.checksum = is.checksum;
             }
+            (is != expected).then_some("more than addresses and ports have changed")
         }
-        _ => {
-            if (is.src, is.dst) != (was.dst, was.src) {
-                return fault("an answer goes from whom was asked to who asked");
-            }
-            if right && matches!(is.checksum, Checksum::Wrong(_)) {
-                return fault("the checksum");
-            }
+        _ if (is.src, is.dst) != (was.dst, was.src) => {
+            Some("an answer goes from whom was asked to who asked")
         }
+        _ => (right && matches!(is.checksum, Checksum::Wrong(_))).then_some("the checksum"),
     }
-    Ok(())
 }
 
-/// `was` with the ends of `is`.
-fn expected(was: &Packet, is: &Packet) -> Packet {
+/// `was` with the link-layer header, addresses and ports of `is`.
+fn with_ends(was: &Packet, is: &Packet) -> Packet {
     let mut expected = was.clone().macs(is.macs);
+    expected.tags.clone_from(&is.tags);
     match (is.source(), is.destination()) {
         (Some(src), Some(dst)) => expected.between(src, dst),
         _ => {
@@ -100,8 +98,4 @@ fn expected(was: &Packet, is: &Packet) -> Packet {
             expected
         }
     }
-}
-
-fn stripped(packet: &Packet) -> Packet {
-    packet.clone().checksum(Checksum::Complete)
 }
