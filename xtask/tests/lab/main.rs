@@ -15,6 +15,7 @@ mod json;
 mod lifecycle;
 mod manifests;
 mod node;
+mod packets;
 mod refusal;
 mod sockets;
 mod support;
