@@ -11,7 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use super::Context;
-use super::event_row::{EventRow, Names, recorded};
+use super::event_names::Names;
+use super::event_row::{EventRow, recorded};
 use super::link::interfaces;
 use super::out::{Out, Row as _};
 use super::target::ServiceName;

@@ -1,24 +1,16 @@
 //! An event as it is shown.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bytemuck::Pod;
 use jiff::{SignedDuration, Timestamp};
-use lb_common::{
-    Addr4, Addr6, Address, Effect, EventRecord, FrontendKey, FrontendValue, Point, Port, Proto, Reason,
-    ServiceMeta, SockCall, maps,
-};
-use rustix::time::{ClockId, clock_gettime};
+use lb_common::{Addr4, Addr6, Address as _, Effect, EventRecord, Point, Port, Proto, Reason, SockCall};
 use serde::Serialize;
 
-use super::flow_tables::now;
+use super::event_names::Names;
 use super::out::Row;
 use super::text;
-use super::view::{PortName, proto_text};
-use crate::bpf::map::{Hash, MapError};
-use crate::bpf::pin::PinDir;
+use super::view::proto_text;
 
 /// One packet that was dropped or refused, or one refused socket call.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -74,67 +66,6 @@ struct Service {
     service: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     port_name: Option<String>,
-}
-
-/// Names that make a record readable.
-#[derive(Default)]
-pub(super) struct Names {
-    ports: HashMap<(IpAddr, u16, u8), PortName>,
-    addresses: HashMap<IpAddr, PortName>,
-    pub(super) interfaces: HashMap<u32, String>,
-    /// When the clock of the records began, as time since 1970.
-    pub(super) epoch: Duration,
-}
-
-impl Names {
-    /// Reads the names of Services.
-    pub(super) fn read(pins: &PinDir) -> Result<Self, MapError> {
-        let metas = Hash::<u32, ServiceMeta>::open(pins, maps::SERVICE_META)?;
-        let metas: HashMap<_, _> = metas.entries().collect::<Result<_, _>>()?;
-        let mut names = Self { epoch: epoch(), ..Self::default() };
-        names.read_frontends::<Addr4>(pins, maps::FRONTENDS4, &metas)?;
-        names.read_frontends::<Addr6>(pins, maps::FRONTENDS6, &metas)?;
-        Ok(names)
-    }
-
-    fn read_frontends<A: Address>(
-        &mut self,
-        pins: &PinDir,
-        map: &str,
-        metas: &HashMap<u32, ServiceMeta>,
-    ) -> Result<(), MapError>
-    where
-        FrontendKey<A>: Pod,
-    {
-        for entry in Hash::<FrontendKey<A>, FrontendValue>::open(pins, map)?.entries() {
-            let (key, value) = entry?;
-            if let Some(meta) = metas.get(&value.service) {
-                self.add((key.addr.into(), key.port.number(), key.proto), PortName::of(meta));
-            }
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, frontend: (IpAddr, u16, u8), name: PortName) {
-        self.addresses.entry(frontend.0).or_insert_with(|| name.clone());
-        self.ports.insert(frontend, name);
-    }
-
-    /// The Service port at this address, or any port of the Service that has the address.
-    fn service(&self, address: IpAddr, port: u16, proto: u8) -> Option<(&PortName, bool)> {
-        let exact = self.ports.get(&(address, port, proto)).map(|name| (name, true));
-        exact.or_else(|| self.addresses.get(&address).map(|name| (name, false)))
-    }
-}
-
-/// Both clocks move with the same tick, so the difference stays the same.
-fn epoch() -> Duration {
-    let real = clock_gettime(ClockId::RealtimeCoarse);
-    let real = Duration::new(
-        u64::try_from(real.tv_sec).unwrap_or_default(),
-        u32::try_from(real.tv_nsec).unwrap_or_default(),
-    );
-    real.saturating_sub(now())
 }
 
 /// The address that was written as 16 bytes.
@@ -266,6 +197,7 @@ impl Row for EventRow {
 pub(super) mod tests {
     use super::*;
     use crate::ctl::tests::documented;
+    use crate::ctl::view::PortName;
 
     fn names() -> Names {
         let web = PortName {
@@ -276,7 +208,8 @@ pub(super) mod tests {
             proto: 6,
             family: 4,
         };
-        let mut names = Names { epoch: Duration::from_secs(1_700_000_000), ..Names::default() };
+        let mut names = Names::default();
+        names.epoch = Duration::from_secs(1_700_000_000);
         names.interfaces.insert(7, "veth7".to_owned());
         names.add(([10, 96, 0, 1].into(), 80, 6), web);
         names

@@ -16,6 +16,7 @@ mod completion;
 mod crowd;
 mod doctor;
 mod event;
+mod event_names;
 mod event_row;
 mod flow;
 mod flow_row;
