@@ -8,6 +8,7 @@ mod bulk;
 mod doctor;
 mod endpoints;
 mod events;
+mod floods;
 mod foreign;
 mod harness;
 mod interfaces;

@@ -58,12 +58,14 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    pub(crate) fn flags(self) -> Vec<&'static str> {
+    /// The agent's flags: those of the mode, `given`, and small tables unless their size is given.
+    fn flags(self, given: &[&str]) -> Vec<String> {
         let mode = match self {
             Self::All => "all",
             Self::Host => "host",
         };
-        [SMALL, &["--socket-lb", mode]].concat()
+        let sizes = if given.contains(&SMALL[0]) { &[] } else { SMALL };
+        [&["--socket-lb", mode], sizes, given].concat().into_iter().map(str::to_owned).collect()
     }
 }
 
@@ -96,7 +98,7 @@ impl World {
             mode,
             node,
             agent: Mutex::new(None),
-            flags: [&mode.flags(), flags].concat().into_iter().map(str::to_owned).collect(),
+            flags: mode.flags(flags),
             client,
             a,
             b,
