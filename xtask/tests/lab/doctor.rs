@@ -1,7 +1,7 @@
 //! A node that is broken in several ways: `sluice doctor` names each, what follows from it, and what to do.
 
 use serde_json::Value;
-use xtask::lab::{Agent, Node, manifest, wait_for};
+use xtask::lab::{Node, manifest, wait_for};
 
 use crate::support::{Mode, SOON, WAYS, World, lab};
 
@@ -77,7 +77,6 @@ fn a_node_without_its_agent_is_told_so() {
     named(&findings(&world.node), "agent", &["not running"]);
     assert!(world.node.sluice(&["cleanup"]).output().unwrap().status.success());
     named(&findings(&world.node), "agent", &["no datapath is installed"]);
-    let agent = Agent::start(&world.node, Mode::All.flags().as_slice()).unwrap();
+    world.start_agent();
     assert!(findings(&world.node).iter().all(|finding| finding["check"] != "agent"));
-    drop(agent);
 }
