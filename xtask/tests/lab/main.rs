@@ -4,6 +4,7 @@
 //! Service and some pods share one node for each `--socket-lb` mode; those that stop agents have nodes of their own.
 #![expect(clippy::unwrap_used, reason = "fixtures outside of test functions fail the test that uses them")]
 
+mod affinity;
 mod bulk;
 mod doctor;
 mod endpoints;
