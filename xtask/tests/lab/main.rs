@@ -19,6 +19,7 @@ mod manifests;
 mod node;
 mod packets;
 mod refusal;
+mod selection;
 mod sockets;
 mod support;
 mod traffic;
