@@ -223,6 +223,7 @@ mod tests {
     use super::*;
     use crate::ctl::crowd::tests::flooded;
     use crate::ctl::out::Format;
+    use crate::ctl::tests::{documented, shape};
 
     fn stats(all: bool, report: &SweepReport) -> Stats {
         let mut counts = vec![0; Reason::ALL.len()];
@@ -263,6 +264,7 @@ mod tests {
         let report = SweepReport { began: 40_000_000_000, scanned: 12, ..SweepReport::default() };
         let json: serde_json::Value =
             serde_json::from_str(&written(Format::Json, &stats(false, &report))).unwrap();
+        assert_eq!(shape(&json), shape(&documented("stats")));
         assert_eq!(json["sweep"]["age_seconds"], 60);
         assert_eq!(json["sweep"]["scanned"], 12);
         assert_eq!(json["flows"][0]["embryonic"], 50);

@@ -165,6 +165,7 @@ mod tests {
     use super::*;
     use crate::ctl::crowd::tests::flooded;
     use crate::ctl::out::Format;
+    use crate::ctl::tests::{documented, shape};
 
     fn status() -> Status {
         Status {
@@ -191,6 +192,9 @@ mod tests {
             let json: serde_json::Value =
                 serde_json::from_str(&written(Format::Json, holder, &["connect4"], Some(status()))).unwrap();
             assert_eq!(json["synced"], synced, "{holder:?}");
+            if holder.is_some() {
+                assert_eq!(shape(&json), shape(&documented("status")));
+            }
             assert_eq!(json["running"], holder.is_some());
             assert_eq!(json["flows"][0]["embryonic"].as_u64(), holder.map(|_| 50));
             assert_eq!(json["problems"][0]["text"], "no room");

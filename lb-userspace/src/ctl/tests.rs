@@ -18,6 +18,18 @@ pub(super) fn documented(command: &str) -> Value {
     serde_json::from_str(example.split_once("\n```\n").unwrap().0).unwrap()
 }
 
+/// Keys and types, whatever the values; of a list of objects those of the first.
+pub(super) fn shape(value: &Value) -> Value {
+    match value {
+        Value::Object(object) => object.iter().map(|(key, value)| (key.clone(), shape(value))).collect(),
+        Value::Array(items) => items.first().filter(|item| item.is_object()).map_or(json!("list"), shape),
+        Value::String(_) => json!("text"),
+        Value::Number(_) => json!("number"),
+        Value::Bool(_) => json!("boolean"),
+        Value::Null => json!("null"),
+    }
+}
+
 fn port(namespace: &str, name: &str, family: u8, backends: Vec<Backend>) -> Service {
     let count =
         |wanted: fn(&Backend) -> bool| backends.iter().filter(|backend| wanted(backend)).count() as u32;
