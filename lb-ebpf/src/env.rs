@@ -21,7 +21,7 @@ use crate::pkt::Pkt;
 use crate::reject;
 use crate::route::{self, Ask, Found, Route};
 use crate::select::{self, Choice, Chosen, Pick};
-use crate::tc::{self, Cleared, Placed};
+use crate::tc::{self, Cleared, Placed, Renewal};
 use crate::verdict::Verdict;
 
 /// The two flow tables of a family. They are one name space: a key is in one of them at most.
@@ -248,6 +248,25 @@ pub trait Env<A: Address> {
         Self: Sized,
     {
         tc::translate(pkt, self, reason, scratch)
+    }
+
+    /// [`crate::tc::renew`]. A seam as well.
+    #[inline(always)]
+    fn renew(&self, scratch: &mut Scratch<A>) -> Result<Renewal, Reason>
+    where
+        Self: Sized,
+    {
+        tc::renew(self, scratch)
+    }
+
+    /// [`crate::tc::turn_away`]. A seam as well.
+    #[inline(always)]
+    fn turn_away<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict
+    where
+        A: Family,
+        Self: Sized,
+    {
+        tc::turn_away(pkt, self, reason, scratch)
     }
 
     /// [`crate::flow::assure`]. A seam as well.

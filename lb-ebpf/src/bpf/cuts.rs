@@ -96,6 +96,14 @@ cuts! {
             Some(reason) => cut::number(Ok(tc::translate(&mut Skb::new(skb), &Kernel::of(skb), reason, scratch))),
             None => u32::MAX,
         };
+    "[`tc::renew`]."
+    renew(; scratch: Scratch) = renew4, renew6, cut::number(tc::renew(&Kernel::alone(), scratch));
+    "[`tc::turn_away`]."
+    turn_away(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = turn_away4, turn_away6,
+        match Reason::from_number(reason as u8) {
+            Some(reason) => cut::number(Ok(tc::turn_away(&mut Skb::new(skb), &Kernel::of(skb), reason, scratch))),
+            None => u32::MAX,
+        };
     "[`flow::assure`]."
     assure(; scratch: Scratch) = assure4, assure6, cut::number(flow::assure(&Kernel::alone(), scratch));
     "[`flow::mend`]."

@@ -22,7 +22,7 @@ use lb_ebpf::parse::Part;
 use lb_ebpf::pkt::Pkt;
 use lb_ebpf::route::{Ask, Found, Route};
 use lb_ebpf::select::{Choice, Chosen, Pick};
-use lb_ebpf::tc::{Cleared, Placed};
+use lb_ebpf::tc::{Cleared, Placed, Renewal};
 use lb_ebpf::verdict::Verdict;
 
 use super::atomic;
@@ -352,6 +352,19 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     fn translate<P: Pkt>(&self, _pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict {
         // SAFETY: as above, with the packet's own context.
         let number = unsafe { A::translate(self.context(), u32::from(reason as u8), scratch) };
+        cut::result(number).unwrap_or(Verdict::Drop)
+    }
+
+    #[inline(always)]
+    fn renew(&self, scratch: &mut Scratch<A>) -> Result<Renewal, Reason> {
+        // SAFETY: a function of this object, called with the packet's own memory.
+        cut::result(unsafe { A::renew(scratch) })
+    }
+
+    #[inline(always)]
+    fn turn_away<P: Pkt>(&self, _pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict {
+        // SAFETY: as above.
+        let number = unsafe { A::turn_away(self.context(), u32::from(reason as u8), scratch) };
         cut::result(number).unwrap_or(Verdict::Drop)
     }
 

@@ -1,8 +1,9 @@
 //! Packets of known flows.
 
-use lb_common::{FlowKind, FlowState, FlowWord, Proto, Reason, Scratch};
+use lb_common::{Address, FlowKind, FlowState, FlowWord, Proto, Reason, Scratch};
 
 use super::{discard, go_on, length};
+use crate::cut::{Outcome, outcome};
 use crate::env::{Env, FlowRef, FlowTable};
 use crate::family::Family;
 use crate::flow::{self, Hit, Mended, Phase};
@@ -10,18 +11,18 @@ use crate::parse::Flags;
 use crate::pkt::Pkt;
 use crate::verdict::Verdict;
 
-/// Whether and how a packet that hit a flow starts a new one in its place.
-#[repr(u8)]
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Renewal {
-    /// It does not, or there is no flow.
-    None = 0,
-    /// It does: the flow was closed, or lacks its reverse entry.
-    Over = 1,
-    /// It does if both halves have idled for their lifetime.
-    Idle = 2,
-    /// It does if the Service can serve at all: the flow's backend has stopped (B96, B98).
-    IfServed = 3,
+outcome! {
+    /// Whether and how a packet that hit a flow starts a new one in its place.
+    Renewal {
+        /// It does not, or there is no flow.
+        None = 0,
+        /// It does: the flow was closed, or lacks its reverse entry.
+        Over = 1,
+        /// It does if both halves have idled for their lifetime.
+        Idle = 2,
+        /// It does if the Service can serve at all: the flow's backend has stopped (B96, B98).
+        IfServed = 3,
+    }
 }
 
 #[inline(always)]
@@ -30,7 +31,7 @@ pub(super) fn renewal<A: Family, E: Env<A>>(
     hit: &Hit<E::Flow>,
     scratch: &mut Scratch<A>,
 ) -> Renewal {
-    let Scratch { value, key, reverse, now, flags, id, .. } = scratch;
+    let Scratch { value, key, now, flags, id, lru, renewal, .. } = scratch;
     let word = FlowWord(value.word);
     *id = value.word;
     if value.kind != FlowKind::Forward as u8 || word.state().has(FlowState::DEAD) {
@@ -61,15 +62,32 @@ pub(super) fn renewal<A: Family, E: Env<A>>(
             }
         }
     }
+    (*lru, *renewal) = (u8::from(!whole), otherwise as u8);
+    env.renew(scratch).unwrap_or(otherwise)
+}
+
+/// The part of it that looks at the reverse entry. Expects in `scratch` the entry that was found, in which table, and
+/// what is done with it `otherwise`, which is the error.
+#[inline(always)]
+pub fn renew<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Renewal, Reason> {
+    let Scratch { value, key, reverse, now, flags, lru, renewal, .. } = scratch;
+    let word = FlowWord(value.word);
+    let (config, proto) =
+        (env.config().ok_or(Reason::FlowError)?, Proto::from_number(key.proto).ok_or(Reason::FlowError)?);
+    let lifetimes = &config.lifetimes;
+    let idle = now.saturating_sub(value.seen);
+    let opens = Flags(*flags).opens();
+    let otherwise = Renewal::of(*renewal).ok_or(Reason::FlowError)?;
+    let (whole, table) = if *lru == 0 { (true, FlowTable::Main) } else { (false, FlowTable::Lru) };
     *reverse = value.other_key(key.proto);
-    let answered = flow::owner(env, hit.table, reverse, word);
+    let answered = flow::owner(env, table, reverse, word);
     let (state, seen) = answered.map_or((FlowState(0), 0), |(flow, word)| (word.state(), flow.peek().1));
     let phase = Phase::of(proto, word.state(), state);
     let limit = phase.lifetime(lifetimes);
     // Without its reverse entry (evicted, or swept from under a CPU that was held up for long) no answer comes back.
     let broken = answered.is_none() && (proto != Proto::Udp || !whole);
     let restarts = opens || (proto == Proto::Udp && idle > limit);
-    if broken && !whole && !restarts {
+    Ok(if broken && !whole && !restarts {
         match env.mend(scratch) {
             Ok(Mended::Whole) => otherwise,
             _ => Renewal::Over,
@@ -84,7 +102,7 @@ pub(super) fn renewal<A: Family, E: Env<A>>(
         Renewal::Idle
     } else {
         otherwise
-    }
+    })
 }
 
 /// A packet of a known flow.

@@ -22,7 +22,8 @@ use crate::rewrite;
 use crate::route;
 use crate::verdict::Verdict;
 
-use follow::{Renewal, follow, renewal};
+pub use follow::{Renewal, renew};
+use follow::{follow, renewal};
 pub use open::{Cleared, Placed, clear, place};
 
 /// A packet that a pod sends, at tcx ingress of the interface that faces the pod.
@@ -136,17 +137,23 @@ fn go_on<A: Family, P: Pkt, E: Env<A>>(
     reason: Reason,
     scratch: &mut Scratch<A>,
 ) -> Verdict {
-    if masquerade::is_routed(scratch.masquerade)
-        && let Err(reason) = env.find_way(pkt, scratch)
-    {
-        return refuse(pkt, env, reason, scratch);
-    }
     env.translate(pkt, reason, scratch)
 }
 
 /// Does with a packet that was not rewritten as `reason` says, and answers it where that is due.
 #[inline(always)]
 fn refuse<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &mut P,
+    env: &E,
+    reason: Reason,
+    scratch: &mut Scratch<A>,
+) -> Verdict {
+    env.turn_away(pkt, reason, scratch)
+}
+
+/// The body of [`refuse`].
+#[inline(always)]
+pub fn turn_away<A: Family, P: Pkt, E: Env<A>>(
     pkt: &mut P,
     env: &E,
     reason: Reason,
@@ -200,6 +207,11 @@ pub fn translate<A: Family, P: Pkt, E: Env<A>>(
     reason: Reason,
     scratch: &mut Scratch<A>,
 ) -> Verdict {
+    if masquerade::is_routed(scratch.masquerade)
+        && let Err(reason) = env.find_way(pkt, scratch)
+    {
+        return refuse(pkt, env, reason, scratch);
+    }
     if let Err(reason) = rewrite::apply(pkt, scratch) {
         return discard(pkt, env, scratch, reason);
     }
