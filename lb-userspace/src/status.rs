@@ -33,6 +33,8 @@ pub struct Status {
     pub service_ranges: Vec<String>,
     /// Names of the interfaces that its programs are attached to.
     pub interfaces: Vec<String>,
+    /// Names of the uplinks and overlays where masquerading is undone; none if nothing is masqueraded.
+    pub uplinks: Vec<String>,
     /// Addresses of Services that interfaces of this node have: packets to them are left to the host.
     pub held: Vec<IpAddr>,
     /// What it could not do, object by object.

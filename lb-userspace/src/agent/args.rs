@@ -9,6 +9,7 @@ use glob::Pattern;
 use lb_common::{AffinityWord, Lifetimes};
 
 use super::cidr::{CidrError, ServiceRanges};
+use super::masquerade;
 
 /// The names that common CNIs give to the node's end of a pod's interface: the reference plugins, flannel, kindnet and
 /// Weave (`veth*`), Calico (`cali*`), Cilium (`lxc*`), AWS (`eni*`), Azure (`azv*`), GKE (`gke*`), virtual machines (`tap*`).
@@ -38,6 +39,35 @@ pub struct Args {
     /// Where the addresses of Services are allocated, of both families: what is sent to one that no Service has is dropped
     #[arg(long, value_name = "CIDR,..", default_value = "", hide_default_value = true, value_parser = service_ranges)]
     pub service_cluster_ip_range: ServiceRanges,
+
+    /// Masquerade all traffic of pods to Services, except towards addresses of this node
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL", hide_default_value = true, hide_possible_values = true)]
+    pub masquerade_all: bool,
+
+    /// How local clients are told: what others send to Services with endpoints on other nodes is masqueraded [default:
+    /// ClusterCIDR]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub detect_local_mode: Option<masquerade::Mode>,
+
+    /// ClusterCIDR: the addresses of all pods, one range of each family; without it all clients are local
+    #[arg(long, value_name = "CIDR,..", default_value = "", hide_default_value = true)]
+    pub cluster_cidr: masquerade::Ranges,
+
+    /// BridgeInterface: the bridge that local pods are behind
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub pod_bridge_interface: String,
+
+    /// InterfaceNamePrefix: how the names of interfaces begin that local pods are behind
+    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    pub pod_interface_name_prefix: String,
+
+    /// Names of the interfaces that lead out of the node [default: those with a default route or an address of the Node]
+    #[arg(long, value_name = "GLOB,..", value_delimiter = ',')]
+    pub uplinks: Option<Vec<Pattern>>,
+
+    /// Names of the tunnels to other nodes [default: VXLAN, Geneve, WireGuard and IP-in-IP devices that have routes]
+    #[arg(long, value_name = "GLOB,..", value_delimiter = ',')]
+    pub overlays: Option<Vec<Pattern>>,
 
     /// Whose sockets are translated at connect and send: all, or the host's alone
     #[arg(long, value_enum, value_name = "WHOSE", default_value = "all")]
@@ -131,6 +161,20 @@ pub struct Lifetime {
 }
 
 impl Args {
+    /// What is said about masquerading.
+    #[must_use]
+    pub fn masquerade(&self) -> masquerade::Flags {
+        masquerade::Flags {
+            all: self.masquerade_all,
+            mode: self.detect_local_mode,
+            cluster_cidr: self.cluster_cidr.clone(),
+            bridge: self.pod_bridge_interface.clone(),
+            prefix: self.pod_interface_name_prefix.clone(),
+            uplinks: self.uplinks.clone(),
+            overlays: self.overlays.clone(),
+        }
+    }
+
     /// The lifetimes: the defaults with what `--flow-lifetime` changes.
     #[must_use]
     pub fn lifetimes(&self) -> Lifetimes {
@@ -201,9 +245,16 @@ mod tests {
         args: Args,
     }
 
+    impl Args {
+        /// What these flags, besides those that must be there, are read as.
+        pub(in crate::agent) fn of(flags: &str) -> Result<Self, String> {
+            let words = ["agent", "--manifests", "/m"].into_iter().chain(flags.split_whitespace());
+            Command::try_parse_from(words).map(|command| command.args).map_err(|error| error.to_string())
+        }
+    }
+
     fn parse(flags: &str) -> Result<Args, String> {
-        let words = ["agent", "--manifests", "/m"].into_iter().chain(flags.split_whitespace());
-        Command::try_parse_from(words).map(|command| command.args).map_err(|error| error.to_string())
+        Args::of(flags)
     }
 
     #[test]

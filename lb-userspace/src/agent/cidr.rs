@@ -53,6 +53,12 @@ pub struct Cidr {
 }
 
 impl Cidr {
+    /// Whether it is of IPv4 addresses.
+    #[must_use]
+    pub fn is_ipv4(&self) -> bool {
+        self.addr.is_ipv4()
+    }
+
     /// The range as the programs know it; `None` if it is of the other family.
     #[must_use]
     pub fn prefix<A: Address>(&self) -> Option<Prefix<A>> {

@@ -1,43 +1,44 @@
-//! Which interfaces pods are behind, and programs on them as they come and go.
+//! Programs on interfaces as they come and go.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use glob::Pattern;
 use tracing::{debug, info, warn};
 
-use crate::bpf::attach::AttachError;
+use crate::bpf::attach::{AttachError, Class};
 use crate::bpf::load::Datapath;
 use crate::bpf::pin::PinError;
-use crate::net::watch::{Interface, Network};
 use crate::status::Problem;
 
 /// What attaches to interfaces.
 pub(super) trait Attach {
-    /// Puts the pod programs on the interface, or swaps those that are there.
-    fn attach(&self, index: u32, name: &str) -> Result<(), AttachError>;
+    /// Puts the programs of `class` on the interface, or swaps those that are there.
+    fn attach(&self, class: Class, index: u32, name: &str) -> Result<(), AttachError>;
     /// Takes them off; nothing happens if there are none.
-    fn detach(&self, index: u32) -> Result<(), PinError>;
+    fn detach(&self, class: Class, index: u32) -> Result<(), PinError>;
 }
 
 impl Attach for Datapath {
-    fn attach(&self, index: u32, name: &str) -> Result<(), AttachError> {
-        self.attach_interface(index, name)
+    fn attach(&self, class: Class, index: u32, name: &str) -> Result<(), AttachError> {
+        self.attach_interface(class, index, name)
     }
 
-    fn detach(&self, index: u32) -> Result<(), PinError> {
-        self.detach_interface(index)
+    fn detach(&self, class: Class, index: u32) -> Result<(), PinError> {
+        self.detach_interface(class, index)
     }
 }
 
 /// Interfaces that one call attaches to: the kernel waits for a grace period or two with each, some 10 ms.
 const AT_ONCE: usize = 8;
 
-/// The interfaces that the agent deals with.
-#[derive(Debug, Default)]
+/// Names of interfaces by index.
+pub(super) type Named = BTreeMap<u32, String>;
+
+/// The interfaces of one class that the agent deals with.
+#[derive(Debug)]
 pub(super) struct Interfaces {
-    globs: Vec<Pattern>,
+    class: Class,
     /// Those with this agent's programs, by index.
-    attached: BTreeMap<u32, String>,
+    attached: Named,
     /// Those that may have links of a former agent.
     linked: BTreeSet<u32>,
     /// Those that had their turn since all of them had.
@@ -47,22 +48,16 @@ pub(super) struct Interfaces {
 
 impl Interfaces {
     /// `linked`: the interfaces that a former agent had attached to.
-    pub(super) fn new(globs: Vec<Pattern>, linked: BTreeSet<u32>) -> Self {
-        Self { globs, linked, ..Self::default() }
+    pub(super) fn new(class: Class, linked: BTreeSet<u32>) -> Self {
+        Self { class, attached: Named::new(), linked, tried: BTreeSet::new(), problems: BTreeMap::new() }
     }
 
-    /// Detaches from interfaces that are no pod's any more, and attaches to the pod interfaces of `network` that have no
-    /// programs yet, a few in each call; true if another call, at once, has more of them to do. `gone`: vanished since the
-    /// last call, their indices possibly taken again. Blocks.
+    /// Detaches from interfaces that are not `wanted` any more, and attaches to those that have no programs yet, a few in
+    /// each call; true if another call, at once, has more of them to do. `gone`: vanished since the last call, their
+    /// indices possibly taken again. Blocks.
     ///
     /// What fails has its turn again after all others.
-    pub(super) fn follow(&mut self, network: &Network, gone: &BTreeSet<u32>, attach: &impl Attach) -> bool {
-        let wanted: BTreeMap<u32, &str> = network
-            .interfaces
-            .iter()
-            .filter(|(_, interface)| self.is_pod_facing(interface))
-            .map(|(index, interface)| (*index, interface.name.as_str()))
-            .collect();
+    pub(super) fn follow(&mut self, wanted: &Named, gone: &BTreeSet<u32>, attach: &impl Attach) -> bool {
         let known = self.attached.keys().chain(&self.linked).copied();
         let left: BTreeSet<u32> =
             known.filter(|index| gone.contains(index) || !wanted.contains_key(index)).collect();
@@ -73,13 +68,13 @@ impl Interfaces {
         self.tried.retain(|index| !gone.contains(index));
         let mut turns = 0;
         for (index, name) in wanted {
-            if let Some(known) = self.attached.get_mut(&index) {
-                name.clone_into(known);
-            } else if turns == AT_ONCE && !self.tried.contains(&index) {
+            if let Some(known) = self.attached.get_mut(index) {
+                known.clone_from(name);
+            } else if turns == AT_ONCE && !self.tried.contains(index) {
                 return true;
-            } else if self.tried.insert(index) {
+            } else if self.tried.insert(*index) {
                 turns += 1;
-                self.enter(index, name, attach);
+                self.enter(*index, name, attach);
             }
         }
         self.tried.clear();
@@ -92,6 +87,11 @@ impl Interfaces {
         self.linked.extend(std::mem::take(&mut self.attached).into_keys());
     }
 
+    /// Whether the interface has the programs.
+    pub(super) fn serves(&self, index: u32) -> bool {
+        self.attached.contains_key(&index)
+    }
+
     /// Names of the interfaces that have the programs.
     pub(super) fn names(&self) -> Vec<String> {
         self.attached.values().cloned().collect()
@@ -102,12 +102,8 @@ impl Interfaces {
         self.problems.values().cloned().collect()
     }
 
-    fn is_pod_facing(&self, interface: &Interface) -> bool {
-        !interface.inner && self.globs.iter().any(|glob| glob.matches(&interface.name))
-    }
-
     fn enter(&mut self, index: u32, name: &str, attach: &impl Attach) {
-        match attach.attach(index, name) {
+        match attach.attach(self.class, index, name) {
             Ok(()) => {
                 info!(interface = name, "attached");
                 self.linked.remove(&index);
@@ -117,10 +113,12 @@ impl Interfaces {
             // The notice of it is on its way.
             Err(error) if error.is_gone() => debug!(interface = name, "{error}"),
             Err(error) => {
-                let problem = Problem {
-                    object: format!("interface {name}"),
-                    text: format!("pods behind it reach no Services by packets: {error}"),
+                let follows = match self.class {
+                    Class::Pods => "pods behind it reach no Services by packets",
+                    Class::Outward => "what leaves by it is not masqueraded",
                 };
+                let problem =
+                    Problem { object: format!("interface {name}"), text: format!("{follows}: {error}") };
                 if self.problems.insert(index, problem.clone()).as_ref() != Some(&problem) {
                     warn!("{}: {}", problem.object, problem.text);
                 }
@@ -129,7 +127,7 @@ impl Interfaces {
     }
 
     fn leave(&mut self, index: u32, attach: &impl Attach) {
-        match attach.detach(index) {
+        match attach.detach(self.class, index) {
             Ok(()) => {
                 self.linked.remove(&index);
                 if let Some(name) = self.attached.remove(&index) {
@@ -159,7 +157,7 @@ mod tests {
     }
 
     impl Attach for Recorder {
-        fn attach(&self, index: u32, name: &str) -> Result<(), AttachError> {
+        fn attach(&self, _: Class, index: u32, name: &str) -> Result<(), AttachError> {
             self.0.borrow_mut().push(format!("+{index}"));
             if name.contains("bad") {
                 return Err(AttachError::Syscall {
@@ -172,46 +170,31 @@ mod tests {
             Ok(())
         }
 
-        fn detach(&self, index: u32) -> Result<(), PinError> {
+        fn detach(&self, _: Class, index: u32) -> Result<(), PinError> {
             self.0.borrow_mut().push(format!("-{index}"));
             Ok(())
         }
     }
 
-    fn network(interfaces: &[(u32, &str)]) -> Network {
-        Network {
-            interfaces: interfaces
-                .iter()
-                .map(|(index, name)| {
-                    let interface = Interface {
-                        name: (*name).to_owned(),
-                        inner: *name == "veth-bridge",
-                        bridge: false,
-                        veth: true,
-                    };
-                    (*index, interface)
-                })
-                .collect(),
-            ..Network::default()
-        }
+    fn wanted(interfaces: &[(u32, &str)]) -> Named {
+        interfaces.iter().map(|(index, name)| (*index, (*name).to_owned())).collect()
     }
 
     fn following(linked: &[u32]) -> (Interfaces, Recorder) {
-        let globs = vec![Pattern::new("veth*").unwrap()];
-        (Interfaces::new(globs, linked.iter().copied().collect()), Recorder::default())
+        (Interfaces::new(Class::Pods, linked.iter().copied().collect()), Recorder::default())
     }
 
     #[test]
     fn interfaces_are_attached_once_and_left_when_they_go() {
         let (mut interfaces, recorder) = following(&[]);
         let none = BTreeSet::new();
-        let two = network(&[(1, "lo"), (2, "eth0"), (3, "veth1"), (4, "veth2"), (5, "veth-bridge")]);
+        let two = wanted(&[(3, "veth1"), (4, "veth2")]);
         interfaces.follow(&two, &none, &recorder);
         assert_eq!(recorder.take(), "+3 +4");
         assert_eq!(interfaces.names(), ["veth1", "veth2"]);
         interfaces.follow(&two, &none, &recorder);
         assert_eq!(recorder.take(), "");
-        interfaces.follow(&network(&[(4, "veth2")]), &none, &recorder);
+        interfaces.follow(&wanted(&[(4, "veth2")]), &none, &recorder);
         assert_eq!(recorder.take(), "-3");
         assert_eq!(interfaces.names(), ["veth2"]);
     }
@@ -220,7 +203,7 @@ mod tests {
     fn many_have_their_turns_and_failures_hold_up_none() {
         let (mut interfaces, recorder) = following(&[]);
         let names: Vec<_> = (1..=20).map(|i| (i, if i <= 10 { "veth-bad" } else { "veth" })).collect();
-        let (network, none) = (network(&names), BTreeSet::new());
+        let (network, none) = (wanted(&names), BTreeSet::new());
         assert!(interfaces.follow(&network, &none, &recorder));
         assert!(interfaces.names().is_empty());
         assert!(interfaces.follow(&network, &none, &recorder));
@@ -235,9 +218,9 @@ mod tests {
     #[test]
     fn an_index_that_was_taken_again_is_another_interface() {
         let (mut interfaces, recorder) = following(&[]);
-        interfaces.follow(&network(&[(3, "veth1")]), &BTreeSet::new(), &recorder);
+        interfaces.follow(&wanted(&[(3, "veth1")]), &BTreeSet::new(), &recorder);
         recorder.take();
-        interfaces.follow(&network(&[(3, "veth9")]), &BTreeSet::from([3]), &recorder);
+        interfaces.follow(&wanted(&[(3, "veth9")]), &BTreeSet::from([3]), &recorder);
         assert_eq!(recorder.take(), "-3 +3");
         assert_eq!(interfaces.names(), ["veth9"]);
     }
@@ -246,10 +229,10 @@ mod tests {
     fn lost_notices_detach_nothing_that_is_right() {
         let (mut interfaces, recorder) = following(&[]);
         let none = BTreeSet::new();
-        interfaces.follow(&network(&[(3, "veth1"), (4, "veth2")]), &none, &recorder);
+        interfaces.follow(&wanted(&[(3, "veth1"), (4, "veth2")]), &none, &recorder);
         recorder.take();
         interfaces.doubt();
-        interfaces.follow(&network(&[(3, "veth1")]), &none, &recorder);
+        interfaces.follow(&wanted(&[(3, "veth1")]), &none, &recorder);
         assert_eq!(recorder.take(), "-4 +3");
     }
 
@@ -257,20 +240,20 @@ mod tests {
     fn a_renamed_interface_may_begin_or_cease_to_be_one_of_a_pod() {
         let (mut interfaces, recorder) = following(&[]);
         let none = BTreeSet::new();
-        interfaces.follow(&network(&[(3, "tmp")]), &none, &recorder);
-        interfaces.follow(&network(&[(3, "veth1")]), &none, &recorder);
-        interfaces.follow(&network(&[(3, "veth2")]), &none, &recorder);
+        interfaces.follow(&wanted(&[]), &none, &recorder);
+        interfaces.follow(&wanted(&[(3, "veth1")]), &none, &recorder);
+        interfaces.follow(&wanted(&[(3, "veth2")]), &none, &recorder);
         assert_eq!(interfaces.names(), ["veth2"]);
-        interfaces.follow(&network(&[(3, "tmp")]), &none, &recorder);
+        interfaces.follow(&wanted(&[]), &none, &recorder);
         assert_eq!(recorder.take(), "+3 -3");
     }
 
     #[test]
     fn links_of_a_former_agent_are_swapped_or_removed() {
         let (mut interfaces, recorder) = following(&[3, 8]);
-        interfaces.follow(&network(&[(3, "veth1")]), &BTreeSet::new(), &recorder);
+        interfaces.follow(&wanted(&[(3, "veth1")]), &BTreeSet::new(), &recorder);
         assert_eq!(recorder.take(), "-8 +3");
-        interfaces.follow(&network(&[(3, "veth1")]), &BTreeSet::new(), &recorder);
+        interfaces.follow(&wanted(&[(3, "veth1")]), &BTreeSet::new(), &recorder);
         assert_eq!(recorder.take(), "");
     }
 
@@ -278,11 +261,11 @@ mod tests {
     fn a_failure_is_a_problem_until_it_is_none() {
         let (mut interfaces, recorder) = following(&[]);
         let none = BTreeSet::new();
-        interfaces.follow(&network(&[(3, "veth-bad"), (4, "veth2")]), &none, &recorder);
+        interfaces.follow(&wanted(&[(3, "veth-bad"), (4, "veth2")]), &none, &recorder);
         assert_eq!(interfaces.names(), ["veth2"]);
         assert_eq!(interfaces.problems()[0].object, "interface veth-bad");
         recorder.take();
-        interfaces.follow(&network(&[(3, "veth-good"), (4, "veth2")]), &none, &recorder);
+        interfaces.follow(&wanted(&[(3, "veth-good"), (4, "veth2")]), &none, &recorder);
         assert_eq!(recorder.take(), "+3");
         assert!(interfaces.problems().is_empty());
     }

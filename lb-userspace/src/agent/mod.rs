@@ -12,9 +12,12 @@
 
 pub mod args;
 pub mod cidr;
+mod classes;
 mod datagrams;
+mod facts;
 mod interfaces;
 mod log;
+pub mod masquerade;
 mod node;
 mod report;
 mod settings;
@@ -38,6 +41,7 @@ use crate::reconcile::{self, Reconciler};
 use crate::source::manifests::Folder;
 use crate::tables::Kernel;
 use args::Args;
+use classes::Classes;
 use settings::Settings;
 
 /// Changes that may wait for the reconciler.
@@ -55,6 +59,7 @@ pub fn run(args: Args, pins: &PinDir) -> anyhow::Result<()> {
         manifests = %args.manifests.display(),
         "start"
     );
+    args.masquerade().check()?;
     let object = object::embedded()?;
     probe::kernel()?;
     let cgroup = probe::cgroup_root(args.cgroup_root.as_deref())?;
@@ -70,7 +75,7 @@ pub fn run(args: Args, pins: &PinDir) -> anyhow::Result<()> {
     }
     let sweeper = Sweeper::new(&datapath, args.sweep_interval)?;
     (config.embryonic, config.patience) = (sweeper.embryonic(), sweeper.patience());
-    let settings = Settings::write(pins, config)?;
+    let settings = Settings::write(pins, config, args.masquerade().by_node())?;
     sweeper.spawn().context("start the thread that sweeps")?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
@@ -87,28 +92,20 @@ async fn follow(
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("sigaction SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("sigaction SIGINT")?;
+    let masquerade = args.masquerade();
     let name = args.hostname_override.unwrap_or_else(host_name);
 
     datapath.attach_cgroup(cgroup)?;
     info!(cgroup = %cgroup.display(), "attached");
-    let mut linked = datapath.linked_interfaces()?;
     if settings.moved() {
         info!("another network namespace was served before: its interfaces are left");
-        for index in std::mem::take(&mut linked) {
-            datapath.detach_interface(index)?;
-        }
     }
+    let served = node::Served::adopt(&datapath, settings.moved())?;
+    let classes = Classes::new(args.pod_interfaces, masquerade);
     let (news, node_news) = watch::channel(node::News::default());
     let (changes, desired) = mpsc::channel(CHANGES);
-    let mut node = node::Node::start(
-        Arc::clone(&datapath),
-        settings,
-        args.pod_interfaces,
-        linked,
-        news,
-        changes.clone(),
-    )
-    .await?;
+    let mut node =
+        node::Node::start(Arc::clone(&datapath), settings, classes, served, news, changes.clone()).await?;
 
     let tables = Kernel::open(datapath.pins())?;
     let reconciler = Reconciler::adopt(tables, &name)?;

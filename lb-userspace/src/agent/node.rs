@@ -7,18 +7,21 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use glob::Pattern;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use super::interfaces::Interfaces;
+use super::classes::Classes;
+use super::facts::Facts;
+use super::interfaces::{Interfaces, Named};
+use super::masquerade::Ranges;
 use super::settings::Settings;
 use super::sync::View;
+use crate::bpf::attach::Class;
 use crate::bpf::load::Datapath;
 use crate::net::node::{NodeAddresses, routed_sources};
-use crate::net::watch::{NetError, Watcher};
+use crate::net::watch::{NetError, Network, Watcher};
 use crate::reconcile::Change;
 use crate::status::Problem;
 
@@ -34,19 +37,68 @@ pub(super) struct News {
     pub(super) settled: bool,
     /// Names of the interfaces that have the programs.
     pub(super) interfaces: Vec<String>,
-    /// Interfaces that have not.
+    /// Names of the uplinks and overlays that have theirs.
+    pub(super) uplinks: Vec<String>,
+    /// Interfaces that have not, and what is not known.
     pub(super) problems: Vec<Problem>,
 }
 
 /// The shortest time between two looks: a new interface comes with several notices.
 const CALM: Duration = Duration::from_millis(10);
 
+/// The interfaces, and what the programs are told of them.
+#[derive(Debug)]
+pub(super) struct Served {
+    pods: Interfaces,
+    outward: Interfaces,
+    facts: Facts,
+}
+
+impl Served {
+    /// What a former agent has left in the network namespace; if it was another one, that is taken away.
+    ///
+    /// # Errors
+    /// A pin cannot be read or removed, or the map is not there.
+    pub(super) fn adopt(datapath: &Datapath, moved: bool) -> anyhow::Result<Self> {
+        let adopt = |class| -> anyhow::Result<Interfaces> {
+            let mut linked = datapath.linked_interfaces(class)?;
+            for index in if moved { std::mem::take(&mut linked) } else { BTreeSet::new() } {
+                datapath.detach_interface(class, index)?;
+            }
+            Ok(Interfaces::new(class, linked))
+        };
+        let (pods, outward) = (adopt(Class::Pods)?, adopt(Class::Outward)?);
+        Ok(Self { pods, outward, facts: Facts::open(datapath.pins())? })
+    }
+
+    /// Attaches and detaches, and tells the programs, by what interfaces are now. True if interfaces are left for the next
+    /// call; and the problems beside those of single interfaces. Blocks.
+    fn follow(
+        &mut self,
+        classes: &Classes,
+        network: &Network,
+        node: &[IpAddr],
+        gone: &BTreeSet<u32>,
+        datapath: &Datapath,
+    ) -> (bool, Vec<Problem>) {
+        let pods = classes.pods(network);
+        let (outward, problems) = classes.outward(network, node);
+        // Before a new pod's first flow.
+        self.facts.tell(&classes.facts(network, &self.pods, &self.outward, &pods));
+        let more = self.pods.follow(&pods, gone, datapath) | self.outward.follow(&outward, gone, datapath);
+        self.facts.tell(&classes.facts(network, &self.pods, &self.outward, &Named::new()));
+        (more, problems)
+    }
+}
+
 /// The node's network.
 pub(super) struct Node {
     datapath: Arc<Datapath>,
     settings: Settings,
     watcher: Watcher,
-    interfaces: Interfaces,
+    classes: Arc<Classes>,
+    /// Absent only while another thread has it.
+    served: Option<Served>,
     news: watch::Sender<News>,
     changes: mpsc::Sender<Change>,
     /// The addresses that were told last.
@@ -63,16 +115,17 @@ impl Node {
     pub(super) async fn start(
         datapath: Arc<Datapath>,
         settings: Settings,
-        pod_interfaces: Vec<Pattern>,
-        linked: BTreeSet<u32>,
+        classes: Classes,
+        served: Served,
         news: watch::Sender<News>,
         changes: mpsc::Sender<Change>,
     ) -> Result<Self, NetError> {
         let mut node = Self {
             datapath,
             settings,
-            watcher: Watcher::open()?,
-            interfaces: Interfaces::new(pod_interfaces, linked),
+            watcher: Watcher::open(classes.masquerade().may_masquerade())?,
+            classes: Arc::new(classes),
+            served: Some(served),
             news,
             changes,
             held: BTreeSet::new(),
@@ -109,10 +162,13 @@ impl Node {
 
     /// Starts over with new sockets; true if that went well, and it is time to look.
     fn reopen(&mut self) -> bool {
-        match Watcher::open() {
+        match Watcher::open(self.classes.masquerade().may_masquerade()) {
             Ok(watcher) => {
                 self.watcher = watcher;
-                self.interfaces.doubt();
+                if let Some(served) = &mut self.served {
+                    served.pods.doubt();
+                    served.outward.doubt();
+                }
                 true
             }
             Err(error) => {
@@ -138,12 +194,29 @@ impl Node {
                 warn!("node addresses stay as they were: {error}");
             }
         }
-        let (mut interfaces, datapath) = (std::mem::take(&mut self.interfaces), Arc::clone(&self.datapath));
+        let ranges = self.classes.masquerade().node_ranges(&view.pod_cidrs).filter(|_| view.listed);
+        let unknown = match ranges.transpose() {
+            Ok(ranges) => {
+                if let Some(Err(error)) = ranges.map(|ranges| self.settings.set_local(&ranges)) {
+                    warn!("the ranges of local clients stay as they were: {error}");
+                }
+                None
+            }
+            Err(problem) => {
+                if let Err(error) = self.settings.set_local(&Ranges::default()) {
+                    warn!("the ranges of local clients stay as they were: {error}");
+                }
+                Some(problem)
+            }
+        };
+        let Some(mut served) = self.served.take() else { return Ok(false) };
+        let (classes, datapath, node) =
+            (Arc::clone(&self.classes), Arc::clone(&self.datapath), view.node.clone());
         let following = spawn_blocking(move || {
-            let more = interfaces.follow(&network, &gone, &*datapath);
-            (interfaces, more)
+            let (more, problems) = served.follow(&classes, &network, &node, &gone, &datapath);
+            (served, more, problems)
         });
-        let (interfaces, more) = match following.await {
+        let (served, more, mut problems) = match following.await {
             Ok(followed) => followed,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
@@ -151,12 +224,17 @@ impl Node {
                 Err(_) => pending().await,
             },
         };
-        self.interfaces = interfaces;
+        problems.extend(unknown);
+        for interfaces in [&served.pods, &served.outward] {
+            problems.extend(interfaces.problems());
+        }
         let news = News {
             settled: self.news.borrow().settled || view.listed && !more,
-            interfaces: self.interfaces.names(),
-            problems: self.interfaces.problems(),
+            interfaces: served.pods.names(),
+            uplinks: served.outward.names(),
+            problems,
         };
+        self.served = Some(served);
         self.news.send_if_modified(|known| {
             let modified = *known != news;
             *known = news;

@@ -89,6 +89,7 @@ impl Sources {
             manifests: manifests.clone(),
             service_ranges: service_ranges.clone(),
             interfaces: node.interfaces,
+            uplinks: node.uplinks,
             held: report.held,
             problems,
         }

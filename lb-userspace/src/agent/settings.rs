@@ -7,6 +7,7 @@ use lb_common::{Config, config_flags};
 use tracing::info;
 
 use super::args::{Args, SocketLb};
+use super::masquerade::Ranges;
 use crate::bpf::map::{Array, MapError};
 use crate::bpf::pin::PinDir;
 use crate::bpf::probe::{self, ProbeError};
@@ -33,7 +34,7 @@ pub(super) fn of(args: &Args) -> Result<Config, ProbeError> {
     if probe::csum_ipv6_flag()? {
         flags |= config_flags::CSUM_IPV6_FLAG;
     }
-    Ok(Config {
+    let mut config = Config {
         netns_cookie: probe::netns_cookie()?,
         flags,
         reject_rate: args.reject_rate,
@@ -42,18 +43,24 @@ pub(super) fn of(args: &Args) -> Result<Config, ProbeError> {
         service_ranges4: args.service_cluster_ip_range.prefixes(),
         service_ranges6: args.service_cluster_ip_range.prefixes(),
         ..Config::DEFAULT
-    })
+    };
+    args.masquerade().settle(&mut config);
+    Ok(config)
 }
 
 impl Settings {
-    /// Puts `config` in force, with the node addresses that hold so far.
+    /// Puts `config` in force, with the node addresses that hold so far, and with `former_ranges` the ranges of local
+    /// clients that do.
     ///
     /// # Errors
     /// The map is not there.
-    pub(super) fn write(pins: &PinDir, mut config: Config) -> Result<Self, MapError> {
+    pub(super) fn write(pins: &PinDir, mut config: Config, former_ranges: bool) -> Result<Self, MapError> {
         let map: Array<Config> = Array::open(pins, CONFIG)?;
         let former = map.get(0).unwrap_or_default();
         (config.node4, config.node6) = (former.node4, former.node6);
+        if former_ranges {
+            (config.local4, config.local6) = (former.local4, former.local6);
+        }
         map.set(0, &config)?;
         Ok(Self { map, config, former_netns: former.netns_cookie })
     }
@@ -73,6 +80,20 @@ impl Settings {
         }
         (self.config.node4, self.config.node6) = (node.v4, node.v6);
         info!("node addresses: {}, {}", IpAddr::from(node.v4), IpAddr::from(node.v6));
+        self.map.set(0, &self.config)
+    }
+
+    /// Puts the ranges of local clients in force.
+    ///
+    /// # Errors
+    /// The map is not there.
+    pub(super) fn set_local(&mut self, ranges: &Ranges) -> Result<(), MapError> {
+        let local = (ranges.prefix(), ranges.prefix());
+        if (self.config.local4, self.config.local6) == local {
+            return Ok(());
+        }
+        (self.config.local4, self.config.local6) = local;
+        info!("local clients: {ranges}");
         self.map.set(0, &self.config)
     }
 }

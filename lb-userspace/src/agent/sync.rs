@@ -18,6 +18,8 @@ pub(super) struct View {
     pub(super) listed: bool,
     /// The addresses that the Node object names, the primary one of a family first.
     pub(super) node: Vec<IpAddr>,
+    /// The ranges of its pods' addresses, as the Node object has them.
+    pub(super) pod_cidrs: Vec<String>,
     /// What is wrong with manifests and objects.
     pub(super) problems: Vec<Problem>,
 }
@@ -59,6 +61,7 @@ pub(super) async fn follow(
         let seen = View {
             listed: true,
             node: index.node().map(|node| node.addresses.clone()).unwrap_or_default(),
+            pod_cidrs: index.node().map(|node| node.pod_cidrs.clone()).unwrap_or_default(),
             problems: faults.chain(objects).collect(),
         };
         view.send_if_modified(|known| {

@@ -32,6 +32,32 @@ pub(super) const CGROUP_HOOKS: [(&str, bpf_attach_type); 9] = [
 pub(super) const POD_HOOKS: [(&str, bpf_attach_type, u32); 2] =
     [("pod_ingress", BPF_TCX_INGRESS, sys::FIRST), ("pod_egress", BPF_TCX_EGRESS, sys::LAST)];
 
+/// Programs of an uplink or overlay. First, too: what it undoes is nobody's but the client's.
+pub(super) const OUTWARD_HOOKS: [(&str, bpf_attach_type, u32); 1] =
+    [("outward_ingress", BPF_TCX_INGRESS, sys::FIRST)];
+
+/// What an interface is to the node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// Pods are behind it.
+    Pods,
+    /// Other nodes are behind it: an uplink or overlay.
+    Outward,
+}
+
+impl Class {
+    /// All classes.
+    pub const ALL: [Self; 2] = [Self::Pods, Self::Outward];
+
+    /// The programs of its interfaces.
+    pub(super) fn hooks(self) -> &'static [(&'static str, bpf_attach_type, u32)] {
+        match self {
+            Self::Pods => &POD_HOOKS,
+            Self::Outward => &OUTWARD_HOOKS,
+        }
+    }
+}
+
 /// Why a program is not attached.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
@@ -101,13 +127,13 @@ impl Datapath {
         Ok(())
     }
 
-    /// Attaches the pod programs to the interface with this index, as [`Datapath::attach_cgroup`] does. `name` is for
+    /// Attaches the programs of `class` to the interface with this index, as [`Datapath::attach_cgroup`] does. `name` is for
     /// messages only.
     ///
     /// # Errors
     /// [`AttachError::is_gone`] if the interface has vanished meanwhile.
-    pub fn attach_interface(&self, index: u32, name: &str) -> Result<(), AttachError> {
-        for (program, attach_type, flags) in POD_HOOKS {
+    pub fn attach_interface(&self, class: Class, index: u32, name: &str) -> Result<(), AttachError> {
+        for &(program, attach_type, flags) in class.hooks() {
             let link = Link {
                 name: format!("{program}-{index}"),
                 program,
@@ -121,24 +147,24 @@ impl Datapath {
         Ok(())
     }
 
-    /// Detaches the pod programs from the interface with this index; nothing happens if they are not attached.
+    /// Detaches the programs of `class` from the interface with this index; nothing happens if they are not attached.
     ///
     /// # Errors
     /// A pin cannot be removed.
-    pub fn detach_interface(&self, index: u32) -> Result<(), PinError> {
-        for (program, ..) in POD_HOOKS {
+    pub fn detach_interface(&self, class: Class, index: u32) -> Result<(), PinError> {
+        for (program, ..) in class.hooks() {
             remove(&self.pins().link(&format!("{program}-{index}")))?;
         }
         Ok(())
     }
 
-    /// Indices of the interfaces that have pinned links, of this agent or the one before it.
+    /// Indices of the interfaces that have pinned links of `class`, of this agent or the one before it.
     ///
     /// # Errors
     /// The directory of links cannot be read.
-    pub fn linked_interfaces(&self) -> Result<BTreeSet<u32>, PinError> {
+    pub fn linked_interfaces(&self, class: Class) -> Result<BTreeSet<u32>, PinError> {
         let names = self.pins().links()?;
-        Ok(names.iter().filter_map(|name| linked_interface(name)).collect())
+        Ok(names.iter().filter_map(|name| linked_interface(class, name)).collect())
     }
 
     /// Swaps the program in a pinned link to the right target, or else makes and pins a new link.
@@ -176,10 +202,10 @@ impl Link {
     }
 }
 
-/// The interface index in the name of a link to a pod's interface.
-fn linked_interface(name: &str) -> Option<u32> {
+/// The interface index in the name of a link to an interface of `class`.
+fn linked_interface(class: Class, name: &str) -> Option<u32> {
     let (program, index) = name.rsplit_once('-')?;
-    let known = POD_HOOKS.iter().any(|hook| hook.0 == program);
+    let known = class.hooks().iter().any(|hook| hook.0 == program);
     known.then(|| index.parse().ok())?
 }
 
@@ -213,11 +239,15 @@ mod tests {
 
     #[test]
     fn links_of_interfaces_are_told_by_their_names() {
-        assert_eq!(linked_interface("pod_ingress-12"), Some(12));
-        assert_eq!(linked_interface("pod_egress-4294967295"), Some(u32::MAX));
-        for other in ["connect4", "sock_release", "pod_ingress", "pod_ingress-", "pod_ingress-x", "uplink-3"]
+        let pods = |name| linked_interface(Class::Pods, name);
+        assert_eq!(pods("pod_ingress-12"), Some(12));
+        assert_eq!(pods("pod_egress-4294967295"), Some(u32::MAX));
+        for other in
+            ["connect4", "sock_release", "pod_ingress", "pod_ingress-", "pod_ingress-x", "outward_ingress-3"]
         {
-            assert_eq!(linked_interface(other), None, "{other}");
+            assert_eq!(pods(other), None, "{other}");
         }
+        assert_eq!(linked_interface(Class::Outward, "outward_ingress-3"), Some(3));
+        assert_eq!(linked_interface(Class::Outward, "pod_ingress-3"), None);
     }
 }

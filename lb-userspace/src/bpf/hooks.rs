@@ -8,7 +8,7 @@ use std::path::Path;
 
 use aya_obj::generated::bpf_prog_info;
 
-use super::attach::{CGROUP_HOOKS, POD_HOOKS};
+use super::attach::{CGROUP_HOOKS, Class};
 use super::inspect;
 use super::pin::{PinDir, PinError};
 use super::sys;
@@ -59,7 +59,10 @@ pub fn of_cgroup(pins: &PinDir, dir: &Path) -> Result<Vec<Hook>, PinError> {
 /// # Errors
 /// As for [`of_cgroup`]; the interface may have gone.
 pub fn of_interface(pins: &PinDir, index: u32, name: &str) -> Result<Vec<Hook>, PinError> {
-    let hooks = POD_HOOKS.iter().map(|(name, attach_type, _)| (*name, *attach_type as u32));
+    let hooks = Class::ALL
+        .into_iter()
+        .flat_map(Class::hooks)
+        .map(|(name, attach_type, _)| (*name, *attach_type as u32));
     read(pins, index, false, hooks).map_err(PinError::of("BPF_PROG_QUERY", Path::new(name)))
 }
 

@@ -59,6 +59,8 @@ struct Told {
     /// Where addresses of Services are allocated.
     service_ranges: Vec<String>,
     interfaces: Vec<String>,
+    /// Uplinks and overlays where masquerading is undone.
+    uplinks: Vec<String>,
     /// Addresses of Services that interfaces of the node have.
     held: Vec<IpAddr>,
     problems: Vec<Problem>,
@@ -88,6 +90,7 @@ impl Report {
                 manifests: status.manifests,
                 service_ranges: status.service_ranges,
                 interfaces: status.interfaces,
+                uplinks: status.uplinks,
                 held: status.held,
                 problems: status.problems,
             }),
@@ -132,6 +135,10 @@ impl Document for Report {
                 ("Service ranges", text::comma(&told.service_ranges)),
                 ("Interfaces", text::comma(&told.interfaces)),
             ]);
+            if !told.uplinks.is_empty() {
+                let meaning = "masquerading is undone there";
+                fields.push(("Uplinks", format!("{}: {meaning}", text::comma(&told.uplinks))));
+            }
             if !told.held.is_empty() {
                 let meaning = "interfaces of this node have them, so packets to them are left to the host";
                 fields.push(("Held", format!("{}: {meaning}", text::comma(&told.held))));

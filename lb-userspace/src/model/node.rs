@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::object::Node;
+use super::object::{Node, NodeSpec};
 use super::parse;
 
 /// The label that names a node's zone (B60).
@@ -15,6 +15,8 @@ pub struct NodeView {
     pub addresses: Vec<IpAddr>,
     /// The zone, if the node has the label.
     pub zone: Option<String>,
+    /// The ranges of its pods' addresses, as they are written.
+    pub pod_cidrs: Vec<String>,
 }
 
 impl NodeView {
@@ -32,6 +34,9 @@ impl NodeView {
             }
         }
         let zone = node.metadata.labels.get(ZONE).filter(|zone| !zone.is_empty()).cloned();
-        (Self { addresses, zone }, problems)
+        let NodeSpec { pod_cidrs, pod_cidr } = &node.spec;
+        let first = (pod_cidrs.is_empty() && !pod_cidr.is_empty()).then(|| pod_cidr.clone());
+        let pod_cidrs = pod_cidrs.iter().cloned().chain(first).collect();
+        (Self { addresses, zone, pod_cidrs }, problems)
     }
 }

@@ -214,8 +214,20 @@ manifest! {
     Node {
         /// Name and labels; `topology.kubernetes.io/zone` names the zone.
         metadata: Metadata,
+        /// The addresses of its pods.
+        spec: NodeSpec,
         /// Its addresses.
         status: NodeStatus,
+    }
+
+    /// `spec` of a Node.
+    NodeSpec {
+        /// The ranges of its pods' addresses, at most one of each family.
+        #[serde(rename = "podCIDRs")]
+        pod_cidrs: Vec<String>,
+        /// The first of them, where the list is missing.
+        #[serde(rename = "podCIDR")]
+        pod_cidr: String,
     }
 
     /// `status` of a Node.

@@ -5,16 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteType};
 use rtnetlink::sys::SocketAddr;
-use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection};
 use tokio::task::JoinHandle;
 
 /// The interface of kube-proxy's ipvs mode.
@@ -40,7 +43,7 @@ pub enum NetError {
 }
 
 /// An interface.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Interface {
     /// Its name.
     pub name: String,
@@ -50,6 +53,12 @@ pub struct Interface {
     pub bridge: bool,
     /// Whether it is one end of a pair, as pods mostly have it.
     pub veth: bool,
+    /// Whether it is a tunnel as network plugins lay them between nodes: VXLAN, Geneve, WireGuard, IP in IP.
+    pub overlay: bool,
+    /// Whether its packets have an Ethernet header.
+    pub ethernet: bool,
+    /// Index of the interface that it is a port of.
+    pub master: Option<u32>,
 }
 
 /// The network as it is at one moment.
@@ -63,6 +72,19 @@ pub struct Network {
     /// Addresses of every kind that interfaces which are up have, but for `kube-ipvs0`: kube-proxy in ipvs mode puts all
     /// addresses of Services there.
     pub held: BTreeSet<IpAddr>,
+    /// Those of `addresses`, with the index of an interface that has them.
+    pub places: BTreeMap<IpAddr, u32>,
+    /// Interfaces by which routes lead out, if the watcher was told to follow routes.
+    pub routes: Routes,
+}
+
+/// Interfaces by which unicast routes of global reach lead, of both families and all tables.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Routes {
+    /// Default routes.
+    pub default: BTreeSet<u32>,
+    /// Any.
+    pub any: BTreeSet<u32>,
 }
 
 /// The network of the calling thread's namespace as it is now, for who does not follow it.
@@ -71,7 +93,7 @@ pub struct Network {
 /// No socket can be opened, or the kernel refused.
 pub fn list_once() -> Result<Network, NetError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(async { Watcher::open()?.list().await })
+    runtime.block_on(async { Watcher::open(false)?.list().await })
 }
 
 /// Follows the network namespace of the thread that opened it.
@@ -79,22 +101,26 @@ pub fn list_once() -> Result<Network, NetError> {
 pub struct Watcher {
     lists: Handle,
     notices: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
+    routes: bool,
     tasks: [JoinHandle<()>; 2],
 }
 
 impl Watcher {
-    /// Begins to follow. Must be called within a tokio runtime.
+    /// Begins to follow, the routes too if `routes`: nodes may have many. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// No socket can be opened.
-    pub fn open() -> Result<Self, NetError> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+    pub fn open(routes: bool) -> Result<Self, NetError> {
+        let mut groups = vec![MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+        if routes {
+            groups.extend([MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route]);
+        }
         // Before the first list, so that nothing happens unseen; a socket of its own, so that notices never crowd out
         // the answers.
         let (connection, _, notices) = new_multicast_connection(&groups)?;
         let following = tokio::spawn(connection);
         let (connection, lists, _) = new_connection()?;
-        Ok(Self { lists, notices, tasks: [following, tokio::spawn(connection)] })
+        Ok(Self { lists, notices, routes, tasks: [following, tokio::spawn(connection)] })
     }
 
     /// The network as it is now.
@@ -114,7 +140,26 @@ impl Watcher {
             interfaces: links.iter().filter_map(|link| Some((link.header.index, interface(link)?))).collect(),
             addresses: addresses.iter().filter_map(lasting).collect(),
             held: held.filter_map(own).map(|(addr, _)| addr).collect(),
+            places: addresses
+                .iter()
+                .filter_map(|message| Some((lasting(message)?, message.header.index)))
+                .collect(),
+            routes: if self.routes { self.list_routes().await? } else { Routes::default() },
         })
+    }
+
+    async fn list_routes(&self) -> Result<Routes, NetError> {
+        let wanted =
+            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
+        let mut routes = Routes::default();
+        for wanted in wanted {
+            let mut found = std::pin::pin!(self.lists.route().get(wanted).execute());
+            let failed = |source| NetError::List { call: "RTM_GETROUTE", source };
+            while let Some(route) = found.try_next().await.map_err(failed)? {
+                routes.note(&route);
+            }
+        }
+        Ok(routes)
     }
 
     /// Waits until something has changed. Returns the indices of interfaces that vanished: one of them may be taken again
@@ -134,6 +179,32 @@ impl Watcher {
                 Ok(message) => next = Some(message),
                 Err(_) => return Ok(gone),
             }
+        }
+    }
+}
+
+impl Routes {
+    fn note(&mut self, route: &RouteMessage) {
+        let global = matches!(route.header.scope, RouteScope::Universe | RouteScope::Link);
+        let near = route.attributes.iter().any(|attribute| match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet6(addr)) => {
+                addr.is_unicast_link_local() || addr.is_multicast()
+            }
+            _ => false,
+        });
+        if route.header.kind != RouteType::Unicast || !global || near {
+            return;
+        }
+        for attribute in &route.attributes {
+            let interfaces = match attribute {
+                RouteAttribute::Oif(index) => vec![*index],
+                RouteAttribute::MultiPath(hops) => hops.iter().map(|hop| hop.interface_index).collect(),
+                _ => continue,
+            };
+            if route.header.destination_prefix_length == 0 {
+                self.default.extend(&interfaces);
+            }
+            self.any.extend(&interfaces);
         }
     }
 }
@@ -164,7 +235,20 @@ fn interface(link: &LinkMessage) -> Option<Interface> {
     };
     let (bridge, veth) = (is(InfoKind::Bridge), is(InfoKind::Veth));
     let inner = bridge || link.header.flags.contains(LinkFlags::Loopback);
-    Some(Interface { name, inner, bridge, veth })
+    let overlays = [InfoKind::Vxlan, InfoKind::Geneve, InfoKind::Wireguard, InfoKind::IpIp, InfoKind::Ip6Tnl];
+    let master = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Controller(index) => Some(*index),
+        _ => None,
+    });
+    Some(Interface {
+        name,
+        inner,
+        bridge,
+        veth,
+        overlay: overlays.into_iter().any(is),
+        ethernet: link.header.link_layer_type == LinkLayerType::Ether,
+        master,
+    })
 }
 
 /// Whether the addresses of this interface keep packets from Services.
@@ -203,6 +287,8 @@ fn lasting(message: &AddressMessage) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use rtnetlink::packet_route::route::RouteNextHop;
+
     use super::*;
 
     fn link(name: &str, flags: LinkFlags, kind: Option<InfoKind>) -> Option<Interface> {
@@ -231,6 +317,35 @@ mod tests {
         message.attributes =
             vec![AddressAttribute::Address(addr.parse().unwrap()), AddressAttribute::Flags(flags)];
         message
+    }
+
+    #[test]
+    fn routes_out_are_unicast_and_not_of_one_link_alone() {
+        let route = |to: Option<Ipv6Addr>, length, kind, via: RouteAttribute| {
+            let mut message = RouteMessage::default();
+            (message.header.kind, message.header.destination_prefix_length) = (kind, length);
+            message.attributes = vec![via];
+            message.attributes.extend(to.map(|to| RouteAttribute::Destination(RouteAddress::Inet6(to))));
+            message
+        };
+        let (near, far) = ("fe80::".parse().ok(), "fd00::".parse().ok());
+        let hops = [5, 6].map(|index| {
+            let mut hop = RouteNextHop::default();
+            hop.interface_index = index;
+            hop
+        });
+        let mut routes = Routes::default();
+        for route in [
+            route(None, 0, RouteType::Unicast, RouteAttribute::Oif(2)),
+            route(far, 64, RouteType::Unicast, RouteAttribute::Oif(3)),
+            route(near, 64, RouteType::Unicast, RouteAttribute::Oif(4)),
+            route(None, 0, RouteType::Unicast, RouteAttribute::MultiPath(hops.to_vec())),
+            route(None, 0, RouteType::Unreachable, RouteAttribute::Oif(7)),
+        ] {
+            routes.note(&route);
+        }
+        assert_eq!(routes.default, BTreeSet::from([2, 5, 6]));
+        assert_eq!(routes.any, BTreeSet::from([2, 3, 5, 6]));
     }
 
     #[test]

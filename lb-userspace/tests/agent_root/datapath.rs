@@ -7,6 +7,7 @@ use std::time::Duration;
 use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
 use lb_common::maps;
+use lb_userspace::bpf::attach::Class;
 use lb_userspace::bpf::cleanup::cleanup;
 use lb_userspace::bpf::load::{Datapath, LoadError};
 use lb_userspace::bpf::map::MapError;
@@ -106,11 +107,11 @@ fn programs_are_swapped_inside_their_links() {
     let attach = || {
         let datapath = load(&pins.0, &SMALL).unwrap();
         netns.within(|| {
-            datapath.attach_interface(one, "veth1").unwrap();
-            datapath.attach_interface(two, "veth2").unwrap();
+            datapath.attach_interface(Class::Pods, one, "veth1").unwrap();
+            datapath.attach_interface(Class::Pods, two, "veth2").unwrap();
         });
         datapath.attach_cgroup(&cgroup.0).unwrap();
-        assert_eq!(datapath.linked_interfaces().unwrap(), BTreeSet::from([one, two]));
+        assert_eq!(datapath.linked_interfaces(Class::Pods).unwrap(), BTreeSet::from([one, two]));
         names.each_ref().map(|name| link(&pins.0, name))
     };
     let first = attach();
@@ -121,9 +122,9 @@ fn programs_are_swapped_inside_their_links() {
     }
 
     let datapath = load(&pins.0, &SMALL).unwrap();
-    datapath.detach_interface(one).unwrap();
-    datapath.detach_interface(one).unwrap();
-    assert_eq!(datapath.linked_interfaces().unwrap(), BTreeSet::from([two]));
+    datapath.detach_interface(Class::Pods, one).unwrap();
+    datapath.detach_interface(Class::Pods, one).unwrap();
+    assert_eq!(datapath.linked_interfaces(Class::Pods).unwrap(), BTreeSet::from([two]));
     assert_eq!(
         run(&format!("ip netns exec {} bpftool net show dev veth1", netns.0)).matches("pod_").count(),
         0
@@ -135,14 +136,14 @@ fn links_whose_target_is_gone_are_replaced() {
     let (pins, netns) = (TestPins::new(), Netns::new());
     let datapath = load(&pins.0, &SMALL).unwrap();
     let index = netns.veth("veth1");
-    netns.within(|| datapath.attach_interface(index, "veth1").unwrap());
+    netns.within(|| datapath.attach_interface(Class::Pods, index, "veth1").unwrap());
     let ingress = format!("pod_ingress-{index}");
     let first = link(&pins.0, &ingress);
     run(&format!("ip -n {} link del veth1", netns.0));
-    let error = netns.within(|| datapath.attach_interface(index, "veth1").unwrap_err());
+    let error = netns.within(|| datapath.attach_interface(Class::Pods, index, "veth1").unwrap_err());
     assert!(error.is_gone(), "{error}");
     run(&format!("ip -n {} link add veth9 index {index} type veth peer name peer-veth9", netns.0));
-    netns.within(|| datapath.attach_interface(index, "veth9").unwrap());
+    netns.within(|| datapath.attach_interface(Class::Pods, index, "veth9").unwrap());
     assert_ne!(link(&pins.0, &ingress).0, first.0);
 
     let (a, b) = (TestCgroup::new(), TestCgroup::new());
@@ -162,8 +163,8 @@ fn a_pod_interface_has_our_programs_outermost() {
     let cni = load(&other.0, &SMALL).unwrap();
     let ours = load(&pins.0, &SMALL).unwrap();
     netns.within(|| {
-        cni.attach_interface(index, "veth1").unwrap();
-        ours.attach_interface(index, "veth1").unwrap();
+        cni.attach_interface(Class::Pods, index, "veth1").unwrap();
+        ours.attach_interface(Class::Pods, index, "veth1").unwrap();
     });
     let id = |pins: &PinDir, program: &str| link(pins, &format!("{program}-{index}")).1;
     let [ingress, egress] = [(TcAttachType::Ingress, "pod_ingress"), (TcAttachType::Egress, "pod_egress")]
@@ -185,7 +186,7 @@ fn cleanup_leaves_nothing() {
     let (pins, netns, cgroup) = (TestPins::new(), Netns::new(), TestCgroup::new());
     let index = netns.veth("veth1");
     let datapath = load(&pins.0, &SMALL).unwrap();
-    netns.within(|| datapath.attach_interface(index, "veth1").unwrap());
+    netns.within(|| datapath.attach_interface(Class::Pods, index, "veth1").unwrap());
     datapath.attach_cgroup(&cgroup.0).unwrap();
     let links: Vec<u64> = pins.0.links().unwrap().iter().map(|name| link(&pins.0, name).0).collect();
     assert_eq!(links.len(), 11);

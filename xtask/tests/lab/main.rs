@@ -16,6 +16,7 @@ mod interfaces;
 mod json;
 mod lifecycle;
 mod manifests;
+mod masquerade;
 mod node;
 mod packets;
 mod refusal;

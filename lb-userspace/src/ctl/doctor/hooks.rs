@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn interfaces_that_are_not_served_are_named() {
-        let veth = |name: &str| Interface { name: name.to_owned(), inner: false, bridge: false, veth: true };
+        let veth = |name: &str| Interface { name: name.to_owned(), veth: true, ..Interface::default() };
         let (a, b) = (veth("veth-a"), veth("other-b"));
         let level = |served: &[u32]| coverage(&[(2, &a), (3, &b)], &served.iter().copied().collect()).level;
         assert_eq!([level(&[2, 3]), level(&[2]), level(&[])], [Level::Ok, Level::Note, Level::Warning]);

@@ -1,0 +1,174 @@
+//! What each interface is: pods behind it, other nodes, or neither.
+
+use std::net::IpAddr;
+
+use glob::Pattern;
+use lb_common::interface_flags::{LOCAL, OUTWARD, PODS};
+
+use super::facts;
+use super::interfaces::{Interfaces, Named};
+use super::masquerade::Flags;
+use crate::net::watch::{Interface, Network};
+use crate::status::Problem;
+
+/// The flags that say what interfaces are.
+#[derive(Debug)]
+pub(super) struct Classes {
+    pods: Vec<Pattern>,
+    masquerade: Flags,
+}
+
+impl Classes {
+    /// By `--pod-interfaces`, and the flags about masquerading.
+    pub(super) fn new(pods: Vec<Pattern>, masquerade: Flags) -> Self {
+        Self { pods, masquerade }
+    }
+
+    /// The flags about masquerading.
+    pub(super) fn masquerade(&self) -> &Flags {
+        &self.masquerade
+    }
+
+    fn is_pod_facing(&self, interface: &Interface) -> bool {
+        !interface.inner && self.pods.iter().any(|glob| glob.matches(&interface.name))
+    }
+
+    /// The interfaces that face pods.
+    pub(super) fn pods(&self, network: &Network) -> Named {
+        let facing = network.interfaces.iter().filter(|(_, interface)| self.is_pod_facing(interface));
+        facing.map(|(index, interface)| (*index, interface.name.clone())).collect()
+    }
+
+    /// Uplinks and overlays, if anything may be masqueraded; and those at which nothing can be undone. `node`: the
+    /// addresses of the Node object.
+    pub(super) fn outward(&self, network: &Network, node: &[IpAddr]) -> (Named, Vec<Problem>) {
+        let (mut served, mut problems) = (Named::new(), Vec::new());
+        if !self.masquerade.may_masquerade() {
+            return (served, problems);
+        }
+        for (index, interface) in &network.interfaces {
+            if self.is_pod_facing(interface)
+                || !self.masquerade.is_outward((*index, interface), network, node)
+            {
+                continue;
+            }
+            if interface.ethernet {
+                served.insert(*index, interface.name.clone());
+            } else {
+                problems.push(Problem {
+                    object: format!("interface {}", interface.name),
+                    text: "what leaves by it is not masqueraded: its packets have no Ethernet header"
+                        .to_owned(),
+                });
+            }
+        }
+        (served, problems)
+    }
+
+    /// What the programs are told: of the interfaces with pods those that `pods` serves, or all in `coming`.
+    pub(super) fn facts(
+        &self,
+        network: &Network,
+        pods: &Interfaces,
+        outward: &Interfaces,
+        coming: &Named,
+    ) -> facts::Flags {
+        let mut flags = facts::Flags::new();
+        if !self.masquerade.may_masquerade() {
+            return flags;
+        }
+        for (index, interface) in &network.interfaces {
+            if pods.serves(*index) || coming.contains_key(index) {
+                *flags.entry(*index).or_default() |= PODS;
+                // Routes to pods on a bridge lead to the bridge.
+                let master =
+                    interface.master.and_then(|master| Some((master, network.interfaces.get(&master)?)));
+                if let Some((index, _)) = master.filter(|(_, master)| master.bridge) {
+                    *flags.entry(index).or_default() |= PODS;
+                }
+            }
+            if outward.serves(*index) {
+                *flags.entry(*index).or_default() |= OUTWARD;
+            }
+            if self.masquerade.is_local(interface, network) {
+                *flags.entry(*index).or_default() |= LOCAL;
+            }
+        }
+        flags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::agent::args::Args;
+    use crate::bpf::attach::Class;
+    use crate::net::watch::Routes;
+
+    fn classes(flags: &str) -> Classes {
+        Classes::new(vec![Pattern::new("veth*").unwrap()], Args::of(flags).unwrap().masquerade())
+    }
+
+    fn node() -> Network {
+        let interface =
+            |name: &str| Interface { name: name.to_owned(), ethernet: true, ..Interface::default() };
+        let overlay = |name| Interface { overlay: true, ..interface(name) };
+        let interfaces = [
+            (1, Interface { inner: true, ..interface("lo") }),
+            (2, interface("eth0")),
+            (3, interface("eth1")),
+            (4, overlay("flannel.1")),
+            (5, Interface { ethernet: false, ..overlay("tunl0") }),
+            (6, overlay("vxlan.idle")),
+            (7, Interface { inner: true, bridge: true, ..interface("cni0") }),
+            (8, Interface { master: Some(7), ..interface("veth1") }),
+            (9, interface("veth2")),
+        ];
+        Network {
+            interfaces: interfaces.into(),
+            places: [("192.0.2.3".parse().unwrap(), 3), ("127.0.0.1".parse().unwrap(), 1)].into(),
+            routes: Routes { default: BTreeSet::from([2]), any: BTreeSet::from([2, 3, 4, 5]) },
+            ..Network::default()
+        }
+    }
+
+    fn outward(flags: &str) -> (Vec<String>, Vec<String>) {
+        let addresses = ["192.0.2.3", "127.0.0.1"].map(|addr| addr.parse().unwrap());
+        let (served, problems) = classes(flags).outward(&node(), &addresses);
+        (served.into_values().collect(), problems.into_iter().map(|problem| problem.object).collect())
+    }
+
+    #[test]
+    fn uplinks_and_overlays_are_served_if_anything_is_masqueraded() {
+        assert_eq!(outward(""), (vec![], vec![]));
+        let (served, problems) = outward("--masquerade-all");
+        assert_eq!(served, ["eth0", "eth1", "flannel.1"]);
+        assert_eq!(problems, ["interface tunl0"]);
+    }
+
+    #[test]
+    fn flags_name_uplinks_and_overlays_instead() {
+        let (served, problems) = outward("--masquerade-all --uplinks eth1,veth2 --overlays vx*");
+        assert_eq!(served, ["eth1", "vxlan.idle"], "interfaces of pods stay those");
+        assert!(problems.is_empty());
+    }
+
+    #[test]
+    fn b80_programs_learn_what_is_behind_interfaces() {
+        let none = |class| Interfaces::new(class, BTreeSet::new());
+        let (pods, out) = (none(Class::Pods), none(Class::Outward));
+        let network = node();
+        let told = |flags: &str| {
+            let classes = classes(flags);
+            classes.facts(&network, &pods, &out, &classes.pods(&network))
+        };
+        assert!(told("").is_empty());
+        assert_eq!(told("--masquerade-all"), [(7, PODS), (8, PODS), (9, PODS)].into());
+        let bridge = told("--detect-local-mode BridgeInterface --pod-bridge-interface cni0");
+        assert_eq!(bridge, [(7, PODS | LOCAL), (8, PODS | LOCAL), (9, PODS)].into());
+        let prefix = told("--detect-local-mode InterfaceNamePrefix --pod-interface-name-prefix veth");
+        assert_eq!(prefix, [(7, PODS), (8, PODS), (9, PODS | LOCAL)].into(), "a port is seen as its bridge");
+    }
+}
