@@ -48,7 +48,8 @@ fn b78_b79_masquerade_all_shows_backends_the_node() {
                 let (_, host) = Case(&world, "host", way).answered(service.ask(world.node.host(), way));
                 assert_eq!(host, Node::addresses()[way.family], "the host");
             }
-            let flows = world.node.sluice_json(&["flow", "--service", &service.name]).unwrap();
+            let flows =
+                world.node.sluice_json(&["flow", "--service", &format!("default/{}", service.name)]).unwrap();
             let sources: Vec<IpAddr> = flows
                 .as_array()
                 .unwrap()
