@@ -92,6 +92,33 @@ impl<'n> Cluster<'n> {
         Ok(())
     }
 
+    /// Changes `sessionAffinity` of the Service called `service` in the manifest of the Services.
+    ///
+    /// # Errors
+    /// When the manifest cannot be read or written.
+    pub(super) fn set_affinity(&self, service: &str, affinity: &str) -> Result<()> {
+        let path = tutorial().join("service.yaml");
+        let documents = serde_saphyr::from_multiple::<Value>(&read(&path)?);
+        let mut documents = documents.with_context(|| path.display().to_string())?;
+        for document in documents.iter_mut().filter(|document| document["metadata"]["name"] == service) {
+            document["spec"]["sessionAffinity"] = affinity.into();
+        }
+        // Every JSON document is a YAML document.
+        let documents: Vec<_> = documents.iter().map(Value::to_string).collect();
+        self.node.write_text("service.yaml", &documents.join("\n---\n"))
+    }
+
+    /// Deletes the oldest replica and its Pod object.
+    ///
+    /// # Errors
+    /// When the object cannot be deleted.
+    pub(super) fn delete_oldest(&mut self) -> Result<()> {
+        let Some(pod) = self.replicas.first() else { return Ok(()) };
+        self.node.remove(&file_of(pod))?;
+        self.replicas.remove(0);
+        Ok(())
+    }
+
     /// Deletes all replicas, their Pod objects first.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod report;
+mod sessions;
 mod steps;
 mod tour;
 

@@ -23,7 +23,7 @@ impl Report {
             }
         };
         self.steps += 1;
-        line(&format!("{verdict:<6} {:>5.1} s  {expectation:<71} {outcome}", start.elapsed().as_secs_f32()));
+        line(&format!("{verdict:<6} {:>5.1} s  {expectation:<72} {outcome}", start.elapsed().as_secs_f32()));
     }
 
     /// Writes the last line; whether everything held.

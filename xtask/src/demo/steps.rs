@@ -15,12 +15,12 @@ use crate::sh;
 /// Small tables: one node with four pods does not need the defaults of a big machine.
 pub(super) const AGENT_FLAGS: &[&str] = &["--max-flows", "65536"];
 
-const HTTP: &str = "python-api-service";
-const ECHO: &str = "python-api-echo";
+pub(super) const HTTP: &str = "python-api-service";
+pub(super) const ECHO: &str = "python-api-echo";
 
 /// The addresses of `service.yaml`.
-const HTTP_ADDRESSES: [SocketAddr; 2] = addresses(80, 0x80, 80);
-const ECHO_ADDRESSES: [SocketAddr; 2] = addresses(7, 7, 7);
+pub(super) const HTTP_ADDRESSES: [SocketAddr; 2] = addresses(80, 0x80, 80);
+pub(super) const ECHO_ADDRESSES: [SocketAddr; 2] = addresses(7, 7, 7);
 
 const fn addresses(last: u8, last6: u16, port: u16) -> [SocketAddr; 2] {
     [
@@ -49,10 +49,14 @@ impl Demo<'_> {
         report.step("a pod turns unready under load: no request lost or late", || self.unready());
         report.step("no pod left: refused at once, everywhere, TCP and UDP", || self.refused());
         report.step("a pod comes back with a new address: used at once", || self.comes_back());
+        report.step("ClientIP affinity: a client stays with its pod until that is switched off", || {
+            self.affinity()
+        });
+        report.step("a UDP client keeps its source port while every pod is replaced", || self.rollout());
         report.step("the agent is killed and started again under load: nothing lost", || self.restart());
     }
 
-    fn clients(&self) -> [(&'static str, &Space); 2] {
+    pub(super) fn clients(&self) -> [(&'static str, &Space); 2] {
         [("pod", self.client), ("host", self.node.host())]
     }
 
@@ -167,10 +171,6 @@ impl Demo<'_> {
     }
 
     fn restart(&mut self) -> Result<String> {
-        self.cluster.scale_up(self.cluster.wanted())?;
-        for pod in self.cluster.replicas() {
-            self.wait_listed(HTTP, pod, true)?;
-        }
         let Some(agent) = self.agent.take() else { bail!("no agent runs") };
         let mut again = None;
         let load = self.under_load(Duration::from_secs(5), || {
@@ -196,13 +196,19 @@ impl Demo<'_> {
         worked.map(|()| load)
     }
 
-    fn wait_listed(&self, service: &str, pod: &Pod, listed: bool) -> Result<()> {
+    /// Starts the replicas that are missing, and waits until they are used.
+    pub(super) fn all_replicas(&mut self) -> Result<()> {
+        self.cluster.scale_up(self.cluster.wanted())?;
+        self.cluster.replicas().iter().try_for_each(|pod| self.wait_listed(HTTP, pod, true))
+    }
+
+    pub(super) fn wait_listed(&self, service: &str, pod: &Pod, listed: bool) -> Result<()> {
         let addr = format!("{}:", pod.ipv4());
         self.wait_shown(service, |text| text.contains(&addr) == listed)
     }
 
     /// Asks `sluice service show` until its answer is as it should be.
-    fn wait_shown(&self, service: &str, right: impl Fn(&str) -> bool) -> Result<()> {
+    pub(super) fn wait_shown(&self, service: &str, right: impl Fn(&str) -> bool) -> Result<()> {
         wait_for(SOON, || {
             sh::read(&mut self.node.sluice(&["service", "show", service])).is_ok_and(|text| right(&text))
         })
@@ -211,7 +217,7 @@ impl Demo<'_> {
 }
 
 /// What curl gets, each line being the answer to one request over a connection of its own.
-fn curl(client: &Space, url: &str) -> Result<Vec<Answer>> {
+pub(super) fn curl(client: &Space, url: &str) -> Result<Vec<Answer>> {
     let mut curl = client.command("curl");
     let output = curl.args(["-sSf", "-m", "10", url]).output().context("start curl")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
@@ -219,7 +225,7 @@ fn curl(client: &Space, url: &str) -> Result<Vec<Answer>> {
     text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("answer {line:?}"))).collect()
 }
 
-fn count<'a>(pods: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
+pub(super) fn count<'a>(pods: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
     let mut counts = BTreeMap::new();
     for pod in pods {
         *counts.entry(pod).or_default() += 1;
