@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lb_common::Reason;
 use lb_ebpf::pkt::Pkt as _;
 use lb_ebpf::testing::fixtures::{self, Exchange, Fixture, Step};
@@ -37,6 +37,55 @@ fn fixtures_hold() -> Result<()> {
     assert!(played > 100, "only {played} fixtures");
     assert!(failures.is_empty(), "{} of {played} failed:\n{}", failures.len(), failures.join("\n"));
     Ok(())
+}
+
+/// A sample of what the host tests do at every length.
+#[test]
+fn b109_cut_packets_do_no_harm() -> Result<()> {
+    node::enter()?;
+    let whole = Sizes::default();
+    let playable = |fixture: &Fixture| !fixture.host_only && !fixture.is_partial() && fixture.sizes == whole;
+    let mut kernel = Kernel::load(whole)?;
+    let (mut cuts, mut failures) = (0, Vec::new());
+    for fixture in fixtures::all().into_iter().filter(playable) {
+        for (number, step) in fixture.steps.iter().enumerate() {
+            let Step::Packet(exchange) = step else { continue };
+            for len in 0..exchange.input.data().len() {
+                cuts += 1;
+                if cuts % 2503 == 0
+                    && let Err(fault) = play_cut(&mut kernel, &fixture, number, exchange, len)
+                {
+                    failures.push(format!("{}, step {number}, {len}: {fault:#}", fixture.name));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+    Ok(())
+}
+
+/// Plays the first `steps` steps of `fixture`, then the first `len` bytes of the packet that comes next.
+fn play_cut(
+    kernel: &mut Kernel,
+    fixture: &Fixture,
+    steps: usize,
+    exchange: &Exchange,
+    len: usize,
+) -> Result<()> {
+    let before = Fixture { steps: fixture.steps[..steps].to_vec(), ..fixture.clone() };
+    play(kernel, &before)?;
+    let mut packet = exchange.input.data()[..len].to_vec();
+    let counters = kernel.counters()?;
+    let arrival = Arrival { interface: exchange.input.ifindex(), segment: exchange.input.segment() };
+    let Some(verdict) = kernel.run_from(arrival, exchange.point, &mut packet)? else {
+        return Ok(());
+    };
+    let reasons = changed_reasons(&counters, &kernel.counters()?);
+    let [(reason, 1)] = reasons[..] else { bail!("one packet, one reason: {reasons:?}") };
+    // Both are the same to the kernel.
+    let routed = exchange.verdict == Verdict::Route && verdict == Verdict::Redirect;
+    let verdict = if routed { Verdict::Route } else { verdict };
+    exchange.judge_cut(len, &packet, verdict, reason).map_err(anyhow::Error::msg)
 }
 
 fn play(kernel: &mut Kernel, fixture: &Fixture) -> Result<()> {

@@ -8,11 +8,11 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use lb_ebpf::testing::routes::{GATEWAY, GUEST, NETS, NODES, OTHER, POD, UPLINK};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{LinkNameSpaceType, gettid, move_into_link_name_space};
 
 /// Moves this thread into a network namespace of its own that is the node. It ends with the thread.
 pub(crate) fn enter() -> Result<()> {
-    let name = format!("sluice-fixtures-{}", std::process::id());
+    let name = format!("sluice-fixtures-{}", gettid().as_raw_nonzero());
     ip(&format!("netns add {name}\n"))?;
     let joined = File::open(format!("/run/netns/{name}")).context("open the namespace").and_then(|netns| {
         move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network)).context("setns")
