@@ -59,14 +59,6 @@ pub(crate) const fn mix_word(hash: u32, word: u32) -> u32 {
     (hash ^ word.wrapping_mul(0xcc9e_2d51)).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64)
 }
 
-/// Whether the first `bits` bits of two words in network order are the same.
-#[inline(always)]
-const fn word_shares(a: u32, b: u32, bits: u32) -> bool {
-    let ignored = 32 - if bits > 32 { 32 } else { bits };
-    // In 64 bits, where a shift by 32 is one.
-    (u32::from_be(a ^ b) as u64) >> ignored == 0
-}
-
 impl Address for Addr4 {
     const FAMILY: u8 = 4;
 
@@ -77,7 +69,9 @@ impl Address for Addr4 {
 
     #[inline(always)]
     fn shares(&self, other: &Self, bits: u8) -> bool {
-        word_shares(u32::from_ne_bytes(self.0), u32::from_ne_bytes(other.0), u32::from(bits))
+        let differ = u32::from_be_bytes(self.0) ^ u32::from_be_bytes(other.0);
+        // In 64 bits, where a shift by 32 is one.
+        u64::from(differ) >> 32_u8.saturating_sub(bits) == 0
     }
 
     #[inline(always)]
@@ -131,6 +125,14 @@ impl Addr6 {
         a | b | c | d == 0
     }
 
+    /// Both halves as numbers.
+    #[inline(always)]
+    const fn halves(&self) -> [u64; 2] {
+        let [a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7] = self.0;
+        let high = u64::from_be_bytes([a0, a1, a2, a3, a4, a5, a6, a7]);
+        [high, u64::from_be_bytes([b0, b1, b2, b3, b4, b5, b6, b7])]
+    }
+
     /// The four words as they lie in memory.
     #[inline(always)]
     const fn words(&self) -> [u32; 4] {
@@ -155,12 +157,14 @@ impl Address for Addr6 {
 
     #[inline(always)]
     fn shares(&self, other: &Self, bits: u8) -> bool {
-        let ([a, b, c, d], [e, f, g, h]) = (self.words(), other.words());
-        let bits = u32::from(bits);
-        word_shares(a, e, bits)
-            && word_shares(b, f, bits.saturating_sub(32))
-            && word_shares(c, g, bits.saturating_sub(64))
-            && word_shares(d, h, bits.saturating_sub(96))
+        // By halves, not by words: each comparison doubles what the verifier has to walk through.
+        let ([high, low], [other_high, other_low]) = (self.halves(), other.halves());
+        match bits {
+            0 => true,
+            1..=64 => (high ^ other_high) >> (64 - bits) == 0,
+            65..=127 => high == other_high && (low ^ other_low) >> (128 - bits) == 0,
+            _ => self == other,
+        }
     }
 
     #[inline(always)]

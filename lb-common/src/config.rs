@@ -67,6 +67,17 @@ impl<A: Address> Prefix<A> {
     pub fn contains(&self, addr: &A) -> bool {
         self.bits != 0 && self.addr.shares(addr, self.bits)
     }
+
+    /// Whether `addr` is in one of `ranges`.
+    #[inline(always)]
+    fn any(ranges: &[Self; SERVICE_RANGES], addr: &A) -> bool {
+        // By index: the verifier does not see where an iterator's pointer ends.
+        let mut index = 0;
+        while index < SERVICE_RANGES && !ranges[index].contains(addr) {
+            index += 1;
+        }
+        index < SERVICE_RANGES
+    }
 }
 
 /// Ranges of ClusterIPs that the programs know, per family.
@@ -177,6 +188,20 @@ impl Config {
         let mapped = if A::FAMILY == 4 { self.node4.to_mapped() } else { self.node6 };
         let unset = if A::FAMILY == 4 { self.node4 == Addr4([0; 4]) } else { self.node6 == Addr6([0; 16]) };
         if unset { None } else { A::from_mapped(&mapped) }
+    }
+
+    /// Whether ClusterIPs are allocated from where `addr` is (B73).
+    #[must_use]
+    #[inline(always)]
+    pub fn allocates<A: Address>(&self, addr: &A) -> bool {
+        let mapped = addr.to_mapped();
+        if A::FAMILY == 6 {
+            return Prefix::any(&self.service_ranges6, &mapped);
+        }
+        match Addr4::from_mapped(&mapped) {
+            Some(addr) => Prefix::any(&self.service_ranges4, &addr),
+            None => false,
+        }
     }
 
     /// The range of local clients of family `A`; empty if there is none.

@@ -15,12 +15,13 @@ use crate::event;
 use crate::family::Family;
 use crate::flow::{self, Assured, Attempt, Contention, Made, Mended};
 use crate::fragment::{self, Met};
+use crate::icmp;
 use crate::masquerade;
 use crate::parse::{self, Part};
 use crate::pkt::Pkt;
 use crate::reject;
 use crate::route::{self, Ask, Found, Route};
-use crate::select::{self, Choice, Chosen, Pick};
+use crate::select::{self, Choice, Chosen, Pick, Range};
 use crate::tc::{self, Cleared, Placed, Renewal};
 use crate::verdict::Verdict;
 
@@ -287,6 +288,15 @@ pub trait Env<A: Address> {
         flow::mend(self, scratch)
     }
 
+    /// [`crate::select::range`]. A seam as well.
+    #[inline(always)]
+    fn range(&self, scratch: &mut Scratch<A>) -> Result<Range, Reason>
+    where
+        Self: Sized,
+    {
+        select::range(self, scratch)
+    }
+
     /// [`crate::masquerade::decide`]. A seam as well.
     #[inline(always)]
     fn masquerade<P: Pkt>(&self, pkt: &P, scratch: &mut Scratch<A>) -> Result<Masquerade, Reason>
@@ -304,6 +314,16 @@ pub trait Env<A: Address> {
         Self: Sized,
     {
         route::find(pkt, self, scratch)
+    }
+
+    /// [`crate::icmp::portless`]. A seam as well.
+    #[inline(always)]
+    fn portless<P: Pkt>(&self, pkt: &mut P, scratch: &mut Scratch<A>) -> Result<Verdict, Reason>
+    where
+        A: Family,
+        Self: Sized,
+    {
+        icmp::portless(pkt, self, scratch)
     }
 
     /// [`crate::reject::answer`]. A seam as well.

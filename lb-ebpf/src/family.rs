@@ -3,9 +3,10 @@
 use core::mem::offset_of;
 
 use lb_common::{Addr4, Addr6, Address, Reason, Tuple};
-use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+use network_types::ip::{IpProto, Ipv4Hdr, Ipv6Hdr};
 
 use crate::csum;
+use crate::icmp::Message;
 use crate::parse::{self, Network};
 use crate::pkt::Pkt;
 
@@ -13,12 +14,19 @@ use crate::pkt::Pkt;
 pub trait Family: Address {
     /// Length of the header without options, bytes.
     const HEADER: u32;
+    /// Protocol number of the family's ICMP.
+    const ICMP: u8;
     /// Type and code of the ICMP error "port unreachable" (RFC 792, RFC 4443).
     const PORT_UNREACHABLE: (u8, u8);
     /// Type and code of the ICMP error that tells a packet's longest length on its way.
     const TOO_BIG: (u8, u8);
     /// Type and code of the ICMP error that a router sends which lets a packet make no more hops.
     const HOPS_EXCEEDED: (u8, u8);
+    /// Type of the ICMP message "echo reply".
+    const ECHO_REPLY: u8;
+
+    /// What an ICMP message of type `kind` is.
+    fn message(kind: u8) -> Message;
 
     /// Parses the header at `at` up to the transport header.
     fn parse<P: Pkt>(pkt: &P, at: u32) -> Result<Network<Self>, Reason>;
@@ -41,9 +49,23 @@ const HOPS: u8 = 64;
 
 impl Family for Addr4 {
     const HEADER: u32 = Ipv4Hdr::LEN as u32;
+    const ICMP: u8 = IpProto::Icmp as u8;
     const PORT_UNREACHABLE: (u8, u8) = (3, 3);
     const TOO_BIG: (u8, u8) = (3, 4);
     const HOPS_EXCEEDED: (u8, u8) = (11, 0);
+    const ECHO_REPLY: u8 = 0;
+
+    #[inline(always)]
+    fn message(kind: u8) -> Message {
+        match kind {
+            // Destination unreachable, source quench, time exceeded, parameter problem.
+            3 | 4 | 11 | 12 => Message::Error,
+            // Redirect: what it advises does not outlast a translation.
+            5 => Message::Mute,
+            8 => Message::EchoRequest,
+            _ => Message::Other,
+        }
+    }
 
     #[inline(always)]
     fn parse<P: Pkt>(pkt: &P, at: u32) -> Result<Network<Self>, Reason> {
@@ -102,9 +124,23 @@ impl Family for Addr4 {
 
 impl Family for Addr6 {
     const HEADER: u32 = Ipv6Hdr::LEN as u32;
+    const ICMP: u8 = IpProto::Ipv6Icmp as u8;
     const PORT_UNREACHABLE: (u8, u8) = (1, 4);
     const TOO_BIG: (u8, u8) = (2, 0);
     const HOPS_EXCEEDED: (u8, u8) = (3, 0);
+    const ECHO_REPLY: u8 = 129;
+
+    #[inline(always)]
+    fn message(kind: u8) -> Message {
+        match kind {
+            // Destination unreachable, packet too big, time exceeded, parameter problem.
+            1..=4 => Message::Error,
+            // Errors yet unknown, redirect.
+            0 | 5..128 | 137 => Message::Mute,
+            128 => Message::EchoRequest,
+            _ => Message::Other,
+        }
+    }
 
     #[inline(always)]
     fn parse<P: Pkt>(pkt: &P, at: u32) -> Result<Network<Self>, Reason> {

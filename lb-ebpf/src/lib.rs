@@ -12,6 +12,7 @@
 //! | [`sweep`] | removal of what has ended |
 //! | [`flow`] | the flow table: lookup, the pair protocol, lifetimes |
 //! | [`fragment`] | later fragments follow the first |
+//! | [`icmp`] | packets without ports: errors, echo, what is refused |
 //! | `parse`, `family`, `rewrite`, `csum`, `crc32c`, `reject` | packets |
 //! | [`select`], `ports`, [`masquerade`] | choices |
 //! | [`route`] | packets past the host stack |
@@ -31,6 +32,7 @@ pub mod event;
 pub mod family;
 pub mod flow;
 pub mod fragment;
+pub mod icmp;
 mod limit;
 pub mod masquerade;
 pub mod parse;

@@ -1,6 +1,6 @@
 //! What the datapath asks of a packet.
 
-use crate::crc32c;
+use crate::{crc32c, reject};
 
 /// What a change of bytes means to the checksum that covers them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +47,15 @@ pub trait Pkt {
     /// Tells the kernel that the bytes from the network header on change by `difference`, as above, and nothing in them
     /// makes up for it: it may have the sum of them all (CHECKSUM_COMPLETE).
     fn resum(&mut self, difference: u32);
+    /// The one's complement sum of `length` bytes from `at` on, as they lie in memory: at most 160, whole words. What is
+    /// not there counts as zeros. A seam as well.
+    #[inline(always)]
+    fn sum(&self, at: u32, length: u32) -> u32
+    where
+        Self: Sized,
+    {
+        reject::sum(self, at, length)
+    }
     /// [`crc32c::difference`]. A seam where the programs are cut, see [`crate::cut`].
     #[inline(always)]
     fn crc32c(&self, pattern: u32, length: u32) -> u32 {

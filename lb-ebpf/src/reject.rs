@@ -1,24 +1,20 @@
 //! Refusals: a TCP reset for a SYN, an ICMP error for everything else (B67), quoting what was sent (B68).
 
 use lb_common::{Proto, Reason, Scratch};
-use network_types::ip::IpProto;
 
 use crate::csum;
 use crate::env::Env;
 use crate::family::Family;
+use crate::icmp::HEADER;
 use crate::limit;
-use crate::parse::{self, Flags, Part, TCP_CHECKSUM};
+use crate::parse::{self, Flags, Part, TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::pkt::{Covered, Pkt};
 use crate::rewrite;
 use crate::verdict::Verdict;
 
-/// Bytes of the transport header that an ICMP error quotes, if the packet has them: a whole TCP header. The kernel
-/// does not cut a packet inside a checksum that it still owes.
+/// Bytes behind the network header that an ICMP error quotes, if the packet has them, else all whole words: a whole TCP
+/// header. The kernel does not cut a packet inside a checksum that it still owes.
 const QUOTE: u32 = 20;
-/// Bytes that it quotes at least (RFC 792).
-const QUOTE_LEAST: u32 = 8;
-/// Bytes of an ICMP error before the quote, both families.
-const ICMP: u32 = 8;
 /// Longest quote that is summed up, in words: an IPv6 header with extension headers of twice its size.
 const QUOTE_WORDS: u32 = 40;
 
@@ -109,31 +105,72 @@ fn error<A: Family, P: Pkt>(
     word: u32,
 ) -> Option<()> {
     let network = scratch.network;
-    let end = A::end(pkt, network)?;
-    let body = end.checked_sub(scratch.transport)?;
-    let body = if body >= QUOTE { QUOTE } else { QUOTE_LEAST };
-    let quote = scratch.transport.checked_sub(network)?.checked_add(body)?;
-    if quote > QUOTE_WORDS * 4 {
+    let headers = scratch.transport.checked_sub(network)?;
+    let body = A::end(pkt, network)?.checked_sub(scratch.transport)?;
+    let body = if body > QUOTE { QUOTE } else { body & !3 };
+    let quote = headers.checked_add(body)?;
+    if quote > QUOTE_WORDS * 4 || network + quote > pkt.length() {
         return None;
     }
-    let mut sum = 0;
-    // Whole words: network headers are, and so are both lengths of the body.
-    for word in 0..QUOTE_WORDS {
-        if word * 4 >= quote {
-            break;
-        }
-        sum = csum::add(sum, u32::from_ne_bytes(pkt.load(network + word * 4)?));
-    }
-    let v6 = A::FAMILY == 6;
-    if !pkt.truncate(network + quote) || !parse::insert_room(pkt, network, A::HEADER + ICMP) {
+    let owed = owed::<A, P>(pkt, scratch, body)?;
+    let sum = csum::add(pkt.sum(network, if owed.owed { headers } else { quote }), owed.sum);
+    if !pkt.truncate(network + quote) || !parse::insert_room(pkt, network, A::HEADER + HEADER) {
         return None;
     }
     let word @ [w0, w1, w2, w3] = word.to_be_bytes();
     let icmp = csum::add(sum, u32::from_ne_bytes([kind, code, 0, 0]));
     let icmp = csum::add(icmp, u32::from_ne_bytes(word));
-    let proto = if v6 { IpProto::Ipv6Icmp } else { IpProto::Icmp };
     let back = scratch.key.tuple.reverse();
-    let pseudo = A::store_header(pkt, network, &back, proto as u8, ICMP + quote)?;
+    let pseudo = A::store_header(pkt, network, &back, A::ICMP, HEADER + quote)?;
     let [c0, c1] = (!csum::fold(csum::add(icmp, pseudo))).to_ne_bytes();
     pkt.store(network + A::HEADER, &[kind, code, c0, c1, w0, w1, w2, w3]).then_some(())
+}
+
+/// [`Pkt::sum`].
+#[inline(always)]
+pub fn sum<P: Pkt>(pkt: &P, at: u32, length: u32) -> u32 {
+    let mut sum = 0;
+    for word in 0..QUOTE_WORDS {
+        if word * 4 >= length {
+            break;
+        }
+        sum = csum::add(sum, pkt.load(at + word * 4).map_or(0, u32::from_ne_bytes));
+    }
+    sum
+}
+
+/// A checksum that is left to the hardware, and so will change in the quote.
+#[derive(Clone, Copy)]
+struct Owed {
+    /// Whether it is.
+    owed: bool,
+    /// If so, what the quoted part of the transport header and its data will add up to.
+    sum: u32,
+}
+
+/// Finds out whether the checksum of the packet is left to the hardware, which then computes it over what is left of
+/// the packet in the quote, and writes it there. The ICMP checksum must be right after that; where nothing is written,
+/// on a veth, nobody looks at it.
+#[inline(always)]
+fn owed<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>, body: u32) -> Option<Owed> {
+    let none = Owed { owed: false, sum: 0 };
+    let offset = match Proto::from_number(scratch.key.proto) {
+        Some(Proto::Tcp) => TCP_CHECKSUM,
+        Some(Proto::Udp) => UDP_CHECKSUM,
+        Some(Proto::Sctp) | None => return Some(none),
+    };
+    if offset + 2 > body {
+        return Some(none);
+    }
+    let at = scratch.transport + offset;
+    let field: [u8; 2] = pkt.load(at)?;
+    // Such a checksum, and no other, does not cover the segment yet.
+    if !pkt.adjust_checksum(at, 1, Covered::Segment, false, A::FAMILY == 6) {
+        return None;
+    }
+    if pkt.load(at)? != field {
+        return pkt.store(at, &field).then_some(none);
+    }
+    // The field holds a sum; its complement is what makes the rest and that sum zero.
+    Some(Owed { owed: true, sum: u32::from(!u16::from_ne_bytes(field)) })
 }

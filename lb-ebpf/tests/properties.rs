@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use lb_common::{Effect, Point, Reason};
+use lb_common::{Effect, Point, Proto, Reason};
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::Scene;
 use lb_ebpf::testing::host;
@@ -90,9 +90,7 @@ fn arrival() -> impl Strategy<Value = Arrival> {
 impl Arrival {
     fn packet(self, scene: &Scene, packet: Packet) -> Packet {
         match self {
-            Self::Bare if scene.proto == lb_common::Proto::Udp && !scene.v6 => {
-                packet.checksum(Checksum::Absent)
-            }
+            Self::Bare if scene.proto == Proto::Udp && !scene.v6 => packet.checksum(Checksum::Absent),
             Self::Summed => packet.checksum(Checksum::Complete),
             Self::AsIs | Self::Bare => packet,
         }
@@ -185,6 +183,41 @@ proptest! {
         prop_assert_eq!(parsed(&bytes)?, reversed(&original).macs(original.macs.swapped()));
     }
 
+    /// An ICMP error about what was translated, however much of it is quoted, becomes the same error about what was sent.
+    #[test]
+    fn b104_errors_tell_what_was_sent(
+        scene in scene(),
+        (inner, outer) in (dress(), dress()),
+        summed in any::<bool>(),
+        len in any::<prop::sample::Index>(),
+    ) {
+        let world = world(&scene);
+        let cpu = world.on_cpu(0);
+        let (client, web, endpoint) = (scene.client(), scene.web(), scene.endpoint(1));
+        let _ = host::run(&cpu, Point::PodIngress, &mut Bytes::of(&scene.first(client, web)));
+
+        // The quoted checksum of SCTP stays as it was.
+        let checksum = if scene.proto == Proto::Sctp { Checksum::Absent } else { Checksum::Complete };
+        let quoted = |to| inner.put_on(scene.data(client, to)).checksum(checksum);
+        let told = quoted(web).transport_offset() - 14 + 8;
+        let len = told + len.index(quoted(web).build().len() - 14 - told + 1);
+        prop_assume!(scene.proto != Proto::Tcp || len != told + 9, "half a checksum stays as it was");
+        let error = |to| {
+            let kind = if scene.v6 { [2, 0] } else { [3, 4] };
+            let header = Transport::Icmp { kind, word: [0, 0, 5, 0xb4] };
+            let packet = Packet::new(scene.node(0).ip(), client.ip(), header);
+            let mut quote = quoted(to).build()[14..].to_vec();
+            quote.truncate(len);
+            outer.put_on(packet).data(quote)
+        };
+        let original = error(endpoint).build();
+        let mut bytes = if summed { Bytes::summed_by_device(original) } else { Bytes::new(original) };
+        prop_assert_eq!(host::run(&cpu, Point::PodEgress, &mut bytes), Verdict::Pass);
+        prop_assert!(world.counters().reasons.contains_key(&Reason::ErrorTranslated));
+        prop_assert!(bytes.device_sum_holds());
+        prop_assert_eq!(parsed(&bytes)?, error(web));
+    }
+
     /// A refusal is a valid packet, addressed to whoever is refused, and an ICMP error quotes what was sent.
     #[test]
     fn b67_b68_refusals_are_valid(scene in scene(), dress in dress(), arrival in arrival(), tcp_flags in any::<u8>()) {
@@ -205,7 +238,9 @@ proptest! {
         prop_assert_eq!(answer.macs, packet.macs.swapped());
         match answer.transport {
             Transport::Icmp { .. } => {
-                prop_assert_eq!(answer.checksum, Checksum::Complete);
+                // Also if the hardware completes what is quoted.
+                let completed = wire::parse(&bytes.completed()).map(|answer| answer.checksum);
+                prop_assert_eq!(completed, Ok(Checksum::Complete));
                 prop_assert!(packet.build()[14..].starts_with(&answer.data));
             }
             _ => prop_assert_eq!(answer, scene.reset(&packet)),
@@ -293,7 +328,7 @@ proptest! {
         last in 0_u8..64,
         dress in dress(),
     ) {
-        let scene = Scene { v6, proto: lb_common::Proto::Tcp, checksum: Checksum::Complete };
+        let scene = Scene { v6, proto: Proto::Tcp, checksum: Checksum::Complete };
         let world = world(&scene);
         let send = |point, packet: &Packet| {
             let mut bytes = Bytes::of(packet);

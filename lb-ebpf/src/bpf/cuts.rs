@@ -8,7 +8,7 @@ use lb_ebpf::event::Recorded;
 use lb_ebpf::family::Family;
 use lb_ebpf::select::{self, Choice, Pick};
 use lb_ebpf::sock::Purpose;
-use lb_ebpf::{crc32c, cut, event, flow, fragment, masquerade, parse, reject, route, sock, tc};
+use lb_ebpf::{crc32c, cut, event, flow, fragment, icmp, masquerade, parse, reject, route, sock, tc};
 
 use super::env::Kernel;
 use super::maps::Maps;
@@ -20,6 +20,13 @@ use super::sock::Calling;
 #[inline(never)]
 pub(super) extern "C" fn crc32c(pattern: u32, length: u32) -> u32 {
     crc32c::difference(pattern, length, |left, right| crc32c_multiply(left, right))
+}
+
+/// [`reject::sum`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sum(skb: *mut __sk_buff, at: u32, length: u32) -> u32 {
+    reject::sum(&Skb::new(skb), at, length)
 }
 
 /// [`crc32c::multiply`].
@@ -114,6 +121,11 @@ cuts! {
     "[`route::find`]."
     find_way(skb: *mut __sk_buff; scratch: Scratch) = find_way4, find_way6,
         cut::number(route::find(&Skb::new(skb), &Kernel::of(skb), scratch));
+    "[`select::range`]."
+    range(; scratch: Scratch) = range4, range6, cut::number(select::range(&Kernel::alone(), scratch));
+    "[`icmp::portless`]."
+    portless(skb: *mut __sk_buff; scratch: Scratch) = portless4, portless6,
+        cut::number(icmp::portless(&mut Skb::new(skb), &Kernel::of(skb), scratch));
     "[`reject::answer`]."
     reject(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = reject4, reject6,
         match Reason::from_number(reason as u8) {

@@ -21,7 +21,7 @@ use lb_ebpf::fragment::Met;
 use lb_ebpf::parse::Part;
 use lb_ebpf::pkt::Pkt;
 use lb_ebpf::route::{Ask, Found, Route};
-use lb_ebpf::select::{Choice, Chosen, Pick};
+use lb_ebpf::select::{Choice, Chosen, Pick, Range};
 use lb_ebpf::tc::{Cleared, Placed, Renewal};
 use lb_ebpf::verdict::Verdict;
 
@@ -390,6 +390,18 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     fn find_way<P: Pkt>(&self, _pkt: &P, scratch: &mut Scratch<A>) -> Result<Found, Reason> {
         // SAFETY: as above.
         cut::result(unsafe { A::find_way(self.context(), scratch) })
+    }
+
+    #[inline(always)]
+    fn range(&self, scratch: &mut Scratch<A>) -> Result<Range, Reason> {
+        // SAFETY: a function of this object, called with the packet's own memory.
+        cut::result(unsafe { A::range(scratch) })
+    }
+
+    #[inline(always)]
+    fn portless<P: Pkt>(&self, _pkt: &mut P, scratch: &mut Scratch<A>) -> Result<Verdict, Reason> {
+        // SAFETY: as above, with the packet's own context.
+        cut::result(unsafe { A::portless(self.context(), scratch) })
     }
 
     #[inline(always)]

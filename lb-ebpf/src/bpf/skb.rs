@@ -14,7 +14,7 @@ use lb_ebpf::parse::{LINK, TAGS};
 use lb_ebpf::pkt::{Covered, Pkt};
 use lb_ebpf::verdict::Verdict;
 
-use super::cuts::crc32c;
+use super::cuts::{crc32c, sum};
 use super::maps::CONFIG;
 
 /// The kernel's `BPF_F_IPV6` (Linux 6.16), which the bindings lack: a change of IPv6 addresses and of the checksum
@@ -117,6 +117,11 @@ impl Pkt for Skb {
     fn resum(&mut self, difference: u32) {
         // SAFETY: a helper that takes numbers only. It fails where there is no such sum, which is as well.
         unsafe { bpf_csum_update(self.0.cast(), difference) };
+    }
+
+    #[inline(always)]
+    fn sum(&self, at: u32, length: u32) -> u32 {
+        sum(self.0, at, length)
     }
 
     #[inline(always)]

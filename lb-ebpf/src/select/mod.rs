@@ -1,6 +1,7 @@
 //! From an address and port to an endpoint.
 
 mod affinity;
+mod known;
 
 use lb_common::{
     Addr6, Address, AffinityKey, Endpoint, FrontendKey, Reason, Slot, Span, backend_flags, service_flags,
@@ -10,6 +11,8 @@ use crate::cut::outcome;
 use crate::env::{Env, ServiceRef};
 
 pub use affinity::stick;
+pub use known::{Range, range};
+pub(crate) use known::{known, unserved};
 
 /// How the endpoint is picked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,7 +111,7 @@ pub(crate) fn service<A: Address, E: Env<A>>(
     choice: &mut Choice<A>,
     proto: u8,
 ) -> Result<Served<E::Service>, Reason> {
-    env.address(&choice.to.addr).ok_or(Reason::NotService)?;
+    known(env, &choice.to.addr)?;
     let frontend = FrontendKey::new(choice.to.addr, choice.to.port, proto);
     choice.memory.service = env.frontend(&frontend).ok_or(Reason::PortNotServed)?.service;
     serving(env, choice.memory.service)

@@ -175,6 +175,7 @@ pub fn choose<A: Address, E: Env<A>>(
 ) -> Result<Chosen, Reason> {
     let served = select::service(env, choice, proto as u8).map_err(|reason| match (reason, proto) {
         (Reason::NotService, _) => Reason::SockNotService,
+        (Reason::HeldByNode, _) => Reason::SockHeldByNode,
         (Reason::PortNotServed, _) => Reason::SockPortNotServed,
         (Reason::NoEndpoints, _) => Reason::SockNoEndpoints,
         (Reason::NoLocalEndpoints, Proto::Tcp) => Reason::SockNoLocalEndpoints,

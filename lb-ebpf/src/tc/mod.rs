@@ -19,7 +19,7 @@ use crate::masquerade;
 use crate::parse::{self, Part};
 use crate::pkt::Pkt;
 use crate::rewrite;
-use crate::route;
+use crate::route::{self, Found};
 use crate::verdict::Verdict;
 
 pub use follow::{Renewal, renew};
@@ -126,7 +126,30 @@ fn begin<A: Family, P: Pkt, E: Env<A>>(
             Err(reason) => return Some(discard(pkt, env, scratch, reason)),
         }
     }
-    parsed.err().map(|reason| leave(env, reason))
+    match parsed {
+        Ok(_) => None,
+        Err(Reason::OtherProtocol) => Some(match env.portless(pkt, scratch) {
+            Ok(Verdict::Route) => route_error(pkt, env, scratch),
+            Ok(verdict) => verdict,
+            Err(reason) => refuse(pkt, env, reason, scratch),
+        }),
+        Err(reason) => Some(leave(env, reason)),
+    }
+}
+
+/// Sends on the error of a masqueraded flow, which has been translated. Nobody is told if it goes no further.
+#[inline(always)]
+fn route_error<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, scratch: &mut Scratch<A>) -> Verdict {
+    let failed = match env.find_way(pkt, scratch) {
+        Err(reason) => reason,
+        Ok(Found::Way) if route::pass_on::<A, P>(pkt, scratch.network) => {
+            env.count(Reason::ErrorTranslated);
+            return Verdict::Route;
+        }
+        Ok(Found::Way) => Reason::RewriteFailed,
+    };
+    env.count(failed);
+    Verdict::Drop
 }
 
 /// Makes of the packet what `scratch.to` and `scratch.masquerade` say.
@@ -198,8 +221,7 @@ fn discard<A: Family, P: Pkt, E: Env<A>>(
     leave(env, reason)
 }
 
-/// Rewrites the packet from `scratch.key` to `scratch.to`, counts it, and turns it round or passes it on if it does not
-/// go to the host stack.
+/// Rewrites the packet from `scratch.key` to `scratch.to`, and sends it on.
 #[inline(always)]
 pub fn translate<A: Family, P: Pkt, E: Env<A>>(
     pkt: &mut P,
@@ -216,6 +238,17 @@ pub fn translate<A: Family, P: Pkt, E: Env<A>>(
         return discard(pkt, env, scratch, reason);
     }
     fragment::translated(env, scratch);
+    dispatch(pkt, env, reason, scratch)
+}
+
+/// Counts a packet that was rewritten, and turns it round or passes it on if it does not go to the host stack.
+#[inline(always)]
+pub(crate) fn dispatch<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &mut P,
+    env: &E,
+    reason: Reason,
+    scratch: &mut Scratch<A>,
+) -> Verdict {
     if scratch.masquerade == Masquerade::None as u8 {
         return leave(env, reason);
     }

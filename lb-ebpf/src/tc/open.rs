@@ -1,6 +1,6 @@
 //! Packets without a flow, and those whose flow is to be replaced.
 
-use lb_common::{Address, Endpoint, FlowState, FlowWord, Masquerade, Proto, Reason, Scratch, Tuple};
+use lb_common::{Address, Effect, Endpoint, FlowState, FlowWord, Masquerade, Proto, Reason, Scratch, Tuple};
 
 use super::Renewal;
 use crate::cut::outcome;
@@ -66,7 +66,14 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
         Err(_) if scratch.renewal == Renewal::IfServed as u8 => {
             return flow::join(env, scratch).map(|_| Placed::Kept);
         }
-        Err(reason) => return Err(reason),
+        Err(reason) => {
+            let reason = select::unserved(env, scratch, reason);
+            // The packets that follow this one must not meet the ended flow.
+            if reason.effect() == Effect::Pass && scratch.renewal != Renewal::None as u8 {
+                env.clear(scratch)?;
+            }
+            return Err(reason);
+        }
     };
     if scratch.renewal != Renewal::None as u8 {
         env.clear(scratch)?;

@@ -2,7 +2,7 @@
 
 use std::vec::Vec;
 
-use super::packet::{Checksum, Packet, Tag};
+use super::packet::{Checksum, Packet, SCTP, Tag};
 use super::routes;
 use super::wire::{ETHERNET, checksum_field, sum};
 use crate::pkt::{Covered, Pkt};
@@ -14,12 +14,26 @@ enum Summed {
     None,
     /// The field holds the pseudo header's sum; the hardware adds the bytes from the transport header on.
     Partial {
-        /// End of the field: the buffer cannot become shorter.
-        field_end: u32,
+        /// Where those bytes begin.
+        start: usize,
+        /// The field; the buffer cannot become so short that it is cut.
+        field: usize,
+        /// It is an Internet checksum; else a CRC, which is not modelled.
+        internet: bool,
     },
     /// The field holds the checksum, and the hardware has summed everything from the network header on
     /// (`skb->csum`).
     Device(u16),
+}
+
+impl Summed {
+    /// So many bytes were inserted before what it covers.
+    const fn push_back(&mut self, bytes: usize) {
+        if let Self::Partial { start, field, .. } = self {
+            *start += bytes;
+            *field += bytes;
+        }
+    }
 }
 
 /// A packet and its checksum state.
@@ -52,8 +66,8 @@ impl Bytes {
     #[must_use]
     fn partial(data: Vec<u8>, transport: usize, proto: u8) -> Self {
         let field = transport + checksum_field(proto).unwrap_or(0);
-        let field_end = u32::try_from(field + 2).unwrap_or(u32::MAX);
-        Self { summed: Summed::Partial { field_end }, ..Self::new(data) }
+        let internet = proto != SCTP;
+        Self { summed: Summed::Partial { start: transport, field, internet }, ..Self::new(data) }
     }
 
     /// `packet`, in the state that its [`Packet::checksum`] asks for.
@@ -77,9 +91,7 @@ impl Bytes {
     pub fn tagged(&self, tags: &[Tag]) -> Self {
         let mut tagged = self.clone();
         Tag::insert(tags, &mut tagged.data);
-        if let Summed::Partial { field_end } = &mut tagged.summed {
-            *field_end += u32::try_from(4 * tags.len()).unwrap_or(0);
-        }
+        tagged.summed.push_back(4 * tags.len());
         tagged
     }
 
@@ -132,6 +144,22 @@ impl Bytes {
     #[must_use]
     pub fn data(&self) -> &[u8] {
         &self.data
+    }
+
+    /// The packet as it leaves a device that completes no Internet checksums: the kernel has done so.
+    #[must_use]
+    pub fn completed(&self) -> Vec<u8> {
+        let mut data = self.data.clone();
+        if let Summed::Partial { start, field, internet: true } = self.summed {
+            let value = match !sum(&data[start..]) {
+                0 => 0xffff,
+                value => value,
+            };
+            if let Some(field) = data.get_mut(field..field + 2) {
+                field.copy_from_slice(&value.to_be_bytes());
+            }
+        }
+        data
     }
 
     /// Whether the sum that the interface took, as kept up to date by the writes, is still that of the bytes. True if
@@ -265,7 +293,7 @@ impl Pkt for Bytes {
 
     fn truncate(&mut self, len: u32) -> bool {
         let refused = match self.summed {
-            Summed::Partial { field_end } => len < field_end,
+            Summed::Partial { field, .. } => usize::try_from(len).is_ok_and(|len| len < field + 2),
             Summed::None | Summed::Device(_) => false,
         };
         if refused || self.fixed_size {
@@ -280,6 +308,7 @@ impl Pkt for Bytes {
         if self.fixed_size {
             return false;
         }
+        self.summed.push_back(bytes);
         // Undefined content: whoever forgets a byte meets it in the comparison.
         self.data.splice(0..0, core::iter::repeat_n(0xee, bytes));
         true
@@ -287,6 +316,10 @@ impl Pkt for Bytes {
 
     fn untag(&mut self, network: u32) -> bool {
         let end = usize::try_from(network).unwrap_or(usize::MAX) - 2;
+        if let Summed::Partial { start, field, .. } = &mut self.summed {
+            let tags = end + 2 - ETHERNET;
+            (*start, *field) = (*start - tags, *field - tags);
+        }
         self.alone(|data| {
             data.drain(ETHERNET - 2..end);
         });

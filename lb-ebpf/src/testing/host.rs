@@ -7,6 +7,7 @@ use lb_common::{Addr4, Addr6, FlowKind, Point, Reason};
 
 use super::bytes::Bytes;
 use super::fixtures::{Exchange, Fixture, Held, Step};
+use super::packet::{Checksum, SCTP};
 use super::schedule::Schedule;
 use super::tables::Tables;
 use super::wire;
@@ -136,6 +137,12 @@ fn exchange_packet(world: &World, exchange: &Exchange, mut packet: Bytes) -> Res
     }
     if matches!(verdict, Verdict::Pass | Verdict::Route) && !packet.device_sum_holds() {
         return Err(format!("{:?}: the sum that the device took is not kept", exchange.reason));
+    }
+    if verdict != Verdict::Drop && packet.is_partial() {
+        let completed = wire::parse(&packet.completed())?;
+        if completed.proto() != SCTP && completed.checksum != Checksum::Complete {
+            return Err(format!("{:?}: completed it is {completed:#?}", exchange.reason));
+        }
     }
     let costs = cpu.take_accesses();
     if let Some(expected) = exchange.costs

@@ -7,7 +7,7 @@ use std::vec::Vec;
 use lb_common::backend_flags::{CLUSTER, LOCAL, SERVING};
 use lb_common::{
     Addr4, Addr6, Address, AddressValue, BackendRecord, BackendWord, FlowKey, FrontendKey, FrontendKind,
-    FrontendValue, Port, Proto, ServiceRecord, Slot, Span, Tuple, service_flags,
+    FrontendValue, Port, Proto, ServiceRecord, Slot, Span, Tuple, address_flags, service_flags,
 };
 
 /// One port of a Service.
@@ -29,6 +29,8 @@ pub struct Service {
     pub internal_local: bool,
     /// Seconds that session affinity lasts; 0: there is none.
     pub affinity: u32,
+    /// An interface of the node has its addresses.
+    pub held: bool,
 }
 
 impl Service {
@@ -44,6 +46,7 @@ impl Service {
             retired: Vec::new(),
             internal_local: false,
             affinity: 0,
+            held: false,
         }
     }
 
@@ -69,6 +72,13 @@ impl Service {
         self
     }
 
+    /// The same with addresses that an interface of the node has.
+    #[must_use]
+    pub const fn held(mut self) -> Self {
+        self.held = true;
+        self
+    }
+
     /// The same with `internalTrafficPolicy: Local`.
     #[must_use]
     pub const fn internal_local(mut self) -> Self {
@@ -89,9 +99,9 @@ impl Service {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tables {
     /// IPv4 addresses.
-    pub addresses4: BTreeMap<Addr4, u8>,
+    pub addresses4: BTreeMap<Addr4, AddressValue>,
     /// IPv6 addresses.
-    pub addresses6: BTreeMap<Addr6, u8>,
+    pub addresses6: BTreeMap<Addr6, AddressValue>,
     /// IPv4 frontends to service ids.
     pub frontends4: BTreeMap<FrontendKey<Addr4>, u32>,
     /// IPv6 frontends to service ids.
@@ -105,9 +115,6 @@ pub struct Tables {
     /// Backends by id.
     pub backends: Vec<BackendRecord>,
 }
-
-/// The value of every address.
-pub const ADDRESS: AddressValue = AddressValue { kind: FrontendKind::ClusterIp as u8, flags: 0, pad: [0; 2] };
 
 /// The value of a frontend of the Service port `service`.
 #[must_use]
@@ -156,17 +163,19 @@ impl Tables {
 
     fn add(&mut self, service: &Service) {
         let id = number(self.services.len());
+        let held = if service.held { address_flags::HELD } else { 0 };
+        let address = AddressValue { kind: FrontendKind::ClusterIp as u8, flags: held, pad: [0; 2] };
         for frontend in &service.frontends {
             let (port, proto) = (Port::new(frontend.port()), service.proto as u8);
             match frontend.ip() {
                 IpAddr::V4(addr) => {
                     let addr = Addr4::from(addr);
-                    self.addresses4.insert(addr, ADDRESS.kind);
+                    self.addresses4.insert(addr, address);
                     self.frontends4.insert(FrontendKey::new(addr, port, proto), id);
                 }
                 IpAddr::V6(addr) => {
                     let addr = Addr6::from(addr);
-                    self.addresses6.insert(addr, ADDRESS.kind);
+                    self.addresses6.insert(addr, address);
                     self.frontends6.insert(FrontendKey::new(addr, port, proto), id);
                 }
             }

@@ -195,6 +195,29 @@ fn every_refused_call_is_recorded_as_what_it_was() {
 }
 
 #[test]
+fn an_address_that_the_node_has_is_left_to_it() {
+    for proto in [Proto::Tcp, Proto::Udp] {
+        for scene in scenes(proto) {
+            let world = world(&scene, &[scene.service(1)]);
+            let (cpu, socket, late) = (world.on_cpu(0), Socket::new(1, HOST), Socket::new(2, HOST));
+            assert_eq!(connect(&cpu, &socket, proto, scene.web()), Came::To(scene.endpoint(1)));
+            world.program(&Tables::of(&[scene.service(1).held()]));
+            assert_eq!(connect(&cpu, &late, proto, scene.web()), Came::Left);
+            assert_eq!(connect(&cpu, &late, proto, scene.vip(10, 81)), Came::Left);
+            counted(&world, Reason::SockHeldByNode, 2);
+            if proto == Proto::Udp {
+                assert_eq!(send(&cpu, &late, scene.web()), Came::Left);
+                assert_eq!(
+                    send(&cpu, &socket, scene.web()),
+                    Came::To(scene.endpoint(1)),
+                    "what was begun goes on"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn no_room_to_remember_is_a_refusal() {
     for proto in [Proto::Tcp, Proto::Udp] {
         for scene in scenes(proto) {

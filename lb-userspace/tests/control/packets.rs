@@ -29,8 +29,8 @@ const SMALL: Capacity = Capacity { services: 16, backends: 64, slots: [128; 2], 
 fn datapath_tables(tables: &Fake) -> DatapathTables {
     let TableSet { services, backends, v4, v6, .. } = tables;
     DatapathTables {
-        addresses4: v4.addresses.entries.iter().map(|(addr, value)| (*addr, value.kind)).collect(),
-        addresses6: v6.addresses.entries.iter().map(|(addr, value)| (*addr, value.kind)).collect(),
+        addresses4: v4.addresses.entries.clone().into_iter().collect(),
+        addresses6: v6.addresses.entries.clone().into_iter().collect(),
         frontends4: v4.frontends.entries.iter().map(|(key, value)| (*key, value.service)).collect(),
         frontends6: v6.frontends.entries.iter().map(|(key, value)| (*key, value.service)).collect(),
         services: services.records.clone(),

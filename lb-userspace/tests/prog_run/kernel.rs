@@ -18,7 +18,7 @@ use lb_common::{
 };
 use lb_ebpf::testing::fixtures::Held;
 use lb_ebpf::testing::routes;
-use lb_ebpf::testing::tables::{ADDRESS, Tables, frontend};
+use lb_ebpf::testing::tables::{Tables, frontend};
 use lb_ebpf::testing::world::{Counters, Sizes};
 use lb_ebpf::verdict::Verdict;
 
@@ -211,8 +211,8 @@ impl Kernel {
         }
         self.refill(maps::FRONTENDS4, tables.frontends4.iter().map(|(key, id)| (*key, frontend(*id))))?;
         self.refill(maps::FRONTENDS6, tables.frontends6.iter().map(|(key, id)| (*key, frontend(*id))))?;
-        self.refill(maps::ADDRESSES4, tables.addresses4.keys().map(|addr| (*addr, ADDRESS)))?;
-        self.refill(maps::ADDRESSES6, tables.addresses6.keys().map(|addr| (*addr, ADDRESS)))
+        self.refill(maps::ADDRESSES4, tables.addresses4.clone())?;
+        self.refill(maps::ADDRESSES6, tables.addresses6.clone())
     }
 
     /// Makes all flows, first fragments, what rates go by, and the last sweep so many seconds older.

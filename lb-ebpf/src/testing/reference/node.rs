@@ -114,6 +114,7 @@ impl ServicePort {
             retired: self.pool.iter().map(|it| it.addr).collect(),
             internal_local: self.local,
             affinity: 0,
+            held: false,
         }
     }
 }

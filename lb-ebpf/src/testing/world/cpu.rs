@@ -20,7 +20,7 @@ use crate::sweep::{self, Walk};
 use crate::testing::affinity::Remembered;
 use crate::testing::routes::{self, GATEWAY, NODES, Net};
 use crate::testing::table::{Flow, Words};
-use crate::testing::tables::{ADDRESS, frontend, mapped};
+use crate::testing::tables::{frontend, mapped};
 
 /// Accesses to hash tables, by kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -235,9 +235,7 @@ macro_rules! environment {
 
             fn address(&self, addr: &$addr) -> Option<AddressValue> {
                 self.accessed(|accesses| accesses.address += 1);
-                read(&self.world.$family.addresses)
-                    .get(addr)
-                    .map(|kind| AddressValue { kind: *kind, ..ADDRESS })
+                read(&self.world.$family.addresses).get(addr).copied()
             }
 
             fn frontend(&self, key: &FrontendKey<$addr>) -> Option<FrontendValue> {

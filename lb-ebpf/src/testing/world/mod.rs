@@ -8,9 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::vec::Vec;
 
 use lb_common::{
-    Addr4, Addr6, Address, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config, CpuRecord,
-    EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, Reason, ServiceStats, Slot,
-    SockUdpKey, SockUdpValue, Span, StateRecord, SweepReport,
+    Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config,
+    CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, Reason,
+    ServiceStats, Slot, SockUdpKey, SockUdpValue, Span, StateRecord, SweepReport,
 };
 
 pub use cpu::{Accesses, Cpu};
@@ -32,7 +32,7 @@ struct Family<A: Address> {
     /// By [`Note`].
     notes: [AtomicU64; 5],
     report: Mutex<SweepReport>,
-    addresses: RwLock<BTreeMap<A, u8>>,
+    addresses: RwLock<BTreeMap<A, AddressValue>>,
     frontends: RwLock<BTreeMap<FrontendKey<A>, u32>>,
     slots: RwLock<Vec<Slot<A>>>,
     sock_udp: Mutex<HashMap<SockUdpKey<A>, SockUdpValue<A>>>,
