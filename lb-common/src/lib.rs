@@ -19,6 +19,7 @@ mod interface;
 pub mod maps;
 mod reason;
 mod schema;
+mod scratch;
 mod service;
 mod sock;
 mod state;
@@ -27,11 +28,12 @@ pub use addr::{Addr4, Addr6, Address, Endpoint, Port, Proto};
 pub use affinity::{AffinityKey, AffinityWord};
 pub use config::{Config, Lifetimes, PortRange, Prefix, SERVICE_RANGES, config_flags};
 pub use event::{EventRecord, SockCall};
-pub use flow::{FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masquerade, Point, Scratch, Tuple};
+pub use flow::{FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masquerade, Point, Tuple};
 pub use fragment::{FragmentKey, FragmentValue};
 pub use interface::{InterfaceValue, interface_flags};
 pub use reason::{Effect, Reason};
 pub use schema::SCHEMA;
+pub use scratch::Scratch;
 pub use service::{
     AddressValue, BackendRecord, BackendStats, BackendWord, FrontendKey, FrontendKind, FrontendValue,
     ServiceMeta, ServiceRecord, ServiceStats, Slot, Span, address_flags, backend_flags, service_flags,
