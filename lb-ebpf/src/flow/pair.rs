@@ -99,7 +99,14 @@ pub fn attempt<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Resu
     let table = if scratch.lru != 0 { FlowTable::Lru } else { FlowTable::Main };
     scratch.reverse = FlowKey::new(scratch.to.reverse(), scratch.key.proto);
     fill(scratch, FlowKind::Reverse);
-    match insert(env, table, &scratch.reverse, &scratch.value) {
+    // Who looks a key up asks the main table first: an entry that is to give way must not hide, be it for a moment, what
+    // lives in the other one.
+    let taken = table == FlowTable::Main
+        && env.lru_used()
+        && anothers(env, FlowTable::Lru, &scratch.reverse, &scratch.value);
+    let inserted =
+        if taken { Inserted::Exists } else { insert(env, table, &scratch.reverse, &scratch.value) };
+    match inserted {
         Inserted::Done => {}
         Inserted::Exists => return Ok(Attempt::Contended),
         Inserted::Full => return spill(env, scratch),
@@ -241,12 +248,23 @@ pub(super) fn insert<A: Address, E: Env<A>>(
     }
     if inserted == Inserted::Done
         && (table == FlowTable::Lru || env.lru_used())
-        && env.flow(table.other(), key).is_some_and(|flow| flow.peek().0.id() != FlowWord(value.word).id())
+        && anothers(env, table.other(), key, value)
     {
         env.delete_flow(table, key);
         return Inserted::Exists;
     }
     inserted
+}
+
+/// Whether `table` has `key` in another pair than that of `value`.
+#[inline(always)]
+fn anothers<A: Address, E: Env<A>>(
+    env: &E,
+    table: FlowTable,
+    key: &FlowKey<A>,
+    value: &FlowValue<A>,
+) -> bool {
+    env.flow(table, key).is_some_and(|flow| flow.peek().0.id() != FlowWord(value.word).id())
 }
 
 /// The entry of `key`, if it is of the same pair as an entry with `word`.

@@ -105,6 +105,19 @@ fn two_cpus_and_the_sweep_move_one_pair() {
 }
 
 #[test]
+fn an_answer_is_not_taken_for_that_of_a_flow_which_wants_its_reverse_entry() {
+    const STORY: Story = Story {
+        scene: TCP,
+        sizes: ROOM,
+        embryonic: ANY,
+        // From the middle of a connection: in the LRU table, placed by its hash. The other one begins in the main table.
+        before: &[Work::Send(ACK, 4, 0)],
+        at_once: &[&[Work::Reply(ACK, 4), Work::Reply(ACK, 4)], &[Work::Send(SYN, 4, 1)]],
+    };
+    explore(&STORY, |seen, _| assert_eq!(seen[0], [Some((TCP.vip(10, 80), TCP.pod(7, 4))); 2]));
+}
+
+#[test]
 fn a_datagram_flow_moves_and_loses_nothing() {
     const STORY: Story = Story {
         scene: UDP,
