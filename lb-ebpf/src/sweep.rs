@@ -98,7 +98,7 @@ pub fn visit<A: Address, E: Env<A>>(
     let mut assured = state.has(FlowState::ASSURED);
     if flow::confirmed(state, back) && (!assured || table == FlowTable::Lru) {
         scratch.key = *key;
-        scratch.now = 0;
+        scratch.now = report.began;
         let outcome = env.assure(scratch);
         assured |= matches!(outcome, Ok(Assured::Yes | Assured::Moved));
         report.moved += u64::from(matches!(outcome, Ok(Assured::Moved)));

@@ -22,7 +22,8 @@ outcome! {
 }
 
 /// Notes that the pair which has the entry `scratch.value` of `scratch.key` is assured, if both directions have confirmed
-/// it, and moves it out of the LRU table if there is room. `scratch.now` is zero where no packet came.
+/// it, and moves it out of the LRU table if there is room. Its reverse entry is then as young as if a packet had come at
+/// `scratch.now`.
 ///
 /// The one truth is the bit in the forward word: whoever sets it in the main table takes the pair out of the count of
 /// embryos. Each direction notes in its own word what it has shown and looks at the other's word after that, so of two
