@@ -90,7 +90,7 @@ reasons! {
     NoLocalEndpoints = 14, "no_local_endpoints", Drop, "The Service's traffic policy is Local and no endpoint is on this node: see `sluice service show`.";
     RejectLimited = 15, "reject_limited", Drop, "A refusal was due, but this CPU has sent its share of them: see --reject-rate.";
     RejectFailed = 16, "reject_failed", Drop, "A refusal was due, but the kernel could not build or send it.";
-    Fragment = 17, "fragment", Drop, "First fragment of an SCTP packet whose port would change: its checksum needs all of them.";
+    Fragment = 17, "fragment", Drop, "First fragment to or from a Service that needs the whole packet: SCTP whose port would change, or no ports at all.";
     FlowTableFull = 18, "flow_table_full", Drop, "No room for a new flow in any table: see --max-flows.";
     FlowBusy = 19, "flow_busy", Drop, "Another CPU is making or removing the same flow; the retry succeeds.";
     FlowError = 20, "flow_error", Drop, "The kernel refused a flow table operation.";
