@@ -36,8 +36,13 @@ const LINKER_LIBRARIES: &[Package] = &[
 ];
 
 /// What the demo and the tests with namespaces run.
-const LAB: &[Package] =
-    &[("iproute2", "ip"), ("curl", "curl"), ("bpftool", "bpftool"), ("util-linux", "nsenter")];
+const LAB: &[Package] = &[
+    ("iproute2", "ip"),
+    ("curl", "curl"),
+    ("bpftool", "bpftool"),
+    ("util-linux", "nsenter"),
+    ("iputils-ping", "ping"),
+];
 
 /// What the fuzzing engine is built with.
 const ENGINE: &[Package] = &[("g++", "c++")];

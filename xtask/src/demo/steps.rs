@@ -46,6 +46,7 @@ impl Demo<'_> {
         report.step("the stable address answers a pod and the host, IPv4 and IPv6 (curl)", || self.answers());
         report.step("300 connections fall on three pods evenly (curl)", || self.even());
         report.step("the UDP Service answers from its stable address", || self.udp());
+        report.step("the stable address answers ping, though no interface has it", || self.ping());
         report.step("a pod turns unready under load: no request lost or late", || self.unready());
         report.step("no pod left: refused at once, everywhere, TCP and UDP", || self.refused());
         report.step("a pod comes back with a new address: used at once", || self.comes_back());
@@ -105,6 +106,17 @@ impl Demo<'_> {
         let counts = count(pods.iter().map(String::as_str));
         ensure!(counts.len() == 3, "only {counts:?} answered");
         Ok(format!("{} of 12 answered, by {} pods", pods.len(), counts.len()))
+    }
+
+    fn ping(&self) -> Result<String> {
+        let mut received = 0;
+        for to in HTTP_ADDRESSES {
+            let mut ping = self.client.command("ping");
+            let text = sh::read(ping.args(["-c", "3", "-i", "0.1", "-W", "1", &to.ip().to_string()]))?;
+            received += text.matches("icmp_seq=").count();
+        }
+        ensure!(received == 6, "{received} of 6 answered");
+        Ok(format!("{received} of 6 answered"))
     }
 
     fn unready(&self) -> Result<String> {
