@@ -291,7 +291,8 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     #[inline(always)]
     fn with_cpu<R>(&self, f: impl FnOnce(&mut CpuRecord) -> R) -> Option<R> {
         let record = CPU.get_ptr_mut(0)?;
-        // SAFETY: this CPU's record; packets on one CPU do not interrupt each other.
+        // SAFETY: this CPU's record; packets on one CPU do not interrupt each other. Socket calls, which may be interrupted,
+        // ask for nothing here but the right to record an event: at worst one too many is.
         Some(f(unsafe { &mut *record }))
     }
 
@@ -439,7 +440,8 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     #[inline(always)]
     fn count(&self, reason: Reason) {
         if let Some(counter) = REASONS.get_ptr_mut(u32::from(reason as u8)) {
-            // SAFETY: this CPU's counter.
+            // SAFETY: this CPU's counter. Packets do not interrupt each other; where two socket calls do, on a kernel that
+            // preempts, one of them may go uncounted.
             unsafe { *counter += 1 };
         }
     }
