@@ -42,6 +42,7 @@ pub(crate) fn parse<P: Pkt>(pkt: &P, at: u32) -> Result<Network<Addr6>, Reason> 
                         let [high, low, id @ ..]: [u8; 6] = pkt.load(offset + 2).ok_or(Reason::Malformed)?;
                         let word = u16::from_be_bytes([high, low]);
                         identification = u32::from_ne_bytes(id);
+                        // An "atomic" fragment (offset 0, nothing more to come) is a whole packet, RFC 6946.
                         if word & FRAGMENT_OFFSET != 0 {
                             part = Part::Later;
                         } else if word & MORE_FRAGMENTS != 0 {
@@ -60,13 +61,5 @@ pub(crate) fn parse<P: Pkt>(pkt: &P, at: u32) -> Result<Network<Addr6>, Reason> 
             break;
         }
     }
-    Ok(Network {
-        src: Addr6(src),
-        dst: Addr6(dst),
-        proto: next,
-        transport: offset,
-        part,
-        // An "atomic" fragment (offset 0, nothing more to come) is a whole packet, RFC 6946.
-        identification: if matches!(part, Part::Whole) { 0 } else { identification },
-    })
+    Ok(Network { src: Addr6(src), dst: Addr6(dst), proto: next, transport: offset, part, identification })
 }

@@ -44,7 +44,7 @@ pub struct Network<A> {
     pub transport: u32,
     /// Whether the packet is a fragment.
     pub part: Part,
-    /// What the fragments of one packet have in common, as it lies in the packet; 0 for a whole packet.
+    /// What the fragments of one packet have in common, as it lies in the packet; of a whole packet it says nothing.
     pub identification: u32,
 }
 
