@@ -148,8 +148,7 @@ fn route_error<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, scratch: &mut
         }
         Ok(Found::Way) => Reason::RewriteFailed,
     };
-    env.count(failed);
-    Verdict::Drop
+    discard(pkt, env, scratch, failed)
 }
 
 /// Makes of the packet what `scratch.to` and `scratch.masquerade` say.
