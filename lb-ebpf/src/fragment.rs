@@ -6,13 +6,14 @@
 
 use lb_common::{
     Address, FlowKey, FlowKind, FlowState, FlowWord, FragmentKey, FragmentValue, Point, Reason, Scratch,
-    Tuple, address_flags,
+    Tuple,
 };
 
 use crate::cut::outcome;
 use crate::env::{Env, FlowRef};
-use crate::flow;
+use crate::flow::{self, Hit};
 use crate::parse::Part;
+use crate::select;
 
 /// How long a first fragment is remembered, seconds: after that nobody waits for the others any more. Numbers come
 /// round, and a later fragment must not follow the first one of an older packet.
@@ -57,26 +58,29 @@ pub fn meet<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<
         env.forget_fragment(&key);
         return Ok(Met::First);
     }
-    let Scratch { key: flow, value, to, masquerade, now, bytes, point, .. } = scratch;
-    let Some(first) = env.fragment(&key) else {
-        return Err(alone(env, &flow.tuple.dst, *point));
+    let Some(hit) = find(env, &key, scratch) else {
+        return Err(alone(env, scratch));
     };
-    if !first.belongs_to(&key) || seconds(*now).saturating_sub(first.seen) > MEMORY {
-        return Err(alone(env, &flow.tuple.dst, *point));
-    }
-    *flow = FlowKey::new(Tuple { sport: first.sport, dport: first.dport, ..flow.tuple }, first.proto);
-    let Some(hit) = flow::lookup(env, flow, value) else {
-        return Err(alone(env, &flow.tuple.dst, *point));
-    };
-    if value.point != *point {
-        return Err(alone(env, &flow.tuple.dst, *point));
-    }
+    let Scratch { value, to, masquerade, now, bytes, .. } = scratch;
     (*to, *masquerade) = (value.tuple, value.masquerade);
     if FlowWord(value.word).state().has(FlowState::DEAD) {
         return Ok(Met::Dying);
     }
     hit.flow.touch(*now, *bytes);
     Ok(if value.kind == FlowKind::Forward as u8 { Met::Forward } else { Met::Reverse })
+}
+
+/// Finds the flow of the later fragment with this key, and completes the key of that.
+#[inline(always)]
+fn find<A: Address, E: Env<A>>(env: &E, key: &FragmentKey, scratch: &mut Scratch<A>) -> Option<Hit<E::Flow>> {
+    let Scratch { key: flow, value, now, point, .. } = scratch;
+    let first = env.fragment(key)?;
+    if !first.belongs_to(key) || seconds(*now).saturating_sub(first.seen) > MEMORY {
+        return None;
+    }
+    *flow = FlowKey::new(Tuple { sport: first.sport, dport: first.dport, ..flow.tuple }, first.proto);
+    let hit = flow::lookup(env, flow, value)?;
+    (value.point == *point).then_some(hit)
 }
 
 /// The packet in `scratch` was translated: a first fragment is remembered.
@@ -93,14 +97,13 @@ pub(crate) fn translated<A: Address, E: Env<A>>(env: &E, scratch: &Scratch<A>) {
 
 /// Why a later fragment without a first one, or without its flow, leaves.
 #[inline(always)]
-fn alone<A: Address, E: Env<A>>(env: &E, dst: &A, point: u8) -> Reason {
-    if point != Point::PodIngress as u8 {
+fn alone<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Reason {
+    if scratch.point != Point::PodIngress as u8 {
         return Reason::NotService;
     }
-    match env.address(dst) {
-        None => Reason::NotService,
-        Some(address) if address.flags & address_flags::HELD != 0 => Reason::HeldByNode,
-        Some(_) => Reason::FragmentBeforeFirst,
+    match select::known(env, &scratch.key.tuple.dst) {
+        Ok(()) => Reason::FragmentBeforeFirst,
+        Err(reason) => select::unserved(env, scratch, reason),
     }
 }
 
