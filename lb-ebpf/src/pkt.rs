@@ -47,8 +47,8 @@ pub trait Pkt {
     /// Tells the kernel that the bytes from the network header on change by `difference`, as above, and nothing in them
     /// makes up for it: it may have the sum of them all (CHECKSUM_COMPLETE).
     fn resum(&mut self, difference: u32);
-    /// The one's complement sum of `length` bytes from `at` on, as they lie in memory: at most 160, whole words. What is
-    /// not there counts as zeros. A seam as well.
+    /// The one's complement sum of `length` bytes from `at` on, as they lie in memory: at most 160, whole words, as far as
+    /// they are there. A seam as well.
     #[inline(always)]
     fn sum(&self, at: u32, length: u32) -> u32
     where

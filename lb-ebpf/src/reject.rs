@@ -129,14 +129,16 @@ fn error<A: Family, P: Pkt>(
 /// [`Pkt::sum`].
 #[inline(always)]
 pub fn sum<P: Pkt>(pkt: &P, at: u32, length: u32) -> u32 {
+    // In 64 bits: carries are branches.
     let mut sum = 0;
     for word in 0..QUOTE_WORDS {
         if word * 4 >= length {
             break;
         }
-        sum = csum::add(sum, pkt.load(at + word * 4).map_or(0, u32::from_ne_bytes));
+        let Some(bytes) = pkt.load(at + word * 4) else { break };
+        sum += u64::from(u32::from_ne_bytes(bytes));
     }
-    sum
+    csum::add(sum as u32, (sum >> 32) as u32)
 }
 
 /// A checksum that is left to the hardware, and so will change in the quote.
