@@ -8,6 +8,7 @@ mod cuts;
 mod env;
 mod event;
 mod fib;
+mod in_place;
 pub(crate) mod maps;
 pub(crate) mod skb;
 pub(crate) mod sock;

@@ -12,7 +12,8 @@ use lb_ebpf::family::Family;
 use lb_ebpf::sweep::{self, Walk};
 
 use super::cuts::Cuts;
-use super::env::{Entry, Kernel};
+use super::env::Kernel;
+use super::in_place::Entry;
 use super::maps::{Maps, SWEEP};
 
 const KERNEL: Kernel = Kernel::alone();
