@@ -128,7 +128,8 @@ impl Node {
         Pod::new(&self.host, &self.cgroup, name, OWN_PODS, self.next_pod())
     }
 
-    /// Makes a bridge for [`Node::bridged_pod`], the gateway of the pods on it.
+    /// Makes a bridge for [`Node::bridged_pod`], the gateway of the pods on it. The node goes on using its own address
+    /// as a source: IPv6 would take the bridge's, which looks more like those of its pods.
     ///
     /// # Errors
     /// When a command fails, or there is one.
@@ -138,7 +139,7 @@ impl Node {
             "link add {BRIDGE} type bridge\n\
              link set {BRIDGE} up\n\
              addr add {v4}/24 dev {BRIDGE}\n\
-             addr add {v6}/64 dev {BRIDGE} nodad\n"
+             addr add {v6}/64 dev {BRIDGE} nodad preferred_lft 0\n"
         ))
     }
 
