@@ -398,7 +398,7 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
 
     #[inline(always)]
     fn insert_affinity(&self, key: &AffinityKey, word: AffinityWord) -> Inserted {
-        inserted(AFFINITY.insert(key, &word, u64::from(BPF_NOEXIST)))
+        inserted(AFFINITY.insert(key, word, u64::from(BPF_NOEXIST)))
     }
 
     #[inline(always)]
@@ -427,7 +427,7 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     #[inline(always)]
     fn interface(&self, index: u32) -> u32 {
         // SAFETY: one aligned load of a value of the map.
-        INTERFACES.get_ptr(&index).map_or(0, |value| unsafe { addr_of!((*value).flags).read_volatile() })
+        INTERFACES.get_ptr(index).map_or(0, |value| unsafe { addr_of!((*value).flags).read_volatile() })
     }
 
     #[inline(always)]
