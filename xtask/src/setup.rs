@@ -29,7 +29,7 @@ const CLIPPY: &[Package] = &[("rust-web-clippy", "/usr/bin/cargo-clippy")];
 
 /// What the linker is built from and runs with.
 const LINKER_LIBRARIES: &[Package] = &[
-    ("llvm-22-dev", "/usr/lib/llvm-22/bin/llvm-config"),
+    ("llvm-22-dev", "/usr/lib/llvm-22/lib/libLLVM.so"),
     ("libpolly-22-dev", "/usr/lib/llvm-22/lib/libPolly.a"),
     ("libzstd-dev", "/usr/include/zstd.h"),
     ("zlib1g-dev", "/usr/include/zlib.h"),
