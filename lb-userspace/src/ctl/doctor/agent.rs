@@ -10,12 +10,11 @@ const CHECK: &str = "agent";
 pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
     let status = StatusFile::of(pins.root())?.read()?;
     let mut findings = vec![alive(pins, pins.base().exists(), pins.holder(), status.as_ref())];
-    // Each says itself what follows and what to do.
-    findings.extend(
-        status.into_iter().flat_map(|status| status.problems).map(|problem| {
-            Finding::new(Level::Warning, CHECK, format!("{}: {}", problem.object, problem.text))
-        }),
-    );
+    findings.extend(status.into_iter().flat_map(|status| status.problems).map(|problem| {
+        Finding::new(Level::Warning, CHECK, format!("{}: {}", problem.object, problem.text))
+            .follows("what it names is left out, or stays as it was before; everything else goes on")
+            .remedy("mend what it names: the agent follows the change by itself")
+    }));
     Ok(findings)
 }
 
