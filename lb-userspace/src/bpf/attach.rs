@@ -49,6 +49,12 @@ impl Class {
     /// All classes.
     pub const ALL: [Self; 2] = [Self::Pods, Self::Outward];
 
+    /// The class of the interface that the pinned link `name` attaches to; `None` for a link of another kind.
+    #[must_use]
+    pub fn of_link(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| linked_interface(*class, name).is_some())
+    }
+
     /// The programs of its interfaces.
     pub(super) fn hooks(self) -> &'static [(&'static str, bpf_attach_type, u32)] {
         match self {
@@ -249,5 +255,8 @@ mod tests {
         }
         assert_eq!(linked_interface(Class::Outward, "outward_ingress-3"), Some(3));
         assert_eq!(linked_interface(Class::Outward, "pod_ingress-3"), None);
+        assert_eq!(Class::of_link("pod_egress-3"), Some(Class::Pods));
+        assert_eq!(Class::of_link("outward_ingress-3"), Some(Class::Outward));
+        assert_eq!(Class::of_link("connect4"), None);
     }
 }

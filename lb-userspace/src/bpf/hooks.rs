@@ -42,47 +42,58 @@ impl Hook {
     }
 }
 
-/// The socket hooks as the processes in the cgroup directory `dir` meet them, those of its ancestors included.
-///
-/// # Errors
-/// The kernel refuses to tell, or a pin cannot be read.
-pub fn of_cgroup(pins: &PinDir, dir: &Path) -> Result<Vec<Hook>, PinError> {
-    let file = fs::File::open(dir).map_err(PinError::of("open", dir))?;
-    // An open descriptor is never negative.
-    let target = file.as_raw_fd().unsigned_abs();
-    let hooks = CGROUP_HOOKS.iter().map(|(name, attach_type)| (*name, *attach_type as u32));
-    read(pins, target, true, hooks).map_err(PinError::of("BPF_PROG_QUERY", dir))
+/// Reads hooks, and tells our programs from others'.
+#[derive(Debug)]
+pub struct Reader {
+    ours: BTreeSet<u32>,
 }
 
-/// The hooks of the interface with this index, which is called `name`.
-///
-/// # Errors
-/// As for [`of_cgroup`]; the interface may have gone.
-pub fn of_interface(pins: &PinDir, index: u32, name: &str) -> Result<Vec<Hook>, PinError> {
-    let hooks = Class::ALL
-        .into_iter()
-        .flat_map(Class::hooks)
-        .map(|(name, attach_type, _)| (*name, *attach_type as u32));
-    read(pins, index, false, hooks).map_err(PinError::of("BPF_PROG_QUERY", Path::new(name)))
-}
+impl Reader {
+    /// Learns which programs this datapath has pinned.
+    ///
+    /// # Errors
+    /// A pin cannot be read.
+    pub fn open(pins: &PinDir) -> Result<Self, PinError> {
+        Ok(Self { ours: inspect::progs(pins)?.into_iter().map(|program| program.id).collect() })
+    }
 
-fn read(
-    pins: &PinDir,
-    target: u32,
-    effective: bool,
-    hooks: impl Iterator<Item = (&'static str, u32)>,
-) -> io::Result<Vec<Hook>> {
-    let ours = inspect::progs(pins).map_err(io::Error::other)?;
-    let ours: BTreeSet<u32> = ours.into_iter().map(|program| program.id).collect();
-    hooks
-        .map(|(name, attach_type)| {
-            let programs = sys::prog_query(target, attach_type, effective)?
-                .into_iter()
-                .map(|id| Attached { id, name: program_name(id), ours: ours.contains(&id) })
-                .collect();
-            Ok(Hook { name, programs })
-        })
-        .collect()
+    /// The socket hooks as the processes in the cgroup directory `dir` meet them, those of its ancestors included.
+    ///
+    /// # Errors
+    /// The kernel refuses to tell.
+    pub fn of_cgroup(&self, dir: &Path) -> Result<Vec<Hook>, PinError> {
+        let file = fs::File::open(dir).map_err(PinError::of("open", dir))?;
+        // An open descriptor is never negative.
+        let target = file.as_raw_fd().unsigned_abs();
+        let hooks = CGROUP_HOOKS.iter().map(|(name, attach_type)| (*name, *attach_type as u32));
+        self.read(target, true, hooks).map_err(PinError::of("BPF_PROG_QUERY", dir))
+    }
+
+    /// The hooks of the interface of `class` with this index, which is called `name`.
+    ///
+    /// # Errors
+    /// As for [`Reader::of_cgroup`]; the interface may have gone.
+    pub fn of_interface(&self, index: u32, name: &str, class: Class) -> Result<Vec<Hook>, PinError> {
+        let hooks = class.hooks().iter().map(|(name, attach_type, _)| (*name, *attach_type as u32));
+        self.read(index, false, hooks).map_err(PinError::of("BPF_PROG_QUERY", Path::new(name)))
+    }
+
+    fn read(
+        &self,
+        target: u32,
+        effective: bool,
+        hooks: impl Iterator<Item = (&'static str, u32)>,
+    ) -> io::Result<Vec<Hook>> {
+        hooks
+            .map(|(name, attach_type)| {
+                let programs = sys::prog_query(target, attach_type, effective)?
+                    .into_iter()
+                    .map(|id| Attached { id, name: program_name(id), ours: self.ours.contains(&id) })
+                    .collect();
+                Ok(Hook { name, programs })
+            })
+            .collect()
+    }
 }
 
 /// The program's name; empty if it has none or has gone meanwhile.

@@ -66,6 +66,24 @@ pub enum Target {
 }
 
 impl Target {
+    /// The interface's index, if it is one.
+    #[must_use]
+    pub const fn interface(self) -> Option<u32> {
+        match self {
+            Self::Interface(index) => Some(index),
+            Self::Cgroup(_) | Self::Other => None,
+        }
+    }
+
+    /// The cgroup's id, if it is one.
+    #[must_use]
+    pub const fn cgroup(self) -> Option<u64> {
+        match self {
+            Self::Cgroup(id) => Some(id),
+            Self::Interface(_) | Self::Other => None,
+        }
+    }
+
     pub(super) fn of(info: &bpf_link_info) -> Self {
         if info.type_ == bpf_link_type::BPF_LINK_TYPE_TCX as u32 {
             // SAFETY: the kernel fills the part of the union that the type names, and all bits are a value of it.

@@ -59,11 +59,7 @@ struct Names {
 
 impl LinkRow {
     fn new(link: Link, names: &Names) -> Self {
-        let (interface, cgroup) = match link.target {
-            Target::Interface(index) => (Some(index), None),
-            Target::Cgroup(id) => (None, Some(id)),
-            Target::Other => (None, None),
-        };
+        let (interface, cgroup) = (link.target.interface(), link.target.cgroup());
         Self {
             name: link.name,
             kind: match link.target {
@@ -158,14 +154,8 @@ pub(super) fn run(args: &Named<String>, context: &Context, out: &mut Out<'_>) ->
             bail!("no link {name} is pinned: see `sluice link list`");
         }
     }
-    let wanted = links.iter().filter_map(|link| match link.target {
-        Target::Cgroup(id) => Some(id),
-        Target::Interface(_) | Target::Other => None,
-    });
-    let indices = links.iter().filter_map(|link| match link.target {
-        Target::Interface(index) => Some(index),
-        Target::Cgroup(_) | Target::Other => None,
-    });
+    let wanted = links.iter().filter_map(|link| link.target.cgroup());
+    let indices = links.iter().filter_map(|link| link.target.interface());
     let names = Names {
         progs: inspect::progs(pins)?.into_iter().map(|prog| (prog.id, prog.name)).collect(),
         interfaces: interfaces(pins, indices),

@@ -79,3 +79,10 @@ fn a_node_without_its_agent_is_told_so() {
     world.start_agent();
     assert!(findings(&world.node).iter().all(|finding| finding["check"] != "agent"));
 }
+
+#[test]
+fn an_uplink_has_the_program_of_uplinks_and_lacks_none() {
+    let world = World::new("doctor-uplink", Mode::Host, &["--masquerade-all"]);
+    let found = findings(&world.node);
+    assert!(found.iter().all(|finding| finding["check"] != "hooks"), "{found:#?}");
+}

@@ -3,14 +3,13 @@
 use std::fs;
 use std::process::Command;
 
-use crate::net::watch;
+use crate::net::watch::Network;
 
 use super::{Finding, Level};
 
 const CHECK: &str = "filters";
 
-pub(super) fn look() -> anyhow::Result<Vec<Finding>> {
-    let network = watch::list_once()?;
+pub(super) fn look(network: &Network) -> anyhow::Result<Vec<Finding>> {
     let bridges: Vec<&str> = network
         .interfaces
         .values()

@@ -1,31 +1,29 @@
 //! The interfaces: which are served, and who else is on their hooks.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use crate::bpf::hooks::{self, Attached, Hook};
-use crate::bpf::inspect::{self, Target};
+use crate::bpf::attach::Class;
+use crate::bpf::hooks::{Attached, Hook, Reader};
+use crate::bpf::inspect;
 use crate::bpf::pin::PinDir;
-use crate::net::watch::{self, Interface};
+use crate::net::watch::{Interface, Network};
 
 use super::{Finding, Level};
 
 const CHECK: &str = "hooks";
 
-pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
-    let network = watch::list_once()?;
-    let served: BTreeSet<u32> = inspect::links(pins)?
+pub(super) fn look(pins: &PinDir, network: &Network) -> anyhow::Result<Vec<Finding>> {
+    let reader = Reader::open(pins)?;
+    let served: BTreeMap<u32, Class> = inspect::links(pins)?
         .into_iter()
-        .filter_map(|link| match link.target {
-            Target::Interface(index) => Some(index),
-            Target::Cgroup(_) | Target::Other => None,
-        })
+        .filter_map(|link| Some((link.target.interface()?, Class::of_link(&link.name)?)))
         .collect();
     let here: Vec<(u32, &Interface)> =
         network.interfaces.iter().map(|(index, interface)| (*index, interface)).collect();
     let mut findings = vec![coverage(&here, &served)];
     for (index, interface) in here {
-        if served.contains(&index) {
-            for hook in hooks::of_interface(pins, index, &interface.name)? {
+        if let Some(class) = served.get(&index) {
+            for hook in reader.of_interface(index, &interface.name, *class)? {
                 findings.extend(company(&interface.name, &hook));
             }
         }
@@ -33,10 +31,10 @@ pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-fn coverage(here: &[(u32, &Interface)], served: &BTreeSet<u32>) -> Finding {
+fn coverage(here: &[(u32, &Interface)], served: &BTreeMap<u32, Class>) -> Finding {
     let names = |wanted: bool| {
         let names = here.iter().filter(|(index, interface)| {
-            !interface.inner && served.contains(index) == wanted && (wanted || interface.veth)
+            !interface.inner && served.contains_key(index) == wanted && (wanted || interface.veth)
         });
         names.map(|(_, interface)| interface.name.as_str()).collect::<Vec<_>>()
     };
@@ -111,7 +109,9 @@ mod tests {
     fn interfaces_that_are_not_served_are_named() {
         let veth = |name: &str| Interface { name: name.to_owned(), veth: true, ..Interface::default() };
         let (a, b) = (veth("veth-a"), veth("other-b"));
-        let level = |served: &[u32]| coverage(&[(2, &a), (3, &b)], &served.iter().copied().collect()).level;
+        let level = |served: &[u32]| {
+            coverage(&[(2, &a), (3, &b)], &served.iter().map(|index| (*index, Class::Pods)).collect()).level
+        };
         assert_eq!([level(&[2, 3]), level(&[2]), level(&[])], [Level::Ok, Level::Note, Level::Warning]);
     }
 }

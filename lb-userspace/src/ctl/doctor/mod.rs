@@ -20,6 +20,7 @@ use serde::Serialize;
 use super::Context;
 use super::args::OnlyShow;
 use super::out::{Document, Out};
+use crate::net::watch;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -155,10 +156,12 @@ impl Args {
         examination.look("kernel", kernel::look);
         examination.look("agent", || agent::look(pins));
         examination.look("host", host::look);
-        examination.look("filters", filters::look);
+        let network = watch::list_once();
+        let network = || network.as_ref().map_err(|error| anyhow::anyhow!("{error}"));
+        examination.look("filters", || filters::look(network()?));
         if pins.base().exists() {
             examination.look("sockets", || sockets::look(pins));
-            examination.look("hooks", || hooks::look(pins));
+            examination.look("hooks", || hooks::look(pins, network()?));
             examination.look("ports", || ports::look(pins));
             examination.look("tables", || tables::look(pins));
         }

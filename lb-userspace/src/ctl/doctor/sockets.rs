@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::bpf::hooks::{self, Hook};
-use crate::bpf::inspect::{self, Target};
+use crate::bpf::hooks::{Hook, Reader};
+use crate::bpf::inspect;
 use crate::bpf::pin::PinDir;
 use crate::bpf::probe;
 
@@ -15,13 +15,8 @@ use super::{Finding, Level};
 const CHECK: &str = "sockets";
 
 pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
-    let mut ids: Vec<u64> = inspect::links(pins)?
-        .into_iter()
-        .filter_map(|link| match link.target {
-            Target::Cgroup(id) => Some(id),
-            Target::Interface(_) | Target::Other => None,
-        })
-        .collect();
+    let mut ids: Vec<u64> =
+        inspect::links(pins)?.into_iter().filter_map(|link| link.target.cgroup()).collect();
     ids.dedup();
     let root = probe::cgroup_root(None)?;
     let mounts = fs::read_to_string("/proc/self/mounts")?;
@@ -30,7 +25,7 @@ pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
         return Ok(vec![lost(!ids.is_empty())]);
     };
     let mut findings = vec![place(dir, id, &root)?];
-    for hook in hooks::of_cgroup(pins, dir)? {
+    for hook in Reader::open(pins)?.of_cgroup(dir)? {
         findings.extend(company(dir, &hook));
     }
     Ok(findings)

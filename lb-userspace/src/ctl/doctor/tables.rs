@@ -1,6 +1,7 @@
 //! What the tables hold: how full they are, which Services cannot answer, what was dropped.
 
-use lb_common::{Effect, Reason, maps};
+use lb_common::maps::{self, MapKind, Sizing};
+use lb_common::{Effect, Reason};
 
 use crate::bpf::inspect;
 use crate::bpf::map::PerCpuArray;
@@ -22,7 +23,7 @@ pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
         let map = inspect::map(pins, spec.name)?;
         memory += map.memory.unwrap_or_default();
         // The flow tables have a count of their own, and what may be evicted is meant to be full.
-        if ["addresses4", "addresses6", "frontends4", "frontends6", "service_meta"].contains(&spec.name) {
+        if spec.kind == MapKind::Hash && spec.sizing == Sizing::Services {
             let entries = entries(pins, spec.name)?.unwrap_or_default() as u64;
             findings.extend(fullness(spec.name, entries, map.capacity, "--max-services"));
         }
