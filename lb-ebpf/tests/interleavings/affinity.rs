@@ -9,23 +9,20 @@ fn endpoint(seen: &Seen) -> Option<SocketAddr> {
     seen.map(|(_, to)| to)
 }
 
+/// Four connections of one client, on three CPUs.
+const BURST: &[&[Work]] =
+    &[&[Work::Send(SYN, 1, 2), Work::Send(SYN, 4, 2)], &[Work::Send(SYN, 2, 2)], &[Work::Send(SYN, 3, 2)]];
+
+/// All were let through, to one endpoint.
+fn all_at_one(seen: &[Vec<Seen>]) {
+    let first = endpoint(&seen[0][0]);
+    assert!(first.is_some() && seen.iter().flatten().all(|seen| endpoint(seen) == first), "{seen:?}");
+}
+
 #[test]
 fn b62_two_cpus_open_the_first_connections_of_one_client() {
-    const STORY: Story = Story {
-        scene: TCP,
-        sizes: ROOM,
-        embryonic: ANY,
-        before: &[],
-        at_once: &[
-            &[Work::Send(SYN, 1, 2), Work::Send(SYN, 4, 2)],
-            &[Work::Send(SYN, 2, 2)],
-            &[Work::Send(SYN, 3, 2)],
-        ],
-    };
-    explore(&STORY, |seen, _| {
-        let first = endpoint(&seen[0][0]);
-        assert!(first.is_some() && seen.iter().flatten().all(|seen| endpoint(seen) == first), "{seen:?}");
-    });
+    const STORY: Story = Story { scene: TCP, sizes: ROOM, embryonic: ANY, before: &[], at_once: BURST };
+    explore(&STORY, |seen, _| all_at_one(seen));
 }
 
 #[test]
@@ -35,16 +32,9 @@ fn b64_two_cpus_renew_what_has_timed_out() {
         sizes: ROOM,
         embryonic: ANY,
         before: &[Work::Send(SYN, 9, 2), Work::Idle(11)],
-        at_once: &[
-            &[Work::Send(SYN, 1, 2), Work::Send(SYN, 4, 2)],
-            &[Work::Send(SYN, 2, 2)],
-            &[Work::Send(SYN, 3, 2)],
-        ],
+        at_once: BURST,
     };
-    explore(&STORY, |seen, _| {
-        let first = endpoint(&seen[0][0]);
-        assert!(first.is_some() && seen.iter().flatten().all(|seen| endpoint(seen) == first), "{seen:?}");
-    });
+    explore(&STORY, |seen, _| all_at_one(seen));
 }
 
 #[test]
