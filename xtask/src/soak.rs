@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::Value;
 
 use crate::demo::line;
-use crate::lab::helper::wire::{Load, Socket, Transport};
+use crate::lab::helper::wire::{Load, Transport};
 use crate::lab::manifest::{Endpoint, Port, list, service, slice};
-use crate::lab::{Agent, Lab, Node, Pod, Space, wait_for};
+use crate::lab::{Agent, Lab, Node, Pod, wait_for};
 use crate::{build, machine, setup, sh};
 
 /// Flags of the soak.
@@ -65,7 +65,7 @@ pub fn run(args: &SoakArgs) -> Result<()> {
             steady.map(|addr| {
                 scope.spawn({
                     let over = &over;
-                    move || ask(space, SocketAddr::new(addr, 80), over)
+                    move || space.ask_until(0, SocketAddr::new(addr, 80), over)
                 })
             })
         });
@@ -81,7 +81,7 @@ pub fn run(args: &SoakArgs) -> Result<()> {
     }
     for asked in asked.into_iter().flatten() {
         let Ok(asked) = asked else { anyhow::bail!("a client panicked") };
-        line(&format!("UDP: {} datagrams, all answered", asked?));
+        line(&format!("UDP: {} datagrams, all answered", asked?.len()));
     }
     compare(&node, agent)
 }
@@ -145,31 +145,7 @@ fn compare(node: &Node, agent: Agent) -> Result<()> {
 
 /// What `sluice service show` says, without ids and counters.
 fn shown(node: &Node) -> Result<Value> {
-    let names = node.sluice_json(&["service"])?;
-    let mut all: Vec<Value> = Vec::new();
-    let mut names: Vec<String> = names
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|port| Some(format!("{}/{}", port["namespace"].as_str()?, port["name"].as_str()?)))
-        .collect();
-    names.dedup();
-    for name in names {
-        all.extend(node.sluice_json(&["service", "show", &name])?.as_array().cloned().unwrap_or_default());
-    }
-    for port in &mut all {
-        port["backends"].as_array_mut().into_iter().flatten().for_each(strip);
-        strip(port);
-    }
-    Ok(all.into())
-}
-
-fn strip(value: &mut Value) {
-    const OWN: [&str; 7] =
-        ["id", "generation", "connections", "packets_in", "bytes_in", "packets_out", "bytes_out"];
-    if let Some(fields) = value.as_object_mut() {
-        fields.retain(|name, _| !OWN.contains(&name.as_str()));
-    }
+    node.services(&["id", "generation"])
 }
 
 /// How many entries the tables have that the agent alone writes.
@@ -212,18 +188,4 @@ fn publish(node: &Node, name: &str, number: u8, pods: &[&Pod], state: u64) -> Re
         slice(&format!("{name}-{family}"), name, &ports, &endpoints.collect::<Vec<_>>())
     }));
     node.write(&format!("{name}.json"), &list(&items))
-}
-
-/// Asks from one socket until it is `over`: how often.
-fn ask(space: &Space, to: SocketAddr, over: &AtomicBool) -> Result<usize> {
-    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = space.open_from(Socket::Udp, Some(SocketAddr::new(any, 0)), None)?;
-    let mut asked = 0;
-    while !over.load(Ordering::Relaxed) {
-        let answer = socket.ask_to(to).with_context(|| format!("datagram {} to {to}", asked + 1))?;
-        ensure!(answer.from == Some(to), "asked {to}, answered by {:?}", answer.from);
-        asked += 1;
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(asked)
 }

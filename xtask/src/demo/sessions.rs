@@ -1,6 +1,5 @@
 //! Steps about clients that come again: who keeps its pod, and who has to leave it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -9,7 +8,6 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::steps::{Demo, ECHO_ADDRESSES, HTTP, HTTP_ADDRESSES, count, curl};
 use crate::lab::Space;
-use crate::lab::helper::wire::Socket;
 
 /// The source port of the clients that never change it, as a resolver's may be.
 const FIXED_PORT: u16 = 5353;
@@ -40,9 +38,10 @@ impl Demo<'_> {
         self.all_replicas()?;
         let replaced = self.cluster.replicas().len();
         let (client, host) = (self.client, self.node.host());
-        let over = AtomicBool::new(false);
+        let ([to, _], over) = (ECHO_ADDRESSES, AtomicBool::new(false));
         let (rolled, asked) = thread::scope(|scope| {
-            let askers = [client, host].map(|space: &Space| scope.spawn(|| resolve(space, &over)));
+            let askers =
+                [client, host].map(|space: &Space| scope.spawn(|| space.ask_until(FIXED_PORT, to, &over)));
             let rolled = (0..replaced).try_for_each(|_| self.replace_oldest());
             over.store(true, Ordering::Relaxed);
             (rolled, askers.map(thread::ScopedJoinHandle::join))
@@ -55,7 +54,7 @@ impl Demo<'_> {
             sent += answered.len();
             pods.extend(answered);
         }
-        let pods = count(pods.iter().map(String::as_str));
+        let pods = count(pods.iter().map(|answer| answer.pod.as_str()));
         ensure!(pods.len() > replaced, "only {pods:?} answered");
         Ok(format!("{sent} datagrams from port {FIXED_PORT}, all answered, by {} pods", pods.len()))
     }
@@ -73,18 +72,4 @@ impl Demo<'_> {
         thread::sleep(Duration::from_millis(300));
         self.cluster.delete_oldest()
     }
-}
-
-/// Asks the UDP Service again and again from one socket until it is `over`: who answered.
-fn resolve(space: &Space, over: &AtomicBool) -> Result<Vec<String>> {
-    let ([to, _], any) = (ECHO_ADDRESSES, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let socket = space.open_from(Socket::Udp, Some(SocketAddr::new(any, FIXED_PORT)), None)?;
-    let mut pods = Vec::new();
-    while !over.load(Ordering::Relaxed) {
-        let answer = socket.ask_to(to).with_context(|| format!("datagram {} to {to}", pods.len() + 1))?;
-        ensure!(answer.from == Some(to), "asked {to}, answered by {:?}", answer.from);
-        pods.push(answer.pod);
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(pods)
 }

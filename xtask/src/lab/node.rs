@@ -181,6 +181,35 @@ impl Node {
         serde_json::from_str(&output).with_context(|| format!("output of sluice {args:?} -j"))
     }
 
+    /// What `sluice service show` says of all Services, one after the other, but for the counters and `without` these
+    /// keys.
+    ///
+    /// # Errors
+    /// As for [`Node::sluice_json`].
+    pub fn services(&self, without: &[&str]) -> Result<Value> {
+        const COUNTERS: [&str; 5] = ["connections", "packets_in", "bytes_in", "packets_out", "bytes_out"];
+        let strip = |value: &mut Value| {
+            if let Some(fields) = value.as_object_mut() {
+                fields.retain(|key, _| !COUNTERS.contains(&key.as_str()) && !without.contains(&key.as_str()));
+            }
+        };
+        let ports = self.sluice_json(&["service"])?;
+        let name = |port: &Value| Some(format!("{}/{}", port["namespace"].as_str()?, port["name"].as_str()?));
+        let names: Option<Vec<_>> = ports.as_array().and_then(|ports| ports.iter().map(name).collect());
+        let mut names = names.context("sluice service -j: ports without a name")?;
+        names.dedup();
+        let mut all = Vec::new();
+        for name in names {
+            let shown = self.sluice_json(&["service", "show", &name])?;
+            all.extend(shown.as_array().cloned().with_context(|| format!("{name}: no array"))?);
+        }
+        for port in &mut all {
+            port["backends"].as_array_mut().context("a port without backends")?.iter_mut().for_each(strip);
+            strip(port);
+        }
+        Ok(all.into())
+    }
+
     /// Puts `manifest` into the folder under the name `file`, at once as a whole.
     ///
     /// # Errors

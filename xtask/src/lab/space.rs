@@ -2,14 +2,17 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::conn::Conn;
@@ -170,6 +173,26 @@ impl Space {
         self.open(socket, Some(to))?.ask()
     }
 
+    /// Asks `to` by UDP from one unconnected socket, every 20 ms until it is `over`: the answers. `port`: its source
+    /// port, or 0 for any.
+    ///
+    /// # Errors
+    /// The first datagram without an answer, or whose answer comes from somebody else.
+    pub fn ask_until(&self, port: u16, to: SocketAddr, over: &AtomicBool) -> Result<Vec<Answer>> {
+        let any: IpAddr =
+            if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = self.open_from(Socket::Udp, Some(SocketAddr::new(any, port)), None)?;
+        let mut answers = Vec::new();
+        while !over.load(Ordering::Relaxed) {
+            let number = answers.len() + 1;
+            let answer = socket.ask_to(to).with_context(|| format!("datagram {number} to {to}"))?;
+            ensure!(answer.from == Some(to), "asked {to}, answered by {:?}", answer.from);
+            answers.push(answer);
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(answers)
+    }
+
     /// Starts HTTP requests in the background, each by a connection of its own.
     ///
     /// # Errors
@@ -241,7 +264,7 @@ pub(super) fn join_netns(name: &str) -> Result<()> {
 /// Runs `work` on a thread that enters the namespace.
 fn within<T: Send>(netns: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let body = || join_netns(netns).and_then(|()| work());
-    match std::thread::scope(|scope| scope.spawn(body).join()) {
+    match thread::scope(|scope| scope.spawn(body).join()) {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
     }

@@ -3,32 +3,11 @@
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::Value;
 use xtask::lab::helper::wire::{Load, LoadReport, Transport};
 use xtask::lab::manifest::{self, Port};
 use xtask::lab::{Agent, Node, wait_for};
 
 use crate::support::{Mode, SMALL, SOON, TARGET, WAYS, World};
-
-/// What `sluice service show` says of all Services but for the counters: names, addresses, ids, generations.
-fn ids(node: &Node) -> Vec<Value> {
-    let mut ports = Vec::new();
-    for service in node.sluice_json(&["service"]).unwrap().as_array().unwrap() {
-        let name =
-            format!("{}/{}", service["namespace"].as_str().unwrap(), service["name"].as_str().unwrap());
-        ports.extend(node.sluice_json(&["service", "show", &name]).unwrap().as_array().unwrap().clone());
-    }
-    for port in &mut ports {
-        drop_counters(port);
-        port["backends"].as_array_mut().unwrap().iter_mut().for_each(drop_counters);
-    }
-    ports
-}
-
-fn drop_counters(value: &mut Value) {
-    let counters = ["connections", "packets_in", "bytes_in", "packets_out", "bytes_out"];
-    value.as_object_mut().unwrap().retain(|key, _| !counters.contains(&key.as_str()));
-}
 
 fn nothing_lost(report: &LoadReport) {
     let first = report.failed.first();
@@ -61,11 +40,11 @@ fn b7_traffic_goes_on_without_the_agent_and_its_successor_adopts() {
         world.service("two", &[&world.c]),
         world.service("none", &[]),
     ];
-    let (ids_before, tables_before) = (ids(&world.node), tables(&world.node));
+    let (ids_before, tables_before) = (world.node.services(&[]).unwrap(), tables(&world.node));
     world.client.start_load(Load { to: services[0].at(WAYS[0]), clients: 4, rate: 400 }).unwrap();
     world.take_agent().kill().unwrap();
     // The command line works, and so does every path.
-    assert_eq!(ids(&world.node), ids_before);
+    assert_eq!(world.node.services(&[]).unwrap(), ids_before);
     for (_, client, _) in world.clients() {
         for way in WAYS {
             assert_eq!(services[1].ask(client, way).unwrap().pod, "c");
@@ -75,7 +54,7 @@ fn b7_traffic_goes_on_without_the_agent_and_its_successor_adopts() {
     world.start_agent();
     std::thread::sleep(Duration::from_millis(300));
     nothing_lost(&world.client.stop_load().unwrap());
-    assert_eq!(ids(&world.node), ids_before, "ids are kept");
+    assert_eq!(world.node.services(&[]).unwrap(), ids_before, "ids are kept");
     assert!(tables(&world.node) == tables_before, "nothing is rewritten that was right");
     services[1].set(&[&world.a]);
     assert_eq!(services[1].ask(&world.client, WAYS[0]).unwrap().pod, "a", "the successor programs changes");
