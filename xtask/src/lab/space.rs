@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -33,6 +33,9 @@ const SYSCTLS: [(&str, &str); 8] = [
     ("ipv6/conf/default/disable_ipv6", "0"),
 ];
 
+/// Source ports of datagrams that are asked once: below those that the kernel chooses from.
+const SOURCES: std::ops::Range<u16> = 10_000..32_768;
+
 /// A network namespace and a control group, with a helper process that opens sockets there. Removed on drop.
 #[derive(Debug)]
 pub struct Space {
@@ -40,6 +43,8 @@ pub struct Space {
     netns: String,
     cgroup: PathBuf,
     helper: Mutex<Helper>,
+    /// How many datagrams were asked once.
+    asked: AtomicU16,
 }
 
 #[derive(Debug)]
@@ -78,7 +83,13 @@ impl Space {
             bail!("the helper has no pipes");
         };
         let helper = Mutex::new(Helper { child, stdin, stdout: BufReader::new(stdout) });
-        Ok(Self { lab: Arc::clone(lab), netns, cgroup: cgroup.to_path_buf(), helper })
+        Ok(Self {
+            lab: Arc::clone(lab),
+            netns,
+            cgroup: cgroup.to_path_buf(),
+            helper,
+            asked: AtomicU16::new(0),
+        })
     }
 
     /// The run that this belongs to.
@@ -167,10 +178,17 @@ impl Space {
 
     /// Opens a connected socket, asks once and closes: which backend answered, and the client that it saw.
     ///
+    /// A datagram has a source port of its own: one that the kernel had chosen before would meet its old flow, and with
+    /// it a backend that is no longer chosen (B97).
+    ///
     /// # Errors
     /// How it failed, and after how long.
     pub fn ask(&self, socket: Socket, to: SocketAddr) -> Result<Answer, Failure> {
-        self.open(socket, Some(to))?.ask()
+        let from = (socket == Socket::Udp).then(|| {
+            let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+            any(to, SOURCES.start + asked % (SOURCES.end - SOURCES.start))
+        });
+        self.open_from(socket, from, Some(to))?.ask()
     }
 
     /// Asks `to` by UDP from one unconnected socket, every 20 ms until it is `over`: the answers. `port`: its source
@@ -179,9 +197,7 @@ impl Space {
     /// # Errors
     /// The first datagram without an answer, or whose answer comes from somebody else.
     pub fn ask_until(&self, port: u16, to: SocketAddr, over: &AtomicBool) -> Result<Vec<Answer>> {
-        let any: IpAddr =
-            if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = self.open_from(Socket::Udp, Some(SocketAddr::new(any, port)), None)?;
+        let socket = self.open_from(Socket::Udp, Some(any(to, port)), None)?;
         let mut answers = Vec::new();
         while !over.load(Ordering::Relaxed) {
             let number = answers.len() + 1;
@@ -238,6 +254,12 @@ impl Drop for Space {
         let _ = helper.child.wait();
         let _ = sh::read(Command::new("ip").args(["netns", "delete", &self.netns]));
     }
+}
+
+/// `port` at any address of the family of `to`.
+fn any(to: SocketAddr, port: u16) -> SocketAddr {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    SocketAddr::new(any, port)
 }
 
 /// The helper's command line that enters a namespace and a group and becomes the program named after it. Unlike
