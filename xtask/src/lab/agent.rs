@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Lab, Node, wait_for};
+use super::{Lab, Machine, wait_for};
 
 /// A running `sluice agent`. Killed on drop unless the run is kept; what it has pinned stays.
 #[derive(Debug)]
@@ -20,11 +20,12 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts the agent of `node` with `flags` besides those that name the node, and waits until it is ready.
+    /// Starts the agent of `node` with `flags` besides those that name the node and what it reads, and waits until it is
+    /// ready.
     ///
     /// # Errors
     /// With its log, when it ends or is not ready within 20 seconds.
-    pub fn start(node: &Node, flags: &[&str]) -> Result<Self> {
+    pub fn start(node: &Machine, flags: &[&str]) -> Result<Self> {
         let mut agent = Self::spawn(node, flags)?;
         let limit = Duration::from_secs(20);
         let mut ended = None;
@@ -43,15 +44,16 @@ impl Agent {
     ///
     /// # Errors
     /// When the program cannot be started.
-    pub fn spawn(node: &Node, flags: &[&str]) -> Result<Self> {
+    pub fn spawn(node: &Machine, flags: &[&str]) -> Result<Self> {
         let dir = node.host().lab().dir().join(node.name());
+        fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
         let number = fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))?.count();
         let log = dir.join(format!("agent-{number}.log"));
         let file = File::create(&log).with_context(|| format!("make {}", log.display()))?;
+        let (flag, source) = node.source();
         let child = node
-            .sluice(&["agent", "--hostname-override", node.name()])
-            .arg("--manifests")
-            .arg(node.manifests())
+            .sluice(&["agent", "--hostname-override", node.name(), flag])
+            .arg(source)
             .arg("--cgroup-root")
             .arg(node.cgroup())
             .args(flags)
@@ -64,7 +66,7 @@ impl Agent {
         Ok(Self { child, log, lab })
     }
 
-    fn is_ready(&self, node: &Node) -> bool {
+    fn is_ready(&self, node: &Machine) -> bool {
         node.sluice_json(&["status"]).is_ok_and(|status| {
             status["synced"] == true && status["pid"].as_u64() == Some(self.child.id().into())
         })

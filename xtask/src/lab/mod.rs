@@ -1,10 +1,11 @@
 //! The lab: nodes, pods and clients as network namespaces and control groups of this machine, driven from outside.
 //!
 //! ```text
-//! Lab ─┬─ Node ── Space (namespace + control group + helper) ── uplink up0 ── router Space
-//!      │   ├─ Agent: `sluice agent` in that namespace and group, its log in a file
-//!      │   ├─ Pod ── Space, behind a veth of the node, in a group below the node's
-//!      │   └─ Pod ── Space, behind the router: a pod of another node
+//! Lab ─┬─ Node: a Machine by itself, its manifests, a router Space behind its uplink, pods of other nodes behind that
+//!      ├─ Network: a Switch with any number of Machines, an outside client, a place for a control plane
+//!      │   └─ Machine ── Space (namespace + control group + helper) ── uplink up0
+//!      │       ├─ Agent: `sluice agent` in that namespace and group, its log in a file
+//!      │       └─ Pod ── Space, behind a veth of the machine, in a group below the machine's
 //!      └─ reaper: a process that takes everything away once this one is gone, however it ends
 //! ```
 //! Names carry the process id, so any number of labs run at once. Nothing here links the agent: the built binary is
@@ -14,11 +15,14 @@ mod agent;
 mod cgroup;
 mod conn;
 pub mod helper;
+mod machine;
 pub mod manifest;
+mod network;
 mod node;
 mod pod;
 mod run;
 mod space;
+mod switch;
 
 use std::time::{Duration, Instant};
 
@@ -26,10 +30,13 @@ use anyhow::{Result, bail};
 
 pub use agent::Agent;
 pub use conn::Conn;
-pub use node::{Node, binary};
+pub use machine::{Machine, binary};
+pub use network::Network;
+pub use node::Node;
 pub use pod::Pod;
 pub use run::Lab;
 pub use space::Space;
+pub use switch::Switch;
 
 /// Asks `done` every few milliseconds until it says yes.
 ///

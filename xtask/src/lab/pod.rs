@@ -59,7 +59,8 @@ impl Pod {
         Self::addresses(subnet, u8::MAX - 1)
     }
 
-    fn addresses(subnet: u8, index: u8) -> (Ipv4Addr, Ipv6Addr) {
+    /// The addresses of the `index`-th pod of `subnet`.
+    pub(super) fn addresses(subnet: u8, index: u8) -> (Ipv4Addr, Ipv6Addr) {
         let (subnet6, index6) = (u16::from(subnet), u16::from(index));
         let v6 = Ipv6Addr::new(0xfd00, 0x10, 0x244, subnet6, 0, 0, 0, index6);
         (Ipv4Addr::new(10, 244, subnet, index), v6)

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use xtask::lab::{Node, binary, wait_for};
+use xtask::lab::{Network, Node, binary, wait_for};
 
 use crate::support::{SOON, TARGET, WAYS, lab, serve};
 
@@ -26,6 +26,38 @@ fn pods_hosts_and_other_nodes_reach_one_another_and_see_true_addresses() {
                 (answer.pod.as_str(), answer.client.ip()),
                 (pod.name(), Node::addresses()[way.family])
             );
+        }
+    }
+}
+
+#[test]
+fn machines_of_a_network_and_their_pods_reach_one_another() {
+    let mut network = Network::new(lab(), "net").unwrap();
+    for name in ["net1", "net2"] {
+        network.add(name, ("--manifests", "/nonexistent".into())).unwrap();
+    }
+    let pods: Vec<_> = network
+        .machines()
+        .iter()
+        .map(|machine| machine.pod(&format!("of-{}", machine.name())).unwrap())
+        .collect();
+    let [one, two] = network.machines() else { panic!("two machines") };
+    for (pod, machine) in pods.iter().zip([one, two]) {
+        serve(pod);
+        for way in WAYS {
+            let to = SocketAddr::new(pod.ips()[way.family], TARGET);
+            let clients = [
+                (&*pods[0], pods[0].ips()),
+                (one.host(), one.ips()),
+                (network.outside(), Network::outside_ips()),
+                (network.control(), Network::control_ips()),
+            ];
+            for (client, ips) in clients {
+                // A machine speaks with its pods by the address of its uplink.
+                let answer = client.ask(way.socket, to).unwrap();
+                assert_eq!((answer.pod.as_str(), answer.client.ip()), (pod.name(), ips[way.family]));
+            }
+            assert!(machine.host().ask(way.socket, to).is_ok());
         }
     }
 }

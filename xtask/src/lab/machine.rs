@@ -1,0 +1,195 @@
+//! A machine with pods and an agent: what every node is, whatever it is connected with and wherever its agent reads.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::{Lab, Pod, Space};
+use crate::sh;
+
+/// The subnet of the pods on a node's bridge, third byte of the IPv4 and fourth word of the IPv6 address.
+const BRIDGED_PODS: u8 = 100;
+
+/// The bridge of a node: its name is one that pods' interfaces have.
+const BRIDGE: &str = "vethbr0";
+
+/// What the agent of a machine reads: the flag, and its value.
+pub(crate) type Source = (&'static str, PathBuf);
+
+/// A node's space with an uplink `up0`, its control group, pin directory and pods.
+#[derive(Debug)]
+pub struct Machine {
+    name: String,
+    number: u8,
+    host: Space,
+    cgroup: PathBuf,
+    pin_dir: PathBuf,
+    source: Source,
+    pods: AtomicU8,
+}
+
+impl Machine {
+    /// Makes a machine that is not connected yet, without pods and without an agent. `number`: it has the addresses
+    /// [`addresses`]`(number + 1)`, and its pods those of the subnet `number`.
+    pub(crate) fn new(lab: &Arc<Lab>, name: &str, number: u8, source: Source) -> Result<Self> {
+        let cgroup = lab.cgroup().join(name);
+        let host = Space::new(lab, name, &cgroup.join("host"))?;
+        host.forward()?;
+        let (name, pin_dir) = (name.to_owned(), lab.pin_dir(name));
+        Ok(Self { name, number, host, cgroup, pin_dir, source, pods: AtomicU8::new(1) })
+    }
+
+    /// The machine's name, as its Node object has it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The machine's addresses, IPv4 first.
+    #[must_use]
+    pub fn ips(&self) -> [IpAddr; 2] {
+        addresses(self.number + 1)
+    }
+
+    /// The ranges of its pods' addresses, IPv4 first.
+    #[must_use]
+    pub fn pod_cidrs(&self) -> [String; 2] {
+        let (v4, v6) = Pod::addresses(self.number, 0);
+        [format!("{v4}/24"), format!("{v6}/64")]
+    }
+
+    /// The machine itself, where processes of the host run.
+    #[must_use]
+    pub fn host(&self) -> &Space {
+        &self.host
+    }
+
+    /// The control group of the machine, above those of its host and its pods.
+    #[must_use]
+    pub fn cgroup(&self) -> &Path {
+        &self.cgroup
+    }
+
+    /// The pin directory of its agent.
+    #[must_use]
+    pub fn pin_dir(&self) -> &Path {
+        &self.pin_dir
+    }
+
+    /// What its agent reads.
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Makes a pod of this machine.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn pod(&self, name: &str) -> Result<Pod> {
+        Pod::new(&self.host, &self.cgroup, name, self.number, self.next_pod())
+    }
+
+    /// Makes a bridge for [`Machine::bridged_pod`], the gateway of the pods on it. The machine goes on using its own
+    /// address as a source: IPv6 would take the bridge's, which looks more like those of its pods.
+    ///
+    /// # Errors
+    /// When a command fails, or there is one.
+    pub fn bridge(&self) -> Result<()> {
+        let (v4, v6) = Pod::gateway(BRIDGED_PODS);
+        self.host.ip(&format!(
+            "link add {BRIDGE} type bridge\n\
+             link set {BRIDGE} up\n\
+             addr add {v4}/24 dev {BRIDGE}\n\
+             addr add {v6}/64 dev {BRIDGE} nodad preferred_lft 0\n"
+        ))
+    }
+
+    /// Makes a pod of this machine on its bridge.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn bridged_pod(&self, name: &str) -> Result<Pod> {
+        Pod::bridged(&self.host, &self.cgroup, name, BRIDGED_PODS, self.next_pod(), BRIDGE)
+    }
+
+    /// Addresses are not used twice: a pod that comes back has a new one.
+    pub(super) fn next_pod(&self) -> u8 {
+        self.pods.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// `sluice ARGS` with this machine's pin directory, run on it.
+    #[must_use]
+    pub fn sluice(&self, args: &[&str]) -> Command {
+        let mut command = self.host.command(binary());
+        command.arg("--pin-dir").arg(&self.pin_dir).args(args);
+        command
+    }
+
+    /// What `sluice ARGS -j` prints.
+    ///
+    /// # Errors
+    /// When it fails or prints no JSON document.
+    pub fn sluice_json(&self, args: &[&str]) -> Result<Value> {
+        let output = sh::read(self.sluice(args).arg("-j"))?;
+        serde_json::from_str(&output).with_context(|| format!("output of sluice {args:?} -j"))
+    }
+
+    /// What `sluice service show` says of all Services, one after the other, but for the counters and `without` these
+    /// keys.
+    ///
+    /// # Errors
+    /// As for [`Machine::sluice_json`].
+    pub fn services(&self, without: &[&str]) -> Result<Value> {
+        const COUNTERS: [&str; 5] = ["connections", "packets_in", "bytes_in", "packets_out", "bytes_out"];
+        let strip = |value: &mut Value| {
+            if let Some(fields) = value.as_object_mut() {
+                fields.retain(|key, _| !COUNTERS.contains(&key.as_str()) && !without.contains(&key.as_str()));
+            }
+        };
+        let ports = self.sluice_json(&["service"])?;
+        let name = |port: &Value| Some(format!("{}/{}", port["namespace"].as_str()?, port["name"].as_str()?));
+        let names: Option<Vec<_>> = ports.as_array().and_then(|ports| ports.iter().map(name).collect());
+        let mut names = names.context("sluice service -j: ports without a name")?;
+        names.dedup();
+        let mut all = Vec::new();
+        for name in names {
+            let shown = self.sluice_json(&["service", "show", &name])?;
+            all.extend(shown.as_array().cloned().with_context(|| format!("{name}: no array"))?);
+        }
+        for port in &mut all {
+            port["backends"].as_array_mut().context("a port without backends")?.iter_mut().for_each(strip);
+            strip(port);
+        }
+        Ok(all.into())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if !self.host.lab().is_kept() {
+            // Failures here leave things for the reaper, which removes the whole run.
+            let _ = super::cgroup::remove(&self.cgroup);
+            super::run::remove_pins(&self.pin_dir);
+        }
+    }
+}
+
+/// The addresses of the member `number` of the network between machines, IPv4 first.
+#[must_use]
+pub(crate) fn addresses(number: u8) -> [IpAddr; 2] {
+    [
+        Ipv4Addr::new(172, 18, 0, number).into(),
+        Ipv6Addr::new(0xfd00, 0x172, 0x18, 0, 0, 0, 0, number.into()).into(),
+    ]
+}
+
+/// The binary under test: what `SLUICE_BIN` names, or the release build of this tree.
+#[must_use]
+pub fn binary() -> PathBuf {
+    std::env::var_os("SLUICE_BIN").map_or_else(|| sh::root().join("target/release/sluice"), PathBuf::from)
+}

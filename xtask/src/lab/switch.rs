@@ -1,0 +1,42 @@
+//! The network between machines: a bridge in a namespace of its own.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::machine::addresses;
+use super::{Lab, Space};
+
+/// An Ethernet switch. Its members are in 172.18.0.0/24 and fd00:172:18::/64.
+#[derive(Debug)]
+pub struct Switch(Space);
+
+impl Switch {
+    /// Makes a switch without members; its namespace is called `name`.
+    ///
+    /// # Errors
+    /// When the name is taken in this run, or a command fails.
+    pub fn new(lab: &Arc<Lab>, name: &str) -> Result<Self> {
+        let space = Space::new(lab, name, &lab.cgroup().join(name))?;
+        // Without a querier, snooping would lose neighbour solicitations.
+        space.ip("link add br0 type bridge mcast_snooping 0\nlink set br0 up\n")?;
+        Ok(Self(space))
+    }
+
+    /// Connects `space` by an interface `up0` as the member `number`: 172.18.0.number and fd00:172:18::number (in
+    /// hexadecimal).
+    ///
+    /// # Errors
+    /// When the number is taken, or a command fails.
+    pub fn connect(&self, space: &Space, number: u8) -> Result<[IpAddr; 2]> {
+        let [v4, v6] = addresses(number);
+        let port = format!("port{number}");
+        self.0.ip(&format!(
+            "link add {port} type veth peer name up0 netns {}\nlink set {port} master br0 up\n",
+            space.netns()
+        ))?;
+        space.ip(&format!("link set up0 up\naddr add {v4}/24 dev up0\naddr add {v6}/64 dev up0 nodad\n"))?;
+        Ok([v4, v6])
+    }
+}
