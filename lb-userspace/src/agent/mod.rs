@@ -38,6 +38,7 @@ use crate::bpf::sweep::Sweeper;
 use crate::bpf::{object, probe};
 use crate::net::reserved;
 use crate::reconcile::{self, Reconciler};
+use crate::source::Source;
 use crate::source::manifests::Folder;
 use crate::tables::Kernel;
 use args::Args;
@@ -65,7 +66,7 @@ pub fn run(args: Args, pins: &PinDir) -> anyhow::Result<()> {
     let cgroup = probe::cgroup_root(args.cgroup_root.as_deref())?;
     let mut config = settings::of(&args)?;
     // Read while the programs are being loaded.
-    let folder = Folder::open(&args.manifests)?;
+    let source = Source::Folder(Folder::open(&args.manifests)?);
     let lock = pins.lock()?;
 
     let sizes = Sizes { flows: args.max_flows, services: args.max_services, backends: args.max_backends };
@@ -79,7 +80,7 @@ pub fn run(args: Args, pins: &PinDir) -> anyhow::Result<()> {
     sweeper.spawn().context("start the thread that sweeps")?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
-    runtime.block_on(follow(args, datapath, settings, &cgroup, folder))
+    runtime.block_on(follow(args, datapath, settings, &cgroup, source))
 }
 
 /// Attaches, then follows everything until a signal comes.
@@ -88,7 +89,7 @@ async fn follow(
     datapath: Arc<Datapath>,
     settings: Settings,
     cgroup: &Path,
-    folder: Folder,
+    source: Source,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("sigaction SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("sigaction SIGINT")?;
@@ -133,7 +134,7 @@ async fn follow(
         // Ends by `stop`.
         () = reconcile::run(reconciler, desired, report, stop) => Ok(()),
         () = node.follow(views) => Ok(()),
-        () = sync::follow(folder, &name, changes, view) => anyhow::bail!("the folder of manifests is no longer followed: start the agent again"),
+        () = sync::follow(source, &name, changes, view) => anyhow::bail!("the folder of manifests is no longer followed: start the agent again"),
         () = datagrams::follow(datapath.pins(), synced, sockets) => Ok(()),
         () = report::follow(sources) => Ok(()),
     }

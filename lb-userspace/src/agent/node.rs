@@ -188,13 +188,18 @@ impl Node {
             let _ = self.changes.send(Change::Held(network.held.clone())).await;
         }
         // Until the source has spoken, the addresses of a former agent hold: no flow shall see a change and its return.
+        let (addresses, pod_cidrs) = view
+            .node
+            .as_ref()
+            .map(|node| (node.addresses.clone(), node.pod_cidrs.as_slice()))
+            .unwrap_or_default();
         if view.listed {
-            let chosen = NodeAddresses::choose(&view.node, &network.addresses, &routed_sources());
+            let chosen = NodeAddresses::choose(&addresses, &network.addresses, &routed_sources());
             if let Err(error) = self.settings.set_node(chosen) {
                 warn!("node addresses stay as they were: {error}");
             }
         }
-        let ranges = self.classes.masquerade().node_ranges(&view.pod_cidrs).filter(|_| view.listed);
+        let ranges = self.classes.masquerade().node_ranges(pod_cidrs).filter(|_| view.listed);
         let unknown = match ranges.transpose() {
             Ok(ranges) => {
                 if let Some(Err(error)) = ranges.map(|ranges| self.settings.set_local(&ranges)) {
@@ -210,10 +215,9 @@ impl Node {
             }
         };
         let Some(mut served) = self.served.take() else { return Ok(false) };
-        let (classes, datapath, node) =
-            (Arc::clone(&self.classes), Arc::clone(&self.datapath), view.node.clone());
+        let (classes, datapath) = (Arc::clone(&self.classes), Arc::clone(&self.datapath));
         let following = spawn_blocking(move || {
-            let (more, problems) = served.follow(&classes, &network, &node, &gone, &datapath);
+            let (more, problems) = served.follow(&classes, &network, &addresses, &gone, &datapath);
             (served, more, problems)
         });
         let (served, more, mut problems) = match following.await {

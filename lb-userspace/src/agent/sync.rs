@@ -1,14 +1,13 @@
 //! From the source to the reconciler.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
-use crate::model::Index;
+use crate::model::{Index, NodeView};
 use crate::reconcile::Change;
-use crate::source::manifests::Folder;
+use crate::source::{Extent, Source};
 use crate::status::Problem;
 
 /// What the source says beside Services.
@@ -16,26 +15,25 @@ use crate::status::Problem;
 pub(super) struct View {
     /// Whether the first full list has come: only then does the rest say anything.
     pub(super) listed: bool,
-    /// The addresses that the Node object names, the primary one of a family first.
-    pub(super) node: Vec<IpAddr>,
-    /// The ranges of its pods' addresses, as the Node object has them.
-    pub(super) pod_cidrs: Vec<String>,
-    /// What is wrong with manifests and objects.
+    /// The own Node object; `None`: there is none.
+    pub(super) node: Option<NodeView>,
+    /// What is wrong with the source and with objects.
     pub(super) problems: Vec<Problem>,
 }
 
-/// Follows `folder` for the node called `name`. Returns when one of the ends is gone.
+/// Follows `source` for the node called `name`. Returns when one of the ends is gone.
 pub(super) async fn follow(
-    mut folder: Folder,
+    mut source: Source,
     name: &str,
     changes: mpsc::Sender<Change>,
     view: watch::Sender<View>,
 ) {
     let mut index = Index::new(name);
-    let (mut listed, mut whole) = (false, false);
+    // How much the reconciler knows of; `None`: nothing.
+    let mut known = None;
     // The source logs what it cannot read; this is what it could.
     let mut told = BTreeSet::new();
-    while let Some(update) = folder.next().await {
+    while let Some(update) = source.next().await {
         for key in &update.deletes {
             index.delete(key);
         }
@@ -43,13 +41,10 @@ pub(super) async fn follow(
             index.apply(object);
         }
         let changed = index.take_changes();
-        let faults = update.problems.iter().map(|problem| Problem {
-            object: match problem.line {
-                Some(line) => format!("{}:{line}", problem.path.display()),
-                None => problem.path.display().to_string(),
-            },
-            text: problem.text.clone(),
-        });
+        let faults = update
+            .problems
+            .iter()
+            .map(|problem| Problem { object: problem.place(), text: problem.text.clone() });
         let objects: BTreeSet<Problem> = index
             .problems()
             .map(|(key, text)| Problem { object: key.to_string(), text: text.to_owned() })
@@ -58,25 +53,21 @@ pub(super) async fn follow(
             warn!("{object}: {text}");
         }
         told.clone_from(&objects);
-        let seen = View {
-            listed: true,
-            node: index.node().map(|node| node.addresses.clone()).unwrap_or_default(),
-            pod_cidrs: index.node().map(|node| node.pod_cidrs.clone()).unwrap_or_default(),
-            problems: faults.chain(objects).collect(),
-        };
+        let seen =
+            View { listed: true, node: index.node().cloned(), problems: faults.chain(objects).collect() };
         view.send_if_modified(|known| {
             let modified = *known != seen;
             *known = seen;
             modified
         });
-        // The first update is the whole folder, as far as it can be read.
-        let change = match (listed, update.complete) {
-            (true, _) => Change::Update(changed),
-            (false, true) => Change::Replace(changed),
-            (false, false) => Change::Partial(changed),
+        let change = match (known, update.extent) {
+            (Some(_), _) => Change::Update(changed),
+            (None, Extent::Whole) => Change::Replace(changed),
+            (None, Extent::Partial) => Change::Partial(changed),
         };
-        let end = (listed && update.complete && !whole).then_some(Change::Whole);
-        (listed, whole) = (true, whole || update.complete);
+        let end = (known, update.extent) == (Some(Extent::Partial), Extent::Whole);
+        let end = end.then_some(Change::Whole);
+        known = known.max(Some(update.extent));
         for change in [Some(change), end].into_iter().flatten() {
             if changes.send(change).await.is_err() {
                 return;

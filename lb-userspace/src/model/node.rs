@@ -17,6 +17,10 @@ pub struct NodeView {
     pub zone: Option<String>,
     /// The ranges of its pods' addresses, as they are written.
     pub pod_cidrs: Vec<String>,
+    /// Whether it is being deleted (B91).
+    pub deleting: bool,
+    /// Keys of its taints (B91).
+    pub taints: Vec<String>,
 }
 
 impl NodeView {
@@ -34,9 +38,11 @@ impl NodeView {
             }
         }
         let zone = node.metadata.labels.get(ZONE).filter(|zone| !zone.is_empty()).cloned();
-        let NodeSpec { pod_cidrs, pod_cidr } = &node.spec;
+        let NodeSpec { pod_cidrs, pod_cidr, taints } = &node.spec;
         let first = (pod_cidrs.is_empty() && !pod_cidr.is_empty()).then(|| pod_cidr.clone());
         let pod_cidrs = pod_cidrs.iter().cloned().chain(first).collect();
-        (Self { addresses, zone, pod_cidrs }, problems)
+        let taints = taints.iter().map(|taint| taint.key.clone()).collect();
+        let deleting = node.metadata.deletion_timestamp.is_some();
+        (Self { addresses, zone, pod_cidrs, deleting, taints }, problems)
     }
 }

@@ -228,6 +228,14 @@ manifest! {
         /// The first of them, where the list is missing.
         #[serde(rename = "podCIDR")]
         pod_cidr: String,
+        /// What keeps pods away from it.
+        taints: Vec<Taint>,
+    }
+
+    /// An entry of `spec.taints` of a Node.
+    Taint {
+        /// What kind of taint it is.
+        key: String,
     }
 
     /// `status` of a Node.

@@ -118,7 +118,7 @@ fn b26_of_two_files_with_the_same_object_the_first_counts() {
         Watched::with(&[("b.yaml", service("a", "10.0.0.2")), ("c.yaml", service("a", "10.0.0.3"))]);
     watched.expect(&["a=10.0.0.2"]);
     watched.expect_problems(&["Service default/a stands in"]);
-    assert_eq!(watched.problems[0].path, watched.path("c.yaml"));
+    assert_eq!(watched.problems[0].object, watched.path("c.yaml").display().to_string());
     watched.write("a.yaml", &services(&[("a", "10.0.0.1"), ("a", "10.0.0.4")]));
     watched.expect(&["a=10.0.0.1"]);
     watched.expect_problems(&[

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use lb_userspace::model::object::Service;
 use lb_userspace::model::{Object, ObjectKey};
-use lb_userspace::source::manifests::{Folder, Problem};
+use lb_userspace::source::manifests::Folder;
+use lb_userspace::source::{Extent, Problem};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
@@ -57,7 +58,7 @@ impl Watched {
             assert!(self.objects.remove(&key).is_some(), "{key} was not there");
         }
         self.problems = update.problems;
-        self.complete = update.complete;
+        self.complete = update.extent == Extent::Whole;
         true
     }
 

@@ -153,6 +153,24 @@ fn b60_a_new_zone_label_is_taken_up() {
 }
 
 #[test]
+fn b91_taints_and_deletion_of_the_node_are_told() {
+    let mut followed = Followed::new();
+    let taints = json!([{"key": "ToBeDeletedByClusterAutoscaler", "value": "1", "effect": "NoSchedule"}]);
+    for (metadata, deleting) in [
+        (json!({"name": NODE}), false),
+        (json!({"name": NODE, "deletionTimestamp": "2026-01-01T00:00:00Z"}), true),
+    ] {
+        let node = json!({"kind": "Node", "metadata": metadata, "spec": {"taints": taints}});
+        followed.apply(&object(node));
+        let node = followed.index.node().unwrap();
+        assert_eq!(
+            (node.deleting, node.taints.as_slice()),
+            (deleting, &["ToBeDeletedByClusterAutoscaler".to_owned()][..])
+        );
+    }
+}
+
+#[test]
 fn b30_duplicates_prefer_the_live_copy() {
     for (first, second, expected) in [
         ("rs", "st", ["1", "1", "1"]),

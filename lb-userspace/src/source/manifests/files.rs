@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::document::Reading;
-use super::{Problem, Update};
 use crate::model::{Object, ObjectKey};
+use crate::source::{Extent, Problem, Update};
 
 /// One file.
 #[derive(Debug, Default)]
@@ -135,7 +135,8 @@ impl Files {
             tracing::warn!("{problem}");
         }
         self.reported = problems;
-        update.complete = !self.faulty.iter().any(|path| self.is_unknown(path));
+        let unknown = self.faulty.iter().any(|path| self.is_unknown(path));
+        update.extent = if unknown { Extent::Partial } else { Extent::Whole };
         update.problems = self.reported.iter().cloned().collect();
         changed.then_some(update)
     }
@@ -145,7 +146,7 @@ impl Files {
         for path in &self.faulty {
             let faults = self.by_path.get(path).map(|content| content.faults.as_slice()).unwrap_or_default();
             problems.extend(faults.iter().map(|(line, text)| Problem {
-                path: path.to_path_buf(),
+                object: path.display().to_string(),
                 line: *line,
                 text: text.clone(),
             }));
@@ -156,7 +157,7 @@ impl Files {
                 continue;
             };
             problems.extend(others.iter().map(|path| Problem {
-                path: path.to_path_buf(),
+                object: path.display().to_string(),
                 line: self.by_path.get(path).and_then(|content| Some(content.objects.get(key)?.0)),
                 text: format!("{key} stands in {} already: left out here", first.display()),
             }));

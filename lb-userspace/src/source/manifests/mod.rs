@@ -12,17 +12,16 @@ mod document;
 mod files;
 mod tree;
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 
 use notify::{RecursiveMode, Watcher};
 use thiserror::Error;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::model::{Object, ObjectKey};
+use super::Update;
 pub use document::{Fault, Reading};
 use tree::Tree;
 
@@ -45,40 +44,6 @@ pub enum OpenError {
         /// What was said.
         source: notify::Error,
     },
-}
-
-/// Something in the folder that could not be used, or not all of it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Problem {
-    /// The file or folder.
-    pub path: PathBuf,
-    /// The line, counted from 1, if it is about one.
-    pub line: Option<u64>,
-    /// What is wrong and what is done about it.
-    pub text: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, line, text } = self;
-        match line {
-            Some(line) => write!(f, "{}:{line}: {text}", path.display()),
-            None => write!(f, "{}: {text}", path.display()),
-        }
-    }
-}
-
-/// What changed in the folder.
-#[derive(Clone, Debug, Default)]
-pub struct Update {
-    /// Objects that are new or not as they were.
-    pub upserts: Vec<Arc<Object>>,
-    /// Objects that are gone.
-    pub deletes: Vec<ObjectKey>,
-    /// Everything that is wrong now. What is new among it has been logged.
-    pub problems: Vec<Problem>,
-    /// Whether each file could be read, or stands with what it held when it last could be.
-    pub complete: bool,
 }
 
 /// A folder that is being followed.

@@ -13,9 +13,9 @@ use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::Update;
 use super::document::Reading;
 use super::files::Files;
+use crate::source::{Extent, Update};
 
 /// A change is taken up when nothing more has come for so long: an editor writes, renames and removes in a row.
 const QUIET: Duration = Duration::from_millis(3);
@@ -68,7 +68,7 @@ impl Tree {
         updates: &UnboundedSender<Update>,
     ) {
         self.visit(&self.root.clone());
-        let nothing = || Update { complete: true, ..Update::default() };
+        let nothing = || Update { extent: Extent::Whole, ..Update::default() };
         let mut update = Some(self.files.update().unwrap_or_else(nothing));
         let mut ticked = Instant::now();
         loop {
