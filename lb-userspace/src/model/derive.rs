@@ -7,6 +7,7 @@ use std::sync::Arc;
 use lb_common::FrontendKind;
 
 use super::claims::{Claim, Claims, Place};
+use super::health::HealthCheck;
 use super::select::{self, Selection, Site};
 use super::service::{PortView, ServiceView};
 use super::slice::Slice;
@@ -25,19 +26,30 @@ pub(super) fn claims(namespace: &Arc<str>, name: &Arc<str>, service: &ServiceVie
     claims
 }
 
-/// The ports of the Service `namespace`/`name` as they should be, and what its user should know about them.
+/// What follows for one Service.
+#[derive(Default)]
+pub(super) struct Derived {
+    /// Its ports as they should be.
+    pub(super) ports: BTreeMap<ServicePortKey, ServicePort>,
+    /// What load balancers are to be told.
+    pub(super) health_check: Option<HealthCheck>,
+    /// What its user should know.
+    pub(super) conflicts: Vec<String>,
+}
+
+/// What follows for the Service `namespace`/`name`.
 pub(super) fn ports(
     namespace: &Arc<str>,
     name: &Arc<str>,
     content: &Namespace,
     claims: &Claims,
     site: Site<'_>,
-) -> (BTreeMap<ServicePortKey, ServicePort>, Vec<String>) {
+) -> Derived {
     let mut ports = BTreeMap::new();
     let mut conflicts = Vec::new();
     let entry = content.entries.get(name);
     let Some((entry, service)) = entry.and_then(|entry| Some((entry, entry.service.as_ref()?))) else {
-        return (ports, conflicts);
+        return Derived::default();
     };
     let made = from_pods(content, entry, service);
     let slices = endpoints(content, entry, service, &made, &mut conflicts);
@@ -66,7 +78,8 @@ pub(super) fn ports(
         };
         ports.insert(key, port);
     }
-    (ports, conflicts)
+    let health_check = service.health_check.map(|port| HealthCheck::of(port, service, &slices));
+    Derived { ports, health_check, conflicts }
 }
 
 /// Every port at every address.

@@ -6,8 +6,9 @@ use std::mem;
 use std::sync::Arc;
 
 use super::claims::Claims;
-use super::derive;
+use super::derive::{self, Derived};
 use super::flat::Flat;
+use super::health::HealthCheck;
 use super::node::NodeView;
 use super::object::Object;
 use super::pod::PodView;
@@ -21,7 +22,7 @@ use super::{Kind, ObjectKey, ServicePort, ServicePortKey};
 pub type Change = (ServicePortKey, Option<ServicePort>);
 
 /// Namespace and name of a Service.
-type ServiceName = (Arc<str>, Arc<str>);
+pub type ServiceName = (Arc<str>, Arc<str>);
 
 /// All objects and what follows from them.
 ///
@@ -36,6 +37,7 @@ pub struct Index {
     claims: Claims,
     /// Services to look at again.
     touched: BTreeSet<ServiceName>,
+    health_checks: BTreeMap<ServiceName, HealthCheck>,
     /// What is wrong with an object by itself.
     faults: BTreeMap<ObjectKey, Vec<String>>,
     /// What is wrong with a Service because of other objects.
@@ -52,6 +54,7 @@ impl Index {
             namespaces: HashMap::new(),
             claims: Claims::default(),
             touched: BTreeSet::new(),
+            health_checks: BTreeMap::new(),
             faults: BTreeMap::new(),
             conflicts: BTreeMap::new(),
         }
@@ -147,6 +150,12 @@ impl Index {
         all.flat_map(|(key, texts)| texts.iter().map(move |text| (key, text.as_str())))
     }
 
+    /// What load balancers ask for (B84), as of the last [`Index::take_changes`].
+    #[must_use]
+    pub const fn health_checks(&self) -> &BTreeMap<ServiceName, HealthCheck> {
+        &self.health_checks
+    }
+
     /// What the object of the agent's own node says; `None` if there is none.
     #[must_use]
     pub fn node(&self) -> Option<&NodeView> {
@@ -196,16 +205,23 @@ impl Index {
     }
 
     /// Brings the ports of the Service `name` up to date, and says what changed.
-    fn renew_ports(&mut self, (namespace, name): &ServiceName, changes: &mut Vec<(Rank, Change)>) {
+    fn renew_ports(&mut self, service: &ServiceName, changes: &mut Vec<(Rank, Change)>) {
+        let (namespace, name) = service;
         let object = ObjectKey::new(Kind::Service, namespace.clone(), name.clone());
         let Some(content) = self.namespaces.get_mut(namespace) else {
             self.conflicts.remove(&object);
+            self.health_checks.remove(service);
             return;
         };
         let zone = self.node.as_ref().and_then(|node| node.zone.as_deref());
         let site = Site { node: &self.node_name, zone };
-        let (ports, conflicts) = derive::ports(namespace, name, content, &self.claims, site);
+        let Derived { ports, health_check, conflicts } =
+            derive::ports(namespace, name, content, &self.claims, site);
         set_texts(&mut self.conflicts, &object, conflicts);
+        match health_check {
+            Some(check) => self.health_checks.insert(service.clone(), check),
+            None => self.health_checks.remove(service),
+        };
         if let Some(entry) = content.entries.get_mut(name) {
             compare(&entry.published, &ports, changes);
             entry.published = ports.into();

@@ -16,6 +16,7 @@ mod claims;
 mod derive;
 mod desired;
 mod flat;
+mod health;
 mod index;
 mod key;
 mod node;
@@ -28,7 +29,8 @@ mod slice;
 mod store;
 
 pub use desired::{Frontend, ServicePort};
-pub use index::{Change, Index};
+pub use health::HealthCheck;
+pub use index::{Change, Index, ServiceName};
 pub use key::{Family, Kind, ObjectKey, ServicePortKey};
 pub use node::NodeView;
 pub use object::Object;

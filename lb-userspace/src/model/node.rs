@@ -8,6 +8,9 @@ use super::parse;
 /// The label that names a node's zone (B60).
 const ZONE: &str = "topology.kubernetes.io/zone";
 
+/// The taint by which the cluster autoscaler says that it will delete a node (B91).
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
 /// What the Node object says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodeView {
@@ -24,6 +27,13 @@ pub struct NodeView {
 }
 
 impl NodeView {
+    /// Whether load balancers are to leave the node (B91): it is being deleted, or about to be. A node that is cordoned or
+    /// not ready goes on.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.deleting || self.taints.iter().any(|taint| taint == TO_BE_DELETED)
+    }
+
     pub(super) fn read(node: &Node) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
         let mut addresses = Vec::new();

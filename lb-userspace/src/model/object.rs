@@ -40,6 +40,15 @@ manifest! {
         creation_timestamp: Option<String>,
         /// Set while the object is being deleted.
         deletion_timestamp: Option<String>,
+        /// Those of its annotations that are used.
+        annotations: Annotations,
+    }
+
+    /// `metadata.annotations`, of which an object can have many and long ones.
+    Annotations {
+        /// Of an EndpointSlice: when what it tells happened, RFC 3339.
+        #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
+        last_change_trigger_time: Option<String>,
     }
 
     /// A Service.
@@ -70,6 +79,10 @@ manifest! {
         ports: Vec<ServiceSpecPort>,
         /// `Cluster` or `Local`.
         internal_traffic_policy: String,
+        /// `Cluster` or `Local`, for what comes from outside.
+        external_traffic_policy: String,
+        /// Where load balancers ask each node whether it has endpoints; 0 means nowhere.
+        health_check_node_port: u16,
         /// `None` or `ClientIP`.
         session_affinity: String,
         /// How long it lasts.

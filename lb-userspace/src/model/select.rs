@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::Proto;
 
@@ -45,6 +45,19 @@ pub(super) fn select<'a>(
     }
     let serving = addresses_of(&endpoints, |copies| copies.serving || copies.best.ready);
     Selection { cluster, local, serving }
+}
+
+/// The addresses on this node that are ready at the port `name`/`proto` of a Service, whatever else there is (B85).
+pub(super) fn ready_here<'a>(
+    slices: impl Iterator<Item = &'a Slice>,
+    family: Family,
+    name: &str,
+    proto: Proto,
+) -> impl Iterator<Item = IpAddr> {
+    let ready = |(addr, copies): (SocketAddr, Copies<'_>)| {
+        (copies.best.ready && copies.best.local).then_some(addr.ip())
+    };
+    union(slices, family, name, proto).into_iter().filter_map(ready)
 }
 
 /// All that the slices say about one address and port.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use lb_common::Proto;
@@ -40,6 +40,8 @@ pub(super) struct ServiceView {
     pub(super) publish_not_ready: bool,
     /// Slices made from this Service's Pods would carry the headless label.
     pub(super) headless: bool,
+    /// Where load balancers ask each node for it (B84).
+    pub(super) health_check: Option<NonZeroU16>,
 }
 
 /// A port of a Service.
@@ -72,6 +74,7 @@ impl ServiceView {
             selector: spec.selector.clone(),
             publish_not_ready: spec.publish_not_ready_addresses,
             headless: metadata.labels.contains_key(HEADLESS),
+            health_check: health_check(spec),
         };
         problems.extend(not_served(service));
         ((!view.addresses.is_empty()).then_some(view), problems)
@@ -178,6 +181,12 @@ fn policy(spec: &ServiceSpec, problems: &mut Vec<String>) -> bool {
             false
         }
     }
+}
+
+/// The health check port: it says which nodes have endpoints, which only an external policy Local makes matter (B24).
+fn health_check(spec: &ServiceSpec) -> Option<NonZeroU16> {
+    let asked = spec.r#type == "LoadBalancer" && spec.external_traffic_policy == "Local";
+    NonZeroU16::new(spec.health_check_node_port).filter(|_| asked)
 }
 
 /// The timeout of session affinity, if there is any (B23).

@@ -4,6 +4,7 @@
 
 mod changes;
 mod endpoints;
+mod health;
 mod properties;
 mod selection;
 mod services;
