@@ -17,8 +17,6 @@ const RUN_DIR: &str = "/run/sluice";
 /// What the agent says about itself.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
-    /// Process id of the agent.
-    pub pid: u32,
     /// Version of its binary.
     pub version: String,
     /// Schema number of the tables that it programs.
@@ -105,6 +103,18 @@ impl StatusFile {
         fs::rename(&fresh, &self.path)
     }
 
+    /// Marks what an earlier agent wrote: the one that begins has not synchronised yet. What cannot be read is removed.
+    ///
+    /// # Errors
+    /// The folder or the file cannot be written.
+    pub fn begin(&self) -> io::Result<()> {
+        match self.read() {
+            Ok(None) => Ok(()),
+            Ok(Some(former)) => self.write(&Status { synced: false, ..former }),
+            Err(_) => self.remove(),
+        }
+    }
+
     /// Removes the file, if it is there.
     ///
     /// # Errors
@@ -136,16 +146,19 @@ mod tests {
         let file = StatusFile::at(folder.path().join("run").join("x.json"));
         assert_eq!(file.read().unwrap(), None);
         let status = Status {
-            pid: 7,
             synced: true,
             problems: vec![Problem { object: "default/web".into(), text: "no room".into() }],
             ..Status::default()
         };
         file.write(&status).unwrap();
-        assert_eq!(file.read().unwrap(), Some(status));
+        assert_eq!(file.read().unwrap().as_ref(), Some(&status));
+        file.begin().unwrap();
+        let begun = file.read().unwrap().unwrap();
+        assert_eq!((begun.synced, begun.problems), (false, status.problems));
         fs::write(file.path(), b"{").unwrap();
         assert!(file.read().is_err());
-        file.remove().unwrap();
+        file.begin().unwrap();
+        file.begin().unwrap();
         file.remove().unwrap();
         assert_eq!(file.read().unwrap(), None);
     }

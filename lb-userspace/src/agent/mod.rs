@@ -40,6 +40,7 @@ use crate::net::reserved;
 use crate::reconcile::{self, Reconciler};
 use crate::source::Source;
 use crate::source::manifests::Folder;
+use crate::status::StatusFile;
 use crate::tables::Kernel;
 use args::Args;
 use classes::Classes;
@@ -68,6 +69,9 @@ pub fn run(args: Args, pins: &PinDir) -> anyhow::Result<()> {
     // Read while the programs are being loaded.
     let source = Source::Folder(Folder::open(&args.manifests)?);
     let lock = pins.lock()?;
+    if let Err(error) = StatusFile::of(pins.root()).and_then(|file| file.begin()) {
+        warn!("`sluice status` may show what an earlier agent wrote: {error}");
+    }
 
     let sizes = Sizes { flows: args.max_flows, services: args.max_services, backends: args.max_backends };
     let datapath = Arc::new(Datapath::load(pins, lock, object, &sizes)?);

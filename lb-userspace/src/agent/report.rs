@@ -1,7 +1,6 @@
 //! The status file, kept up to date.
 
 use std::path::PathBuf;
-use std::process;
 use std::time::Duration;
 
 use lb_common::SCHEMA;
@@ -81,7 +80,6 @@ impl Sources {
         problems.extend(sockets.borrow_and_update().clone());
         problems.sort();
         Status {
-            pid: process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             schema: SCHEMA,
             synced: report.synced && node.settled,

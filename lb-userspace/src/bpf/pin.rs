@@ -10,10 +10,13 @@
 //! system refuses them.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use lb_common::SCHEMA;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, major, minor, open, stat, statfs};
@@ -24,6 +27,8 @@ use tracing::info;
 const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
 /// Where every distribution mounts the BPF file system.
 const BPF_FS: &str = "/sys/fs/bpf";
+/// How often the lock is asked for, 5 ms apart: [`PinDir::holder`] may have it for an instant.
+const ATTEMPTS: usize = 20;
 
 /// Why a pin directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,15 +41,14 @@ pub enum PinError {
     },
     /// Another process holds the directory.
     #[error(
-        "{path} belongs to another agent{holder}: stop that one, or give this one its own --pin-dir",
+        "{path} belongs to another agent ({holder}): stop that one, or give this one its own --pin-dir",
         path = .path.display(),
-        holder = .pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default(),
     )]
     Held {
         /// The locked directory.
         path: PathBuf,
-        /// The holder, if it is in a visible pid namespace.
-        pid: Option<u32>,
+        /// That agent.
+        holder: Holder,
     },
     /// The kernel refused a call.
     #[error("{call} {path}: {source}", path = .path.display())]
@@ -62,6 +66,22 @@ impl PinError {
     /// For `map_err`: `call` about `path` failed.
     pub(crate) fn of<E: Into<io::Error>>(call: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
         move |source| Self::Syscall { call, path: path.to_owned(), source: source.into() }
+    }
+}
+
+/// The process that holds a pin directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holder {
+    /// Its process id; `None` if it is in a pid namespace that cannot be seen from here, as an agent in a container is.
+    pub pid: Option<u32>,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "pid {pid}"),
+            None => f.write_str("in another pid namespace"),
+        }
     }
 }
 
@@ -173,12 +193,19 @@ impl PinDir {
             Err(rustix::io::Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(PinError::of("open", &self.base)(errno)),
         };
-        match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(PinError::Held { path: self.base.clone(), pid: self.holder() });
+        let mut attempts = 1..ATTEMPTS;
+        loop {
+            match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::WOULDBLOCK) if attempts.next().is_some() => {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let holder = self.holder().unwrap_or(Holder { pid: None });
+                    return Err(PinError::Held { path: self.base.clone(), holder });
+                }
+                Err(errno) => return Err(PinError::of("flock", &self.base)(errno)),
             }
-            Err(errno) => return Err(PinError::of("flock", &self.base)(errno)),
         }
         // `sluice cleanup` may have removed the directory between open and flock: a lock on it would guard nothing.
         let held = fstat(&dir).map_err(PinError::of("fstat", &self.base))?.st_ino;
@@ -186,13 +213,19 @@ impl PinDir {
         Ok(same.then_some(PinLock { _dir: dir }))
     }
 
-    /// The process that holds the lock; `None` if nobody does or it is in another pid namespace.
+    /// The process that holds the lock, if one does.
+    ///
+    /// `/proc/locks` leaves out those of other pid namespaces, so where it names nobody the lock itself is tried.
     #[must_use]
-    pub fn holder(&self) -> Option<u32> {
-        let dir = stat(&self.base).ok()?;
-        let locks = fs::read_to_string("/proc/locks").ok()?;
-        let file = format!("{:02x}:{:02x}:{}", major(dir.st_dev), minor(dir.st_dev), dir.st_ino);
-        flock_holder(&locks, &file)
+    pub fn holder(&self) -> Option<Holder> {
+        let dir =
+            open(&self.base, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let found = fstat(&dir).ok()?;
+        let file = format!("{:02x}:{:02x}:{}", major(found.st_dev), minor(found.st_dev), found.st_ino);
+        let pid = fs::read_to_string("/proc/locks").ok().and_then(|locks| flock_holder(&locks, &file));
+        let held =
+            || flock(&dir, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK);
+        (pid.is_some() || held()).then_some(Holder { pid })
     }
 
     fn ensure_bpffs(&self) -> Result<(), PinError> {

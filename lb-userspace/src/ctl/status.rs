@@ -14,6 +14,7 @@ use super::crowd::{self, Crowd};
 use super::out::{Document, Out, Row};
 use super::text;
 use crate::bpf::inspect;
+use crate::bpf::pin::Holder;
 use crate::status::{Problem, Status, StatusFile};
 
 const EXAMPLES: &str = "\
@@ -35,6 +36,7 @@ pub(super) struct Args {
 struct Report {
     /// Whether an agent holds the pin directory.
     running: bool,
+    /// Its process id, if that can be seen from here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,
     /// Whether that agent has programmed all that its source held at the start.
@@ -69,16 +71,15 @@ struct Told {
 impl Report {
     fn new(
         pin_dir: PathBuf,
-        holder: Option<u32>,
+        holder: Option<Holder>,
         programs: Vec<String>,
         flows: Option<[Crowd; 2]>,
         status: Option<Status>,
     ) -> Self {
-        // The file of an agent that died says nothing about the one that runs now.
-        let synced = status.as_ref().is_some_and(|status| status.synced && holder == Some(status.pid));
+        let synced = holder.is_some() && status.as_ref().is_some_and(|status| status.synced);
         Self {
             running: holder.is_some(),
-            pid: holder,
+            pid: holder.and_then(|holder| holder.pid),
             synced,
             pin_dir,
             schema: SCHEMA,
@@ -108,10 +109,10 @@ impl Row for Problem {
 
 impl Document for Report {
     fn text(&self, writer: &mut dyn Write) -> io::Result<()> {
-        let agent = match (self.pid, self.programs.is_empty()) {
-            (Some(pid), _) => format!("running, pid {pid}"),
-            (None, false) => "not running; the datapath goes on with what it was told last".to_owned(),
-            (None, true) => "not running".to_owned(),
+        let agent = match (self.running, self.programs.is_empty()) {
+            (true, _) => format!("running, {}", Holder { pid: self.pid }),
+            (false, false) => "not running; the datapath goes on with what it was told last".to_owned(),
+            (false, true) => "not running".to_owned(),
         };
         let datapath = if self.programs.is_empty() {
             format!("not installed under {}", self.pin_dir.display())
@@ -176,7 +177,6 @@ mod tests {
 
     fn status() -> Status {
         Status {
-            pid: 7,
             synced: true,
             node: "a".to_owned(),
             problems: vec![Problem { object: "default/web".to_owned(), text: "no room".to_owned() }],
@@ -184,7 +184,7 @@ mod tests {
         }
     }
 
-    fn written(format: Format, holder: Option<u32>, programs: &[&str], status: Option<Status>) -> String {
+    fn written(format: Format, holder: Option<Holder>, programs: &[&str], status: Option<Status>) -> String {
         let programs = programs.iter().map(|name| (*name).to_owned()).collect();
         let flows = holder.map(|_| flooded());
         let report = Report::new(PathBuf::from("/p"), holder, programs, flows, status);
@@ -195,11 +195,12 @@ mod tests {
 
     #[test]
     fn only_the_running_agent_can_be_synced() {
-        for (holder, synced) in [(Some(7), true), (Some(8), false), (None, false)] {
+        let holder = |pid| Some(Holder { pid });
+        for (holder, synced) in [(holder(Some(7)), true), (holder(None), true), (None, false)] {
             let json: serde_json::Value =
                 serde_json::from_str(&written(Format::Json, holder, &["connect4"], Some(status()))).unwrap();
             assert_eq!(json["synced"], synced, "{holder:?}");
-            if holder.is_some() {
+            if holder.is_some_and(|holder| holder.pid.is_some()) {
                 assert_eq!(shape(&json), shape(&documented("status")));
             }
             assert_eq!(json["running"], holder.is_some());
@@ -212,9 +213,10 @@ mod tests {
     fn held_addresses_are_listed_with_what_it_means() {
         let held = vec!["10.96.0.10".parse().unwrap(), "fd00::a".parse().unwrap()];
         let status = Status { held, ..status() };
-        let json = written(Format::Json, Some(7), &["x"], Some(status.clone()));
+        let holder = Some(Holder { pid: Some(7) });
+        let json = written(Format::Json, holder, &["x"], Some(status.clone()));
         assert!(json.contains(r#""held":["10.96.0.10","fd00::a"]"#), "{json}");
-        let text = written(Format::Text, Some(7), &["x"], Some(status));
+        let text = written(Format::Text, holder, &["x"], Some(status));
         let line = text.lines().find(|line| line.starts_with("Held:")).unwrap();
         assert!(line.contains("10.96.0.10,fd00::a: ") && line.contains("left to the host"), "{line}");
     }
@@ -229,7 +231,7 @@ mod tests {
         );
         assert!(written(Format::Text, None, &["x"], Some(status())).contains("the datapath goes on"));
         assert!(
-            written(Format::Text, Some(7), &["x"], Some(status()))
+            written(Format::Text, Some(Holder { pid: Some(7) }), &["x"], Some(status()))
                 .ends_with("\nOBJECT       PROBLEM\ndefault/web  no room\n")
         );
     }

@@ -88,7 +88,19 @@ impl Node {
     }
 
     fn status(&self) -> Value {
-        let output = self.sluice(&["-j", "status"]).output().unwrap();
+        Self::parse(&mut self.sluice(&["-j", "status"]))
+    }
+
+    /// As in a container, where neither `/proc` nor `/proc/locks` has the agent.
+    fn status_from_another_pid_namespace(&self) -> Value {
+        let status = self.sluice(&["-j", "status"]);
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--mount-proc"]).arg(status.get_program()).args(status.get_args());
+        Self::parse(&mut unshare)
+    }
+
+    fn parse(status: &mut Command) -> Value {
+        let output = status.output().unwrap();
         serde_json::from_slice(&output.stdout).unwrap()
     }
 }
@@ -174,6 +186,9 @@ fn an_agent_is_started_killed_and_started_again() {
     assert_eq!(second.status.code(), Some(1));
     let pid = format!("(pid {})", agent.child.id());
     assert!(stderr(&second).contains(&pid), "{}", stderr(&second));
+    let elsewhere = node.status_from_another_pid_namespace();
+    assert_eq!((&elsewhere["running"], &elsewhere["synced"]), (&true.into(), &true.into()), "{elsewhere}");
+    assert_eq!(elsewhere["pid"], Value::Null);
 
     let before = ids(&node);
     agent.kill();

@@ -3,7 +3,7 @@
 use lb_common::maps::{self, MMAPABLE, NO_PREALLOC};
 use lb_common::{Addr4, Addr6, Endpoint, FrontendKey, FrontendValue, Port, ServiceRecord, Slot};
 use lb_userspace::bpf::map::{Array, Hash, Insert, MapError, PerCpuArray};
-use lb_userspace::bpf::pin::{PinDir, PinError};
+use lb_userspace::bpf::pin::{Holder, PinDir, PinError};
 
 use super::support::{TestPins, patiently, run};
 
@@ -23,11 +23,12 @@ fn value(service: u32) -> FrontendValue {
 fn a_second_agent_is_refused_by_the_pid_of_the_first() {
     let pins = TestPins::new();
     let lock = pins.0.lock().unwrap();
+    let first = Holder { pid: Some(std::process::id()) };
     match pins.0.lock() {
-        Err(PinError::Held { pid, .. }) => assert_eq!(pid, Some(std::process::id())),
+        Err(PinError::Held { holder, .. }) => assert_eq!(holder, first),
         other => panic!("{other:?}"),
     }
-    assert_eq!(pins.0.holder(), Some(std::process::id()));
+    assert_eq!(pins.0.holder(), Some(first));
     drop(lock);
     patiently(|| pins.0.lock()).unwrap();
 }

@@ -1,6 +1,6 @@
 //! The agent, and what it could not do.
 
-use crate::bpf::pin::PinDir;
+use crate::bpf::pin::{Holder, PinDir};
 use crate::status::{Status, StatusFile};
 
 use super::{Finding, Level};
@@ -18,11 +18,13 @@ pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-fn alive(pins: &PinDir, installed: bool, holder: Option<u32>, status: Option<&Status>) -> Finding {
-    let synced = status.is_some_and(|status| status.synced && holder == Some(status.pid));
+fn alive(pins: &PinDir, installed: bool, holder: Option<Holder>, status: Option<&Status>) -> Finding {
+    let synced = status.is_some_and(|status| status.synced);
     match (holder, installed) {
-        (Some(pid), _) if synced => Finding::new(Level::Ok, CHECK, format!("running, pid {pid}, synchronised")),
-        (Some(pid), _) => Finding::new(Level::Warning, CHECK, format!("running, pid {pid}, not synchronised yet"))
+        (Some(holder), _) if synced => {
+            Finding::new(Level::Ok, CHECK, format!("running, {holder}, synchronised"))
+        }
+        (Some(holder), _) => Finding::new(Level::Warning, CHECK, format!("running, {holder}, not synchronised yet"))
             .follows("nothing is changed until everything has been read: new Services do not work yet")
             .remedy("wait; if it stays so, read the agent's log"),
         (None, true) => Finding::new(Level::Warning, CHECK, "not running")
@@ -46,11 +48,15 @@ mod tests {
     #[test]
     fn the_agent_is_judged_by_lock_and_status() {
         let pins = PinDir::new("/sys/fs/bpf/x");
-        let status = Status { pid: 7, synced: true, ..Status::default() };
-        let level = |installed, holder| alive(&pins, installed, holder, Some(&status)).level;
-        assert_eq!(level(true, Some(7)), Level::Ok);
-        assert_eq!(level(true, Some(8)), Level::Warning);
-        assert_eq!(level(true, None), Level::Warning);
-        assert_eq!(level(false, None), Level::Error);
+        let level = |installed, holder, synced| {
+            let status = Status { synced, ..Status::default() };
+            alive(&pins, installed, holder, Some(&status)).level
+        };
+        for holder in [Holder { pid: Some(7) }, Holder { pid: None }] {
+            assert_eq!(level(true, Some(holder), true), Level::Ok);
+            assert_eq!(level(true, Some(holder), false), Level::Warning);
+        }
+        assert_eq!(level(true, None, true), Level::Warning);
+        assert_eq!(level(false, None, true), Level::Error);
     }
 }
