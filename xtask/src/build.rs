@@ -44,16 +44,23 @@ pub fn object(tools: &Tools) -> Result<PathBuf> {
 /// Leaves out the debug information, whose work is done once it has become BTF: four fifths of the object,
 /// and paths of the machine that built it. A file that would be the same is not touched: its users would be built again.
 fn strip(built: &Path, object: &Path) -> Result<PathBuf> {
-    let fresh = object.with_extension("new");
-    let mut strip = Command::new(format!("/usr/lib/llvm-{LLVM}/bin/llvm-strip"));
-    sh::run(strip.args(["--strip-debug", "-o"]).args([&fresh, built]))?;
-    let bytes = fs::read(&fresh).with_context(|| format!("read {}", fresh.display()))?;
-    if fs::read(object).is_ok_and(|old| old == bytes) {
-        fs::remove_file(&fresh).with_context(|| format!("remove {}", fresh.display()))?;
-    } else {
-        fs::rename(&fresh, object).with_context(|| format!("make {}", object.display()))?;
+    let bytes = without_debug_information(built)?;
+    if !fs::read(object).is_ok_and(|old| old == bytes) {
+        let fresh = object.with_extension("new");
+        fs::write(&fresh, bytes)
+            .and_then(|()| fs::rename(&fresh, object))
+            .with_context(|| format!("make {}", object.display()))?;
     }
     Ok(object.to_owned())
+}
+
+/// The bytes of the program or object at `path` without what only a debugger reads.
+///
+/// # Errors
+/// LLVM's own, where it cannot read the file.
+pub(crate) fn without_debug_information(path: &Path) -> Result<Vec<u8>> {
+    let mut strip = Command::new(format!("/usr/lib/llvm-{LLVM}/bin/llvm-strip"));
+    sh::bytes(strip.args(["--strip-debug", "-o", "-"]).arg(path))
 }
 
 /// Clippy over the eBPF programs, with the compiler that builds them.

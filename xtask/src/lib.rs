@@ -4,6 +4,7 @@ pub mod build;
 pub mod compiler;
 pub mod demo;
 pub mod fuzz;
+pub mod image;
 pub mod lab;
 pub mod lint;
 pub mod machine;

@@ -8,7 +8,7 @@ use xtask::demo::{self, DemoArgs};
 use xtask::fuzz::{self, FuzzArgs};
 use xtask::lab::helper::HelperVerb;
 use xtask::soak::{self, SoakArgs};
-use xtask::{build, lint, setup, test};
+use xtask::{build, image, lint, setup, test};
 
 /// Set-up, build, demo, tests and lint of this repository.
 ///
@@ -26,6 +26,8 @@ enum Verb {
     Setup,
     /// Build target/release/sluice with its eBPF programs in it, its man pages and completions
     Build,
+    /// Make the container image: target/image/sluice.tar, and its files in target/image/root
+    Image,
     /// Run the tests, layer by layer: host, prog and lab
     Test {
         /// Only this layer; or all of them and the long tests
@@ -64,6 +66,7 @@ fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Setup => setup::everything(),
         Verb::Build => build::share(&build::sluice(&setup::build_tools()?)?),
+        Verb::Image => image::run(),
         Verb::Test { layer, bless, words } => test::run(layer, bless, &words),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Lint => lint::run(),

@@ -58,12 +58,20 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// # Errors
 /// As [`run`]; what the command wrote to standard error is part of the error.
 pub fn read(command: &mut Command) -> Result<String> {
+    Ok(String::from_utf8_lossy(&bytes(command)?).into_owned())
+}
+
+/// As [`read`], for what is no text.
+///
+/// # Errors
+/// As [`read`].
+pub fn bytes(command: &mut Command) -> Result<Vec<u8>> {
     let out = command.stdin(Stdio::null()).output().with_context(|| format!("start {}", line(command)))?;
     if !out.status.success() {
         let said = String::from_utf8_lossy(&out.stderr);
         bail!("{} ended with {}: {}", line(command), out.status, said.trim());
     }
-    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    Ok(out.stdout)
 }
 
 /// The program `name` on the search path, or in the folders for root that a plain user's path lacks.
