@@ -8,13 +8,16 @@ use lb_common::Proto;
 
 use super::ServicePortKey;
 
-/// Address, port and protocol: what the datapath tells Services apart by.
+/// Address, port and protocol: what the datapath tells Services apart by. A node port has the unspecified address.
 pub(super) type Place = (IpAddr, u16, Proto);
 
-/// A Service port that wants a frontend. The least one has it: that of the oldest Service, by name among equals, so
-/// that the outcome depends on neither the order of arrival nor on what was there before.
+/// A Service port that wants a frontend. The least one has it: a ClusterIP, which no other Service can take away by
+/// naming it as an address of its own, then that of the oldest Service, by name among equals, so that the outcome
+/// depends on neither the order of arrival nor on what was there before.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Claim {
+    /// Whether it is none for a ClusterIP.
+    pub(super) outside: bool,
     pub(super) created: Option<String>,
     pub(super) key: ServicePortKey,
 }

@@ -1,7 +1,7 @@
 //! What follows for one Service from all that is known of it.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use lb_common::FrontendKind;
@@ -12,7 +12,7 @@ use super::select::{self, Selection, Site};
 use super::service::{PortView, ServiceView};
 use super::slice::Slice;
 use super::store::{Entry, Namespace};
-use super::{Family, Frontend, ServicePort, ServicePortKey};
+use super::{External, Family, Frontend, ServicePort, ServicePortKey};
 
 /// The frontends that `service`, called `namespace`/`name`, wants. Of two of its ports that want the same one the first
 /// is heard.
@@ -20,8 +20,16 @@ pub(super) fn claims(namespace: &Arc<str>, name: &Arc<str>, service: &ServiceVie
     let mut claims = BTreeMap::new();
     for (addr, port) in halves(service) {
         let key = key(namespace, name, addr, port);
-        let claim = Claim { created: service.created.clone(), key };
-        claims.entry((addr, port.port, port.proto)).or_insert(claim);
+        let mut enter = |place: Place, outside| {
+            let claim = Claim { outside, created: service.created.clone(), key: key.clone() };
+            claims.entry(place).or_insert(claim);
+        };
+        enter((addr, port.port, port.proto), false);
+        if let Some(node_port) = port.node_port {
+            enter((any(key.family), node_port.get(), port.proto), true);
+        }
+        let outside = service.outside.iter().flat_map(|outside| outside.addresses(key.family));
+        outside.flatten().for_each(|addr| enter((addr, port.port, port.proto), true));
     }
     claims
 }
@@ -35,6 +43,14 @@ pub(super) struct Derived {
     pub(super) health_check: Option<HealthCheck>,
     /// What its user should know.
     pub(super) conflicts: Vec<String>,
+}
+
+/// The address that stands for all of a node's.
+const fn any(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
 }
 
 /// What follows for the Service `namespace`/`name`.
@@ -55,18 +71,13 @@ pub(super) fn ports(
     let slices = endpoints(content, entry, service, &made, &mut conflicts);
     for (addr, port) in halves(service) {
         let key = key(namespace, name, addr, port);
-        match claims.owner(&(addr, port.port, port.proto)) {
-            Some(owner) if *owner == key => {}
-            Some(owner) => {
-                let place = format!("{addr} port {}/{}", port.port, port.proto);
-                conflicts.push(format!("{place} belongs to {owner}: not served for this Service"));
-                continue;
-            }
-            None => continue,
+        if !has(claims, &key, (addr, port.port, port.proto), &mut conflicts) {
+            continue;
         }
         let Selection { cluster, local, serving } =
             select::select(slices.iter().copied(), key.family, &port.name, port.proto, site);
         let frontend = Frontend { addr, port: port.port, kind: FrontendKind::ClusterIp };
+        let external = external(service, port, &key, claims, &mut conflicts);
         let port = ServicePort {
             port: port.port,
             frontends: vec![frontend],
@@ -75,11 +86,48 @@ pub(super) fn ports(
             serving,
             internal_local: service.internal_local,
             affinity: service.affinity,
+            external,
         };
         ports.insert(key, port);
     }
     let health_check = service.health_check.map(|port| HealthCheck::of(port, service, &slices));
     Derived { ports, health_check, conflicts }
+}
+
+/// Whether `place`, which `key` wants, is its own. Who goes without is told whose it is.
+fn has(claims: &Claims, key: &ServicePortKey, place: Place, conflicts: &mut Vec<String>) -> bool {
+    let Some(owner) = claims.owner(&place) else {
+        return false;
+    };
+    if owner != key {
+        let (addr, port, proto) = place;
+        let place = if addr == any(key.family) { "node".to_owned() } else { addr.to_string() };
+        conflicts
+            .push(format!("{place} port {port}/{proto} belongs to {owner}: not served for this Service"));
+    }
+    owner == key
+}
+
+/// Where `port` of `service` is reached from outside in the family of `key`, but for what others have.
+fn external(
+    service: &ServiceView,
+    port: &PortView,
+    key: &ServicePortKey,
+    claims: &Claims,
+    conflicts: &mut Vec<String>,
+) -> Option<Box<External>> {
+    let mut own = |addr, number| has(claims, key, (addr, number, port.proto), conflicts);
+    let node_port = port.node_port.filter(|node_port| own(any(key.family), node_port.get()));
+    let mut external = External { node_port, ..External::default() };
+    if let Some(outside) = &service.outside {
+        [external.external_ips, external.load_balancer_ips] =
+            outside.addresses(key.family).map(|list| list.filter(|addr| own(*addr, port.port)).collect());
+        external.local = outside.local;
+        if !external.load_balancer_ips.is_empty() {
+            external.source_ranges = outside.sources(key.family);
+        }
+    }
+    (!external.is_empty()).then(|| Box::new(external))
 }
 
 /// Every port at every address.

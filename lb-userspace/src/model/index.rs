@@ -252,7 +252,7 @@ fn compare(
     for (key, port) in new {
         let rank = match former.get(key) {
             Some(former) if former == port => continue,
-            Some(former) if former.frontends.iter().any(|it| !port.frontends.contains(it)) => Rank::GivesUp,
+            Some(former) if former.places().any(|it| !port.places().any(|kept| kept == it)) => Rank::GivesUp,
             _ => Rank::Other,
         };
         changes.push((rank, (key.clone(), Some(port.clone()))));

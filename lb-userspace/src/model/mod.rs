@@ -15,6 +15,7 @@
 mod claims;
 mod derive;
 mod desired;
+mod external;
 mod flat;
 mod health;
 mod index;
@@ -23,14 +24,16 @@ mod node;
 pub mod object;
 mod parse;
 mod pod;
+mod range;
 mod select;
 mod service;
 mod slice;
 mod store;
 
-pub use desired::{Frontend, ServicePort};
+pub use desired::{External, Frontend, ServicePort};
 pub use health::HealthCheck;
 pub use index::{Change, Index, ServiceName};
 pub use key::{Family, Kind, ObjectKey, ServicePortKey};
 pub use node::NodeView;
 pub use object::Object;
+pub use range::Range;

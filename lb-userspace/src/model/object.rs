@@ -92,6 +92,8 @@ manifest! {
         /// Addresses that are routed to the nodes from outside.
         #[serde(rename = "externalIPs")]
         external_ips: Vec<String>,
+        /// Who may use the addresses of its load balancers; empty: everybody.
+        load_balancer_source_ranges: Vec<String>,
     }
 
     /// `spec.sessionAffinityConfig` of a Service.
@@ -137,6 +139,8 @@ manifest! {
     LoadBalancerIngress {
         /// The address; empty if the load balancer has a host name only.
         ip: String,
+        /// `VIP`: packets come with this address; `Proxy`: the load balancer is their sender. Empty means `VIP`.
+        ip_mode: String,
     }
 
     /// An EndpointSlice.

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use lb_common::Proto;
 
+use super::range::Range;
+
 /// Longest name in characters (an RFC 1123 label); the kernel's table of names has room for no more.
 pub(super) const MAX_NAME: usize = 63;
 
@@ -51,6 +53,28 @@ pub(super) fn unicast(text: &str) -> Option<IpAddr> {
     })
 }
 
+/// Reads a range, as kube-proxy reads it: blanks around it are ignored, and so are bits beyond its length (B17).
+pub(super) fn range(text: &str) -> Option<Range> {
+    let (addr, bits) = text.trim().split_once('/')?;
+    // `from_str` takes a sign as well.
+    let bits = bits.bytes().all(|byte| byte.is_ascii_digit()).then(|| bits.parse().ok())??;
+    // Canonical, an IPv4-mapped address would have another length.
+    let mapped = addr.parse::<IpAddr>().is_ok_and(|addr| addr != addr.to_canonical());
+    Range::holding(ip(addr).filter(|_| !mapped)?, bits)
+}
+
+/// Reads the policy called `field`: whether it is `Local`.
+pub(super) fn policy(field: &str, text: &str, problems: &mut Vec<String>) -> bool {
+    match text {
+        "Local" => true,
+        "" | "Cluster" => false,
+        other => {
+            problems.push(format!("there is no {field} `{other}`: Cluster is used"));
+            false
+        }
+    }
+}
+
 /// Reads a protocol field; empty means TCP, as for the API server.
 pub(super) fn proto(text: &str) -> Option<Proto> {
     match text {
@@ -63,7 +87,7 @@ pub(super) fn proto(text: &str) -> Option<Proto> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ip, unicast};
+    use super::{ip, range, unicast};
 
     #[test]
     fn b17_addresses_are_read_as_kube_proxy_reads_them() {
@@ -84,6 +108,28 @@ mod tests {
             ("example.com", None),
         ] {
             assert_eq!(ip(text), expected.map(|addr| addr.parse().unwrap()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn b17_ranges_are_read_as_kube_proxy_reads_them() {
+        for (text, expected) in [
+            ("192.0.2.0/24", Some("192.0.2.0/24")),
+            (" 192.0.2.7/24\t", Some("192.0.2.0/24")),
+            ("010.000.0.1/32", Some("10.0.0.1/32")),
+            ("10.1.2.3/0", Some("0.0.0.0/0")),
+            ("fd00::1/64", Some("fd00::/64")),
+            ("fd00::1/128", Some("fd00::1/128")),
+            ("::/0", Some("::/0")),
+            ("10.0.0.1", None),
+            ("10.0.0.1/", None),
+            ("10.0.0.1/33", None),
+            ("fd00::/129", None),
+            ("10.0.0.0/+8", None),
+            ("10.0.0/8", None),
+            ("::ffff:10.0.0.0/104", None),
+        ] {
+            assert_eq!(range(text).map(|range| range.to_string()).as_deref(), expected, "{text:?}");
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use lb_common::Proto;
 
 use super::Family;
+use super::external::{self, Outside};
 use super::object::{Service, ServiceSpec, ServiceSpecPort, TargetPort};
 use super::parse::{self, MAX_NAME};
 
@@ -32,6 +33,8 @@ pub(super) struct ServiceView {
     pub(super) ports: Vec<PortView>,
     /// `internalTrafficPolicy: Local`.
     pub(super) internal_local: bool,
+    /// What it asks for beside those; boxed, since most Services ask for nothing.
+    pub(super) outside: Option<Box<Outside>>,
     /// Seconds that a client keeps its endpoint; `None` without session affinity.
     pub(super) affinity: Option<NonZeroU32>,
     /// Empty: endpoints are made by hand.
@@ -50,6 +53,8 @@ pub(super) struct PortView {
     pub(super) name: Arc<str>,
     pub(super) proto: Proto,
     pub(super) port: u16,
+    /// At the addresses of nodes; `None` too if a load balancer does without (B21).
+    pub(super) node_port: Option<NonZeroU16>,
     pub(super) target: TargetPort,
 }
 
@@ -65,18 +70,24 @@ impl ServiceView {
             return (None, vec![format!("left out: a name is longer than {MAX_NAME} characters")]);
         }
         let mut problems = Vec::new();
+        let addresses = addresses(spec, &mut problems);
         let view = Self {
             created: metadata.creation_timestamp.clone(),
-            addresses: addresses(spec, &mut problems),
             ports: ports(spec, &mut problems),
-            internal_local: policy(spec, &mut problems),
+            internal_local: parse::policy(
+                "internalTrafficPolicy",
+                &spec.internal_traffic_policy,
+                &mut problems,
+            ),
+            outside: Outside::read(service, &addresses, &mut problems),
+            addresses,
             affinity: affinity(spec, &mut problems),
             selector: spec.selector.clone(),
             publish_not_ready: spec.publish_not_ready_addresses,
             headless: metadata.labels.contains_key(HEADLESS),
             health_check: health_check(spec),
         };
-        problems.extend(not_served(service));
+        problems.extend(not_served(&view.ports, view.outside.as_deref()));
         ((!view.addresses.is_empty()).then_some(view), problems)
     }
 
@@ -140,7 +151,10 @@ fn ports(spec: &ServiceSpec, problems: &mut Vec<String>) -> Vec<PortView> {
     let mut ports: Vec<PortView> = Vec::with_capacity(spec.ports.len());
     for given in &spec.ports {
         match port(given, &ports) {
-            Ok(port) => ports.push(port),
+            Ok(port) => ports.push(PortView {
+                node_port: NonZeroU16::new(given.node_port).filter(|_| external::has_node_ports(spec)),
+                ..port
+            }),
             Err(problem) => problems.push(problem),
         }
     }
@@ -169,18 +183,7 @@ fn port(given: &ServiceSpecPort, others: &[PortView]) -> Result<PortView, String
         None | Some(TargetPort::Number(0)) => TargetPort::Number(*port),
         Some(target) => target.clone(),
     };
-    Ok(PortView { name: name.as_str().into(), proto, port: *port, target })
-}
-
-fn policy(spec: &ServiceSpec, problems: &mut Vec<String>) -> bool {
-    match spec.internal_traffic_policy.as_str() {
-        "Local" => true,
-        "" | "Cluster" => false,
-        other => {
-            problems.push(format!("there is no internalTrafficPolicy `{other}`: Cluster is used"));
-            false
-        }
-    }
+    Ok(PortView { name: name.as_str().into(), proto, port: *port, node_port: None, target })
 }
 
 /// The health check port: it says which nodes have endpoints, which only an external policy Local makes matter (B24).
@@ -213,17 +216,14 @@ fn affinity(spec: &ServiceSpec, problems: &mut Vec<String>) -> Option<NonZeroU32
     Some(seconds.unwrap_or(DEFAULT_AFFINITY))
 }
 
-/// The addresses besides ClusterIPs, as one text.
-fn not_served(service: &Service) -> Option<String> {
-    let Service { spec, status, .. } = service;
-    let node_ports = spec
-        .ports
-        .iter()
-        .filter(|port| port.node_port != 0 && matches!(spec.r#type.as_str(), "NodePort" | "LoadBalancer"))
-        .map(|port| format!("node port {}", port.node_port));
-    let external = spec.external_ips.iter().map(|ip| format!("external IP {ip}"));
-    let ingress = status.load_balancer.ingress.iter().filter(|ingress| !ingress.ip.is_empty());
-    let ingress = ingress.map(|ingress| format!("load balancer IP {}", ingress.ip));
-    let all: Vec<String> = node_ports.chain(external).chain(ingress).collect();
+/// What is not served, as one text.
+fn not_served(ports: &[PortView], outside: Option<&Outside>) -> Option<String> {
+    let node_ports = ports.iter().filter_map(|port| port.node_port);
+    let node_ports = node_ports.map(|port| format!("node port {port}"));
+    let addresses = outside.into_iter().flat_map(|outside| {
+        let external = outside.external_ips.iter().map(|ip| format!("external IP {ip}"));
+        external.chain(outside.load_balancer_ips.iter().map(|ip| format!("load balancer IP {ip}")))
+    });
+    let all: Vec<String> = node_ports.chain(addresses).collect();
     (!all.is_empty()).then(|| format!("not served yet: {}; the ClusterIP is", all.join(", ")))
 }

@@ -1,8 +1,9 @@
 //! The order of the writes of a plan.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU16;
 
-use lb_userspace::model::{ServicePort, ServicePortKey};
+use lb_userspace::model::{External, ServicePort, ServicePortKey};
 use lb_userspace::plan::{Shadow, plan};
 use lb_userspace::tables::{Fake, Tables as _};
 
@@ -44,6 +45,23 @@ fn a_new_service_port_is_published_from_the_backends_to_the_address() {
             "address 10.0.0.1",
         ]
     );
+}
+
+#[test]
+fn what_leads_there_from_outside_is_not_in_the_tables_yet() {
+    let web = key("web", "10.0.0.1:80");
+    let mut shadow = empty();
+    let desired = service("10.0.0.1:80", &["10.1.0.1:8080"]);
+    turn(&mut shadow, &web, Some(&desired));
+    let external = External {
+        node_port: NonZeroU16::new(30080),
+        external_ips: vec!["192.0.2.1".parse().unwrap()],
+        load_balancer_ips: vec!["192.0.2.2".parse().unwrap()],
+        source_ranges: Some(Vec::new()),
+        local: true,
+    };
+    let reached = ServicePort { external: Some(Box::new(external)), ..desired };
+    assert!(turn(&mut shadow, &web, Some(&reached)).is_empty());
 }
 
 #[test]

@@ -43,6 +43,7 @@ fn service_port(
         serving: list(serving),
         internal_local: moved % 2 == 1,
         affinity: NonZeroU32::new(u32::from(moved / 2)),
+        external: None,
     };
     (frontend, service)
 }

@@ -54,6 +54,7 @@ pub(crate) fn service(frontend: &str, ready: &[&str]) -> ServicePort {
         serving: endpoints(ready),
         internal_local: false,
         affinity: None,
+        external: None,
     }
 }
 

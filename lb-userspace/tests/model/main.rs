@@ -5,6 +5,7 @@
 mod changes;
 mod endpoints;
 mod health;
+mod outside;
 mod properties;
 mod selection;
 mod services;

@@ -23,11 +23,19 @@ fn service_object() -> impl Strategy<Value = Object> {
             json!([{"name": "q", "port": 80}, {"name": "p", "port": 81}]),
         ]),
         select(vec!["", "Local"]),
+        select(vec![
+            json!({}),
+            json!({"externalIPs": ["10.0.0.2"]}),
+            json!({"externalIPs": ["192.0.2.1", "2001:db8::1"], "externalTrafficPolicy": "Local"}),
+            json!({"type": "NodePort", "ports": [{"name": "q", "port": 80, "nodePort": 30080}]}),
+        ]),
     );
-    fields.prop_map(|(name, ip, dual, selector, ports, policy)| {
+    fields.prop_map(|(name, ip, dual, selector, ports, policy, outside)| {
         let ips = if dual { json!([ip, "fd00::1"]) } else { json!([ip]) };
-        object(json!({"kind": "Service", "metadata": {"namespace": "d", "name": name}, "spec": {
-            "clusterIPs": ips, "selector": selector, "ports": ports, "internalTrafficPolicy": policy}}))
+        let spec =
+            json!({"clusterIPs": ips, "selector": selector, "ports": ports, "internalTrafficPolicy": policy});
+        let metadata = json!({"namespace": "d", "name": name});
+        object(json!({"kind": "Service", "metadata": metadata, "spec": merge(spec, outside)}))
     })
 }
 
@@ -99,9 +107,11 @@ proptest! {
             }
             if taken {
                 followed.take();
-                let frontends = followed.ports.values().flat_map(|port| &port.frontends);
-                let distinct: BTreeSet<_> = frontends.clone().map(|it| (it.addr, it.port)).collect();
-                prop_assert_eq!(frontends.count(), distinct.len(), "a frontend has one owner (B26)");
+                let family = |key: &str| key.rsplit('/').next().map(str::to_owned);
+                let places = followed.ports.iter().map(|(key, port)| port.places().map(move |it| (family(key), it)));
+                let places: Vec<_> = places.flatten().collect();
+                let distinct: BTreeSet<_> = places.iter().collect();
+                prop_assert_eq!(places.len(), distinct.len(), "a frontend has one owner (B26)");
             }
         }
         followed.take();
