@@ -5,6 +5,7 @@ pub mod compiler;
 pub mod demo;
 pub mod fuzz;
 pub mod image;
+pub mod kube;
 pub mod lab;
 pub mod lint;
 pub mod machine;

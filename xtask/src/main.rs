@@ -28,7 +28,7 @@ enum Verb {
     Build,
     /// Make the container image: target/image/sluice.tar, and its files in target/image/root
     Image,
-    /// Run the tests, layer by layer: host, prog and lab
+    /// Run the tests, layer by layer: host, prog, lab and kube
     Test {
         /// Only this layer; or all of them and the long tests
         layer: Option<test::Choice>,

@@ -44,6 +44,9 @@ const LAB: &[Package] = &[
     ("iputils-ping", "ping"),
 ];
 
+/// What unpacks a toolchain.
+const ARCHIVE: &[Package] = &[("curl", "curl"), ("unzip", "unzip")];
+
 /// What the fuzzing engine is built with.
 const ENGINE: &[Package] = &[("g++", "c++")];
 
@@ -108,6 +111,15 @@ pub fn build_tools() -> Result<Tools> {
 pub fn lab_tools() -> Result<()> {
     let _turn = turn(&tools_folder()?)?;
     install(LAB)
+}
+
+/// What fetches and unpacks a toolchain, installed where it is not there.
+///
+/// # Errors
+/// Names what is missing and how to get it.
+pub fn archive_tools() -> Result<()> {
+    let _turn = turn(&tools_folder()?)?;
+    install(ARCHIVE)
 }
 
 /// The C++ compiler that the fuzzing engine is built with, installed where it is not there.
@@ -207,11 +219,19 @@ fn apt() -> Command {
 
 /// Tools are shared by all work trees of a user.
 fn tools_folder() -> Result<PathBuf> {
+    cache("tools")
+}
+
+/// The folder `name` in the user's cache.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn cache(name: &str) -> Result<PathBuf> {
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = cache
         .or_else(|| Some(env::home_dir()?.join(".cache")))
         .context("neither XDG_CACHE_HOME nor HOME is set")?;
-    let folder = cache.join("sluice/tools");
+    let folder = cache.join("sluice").join(name);
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     Ok(folder)
 }

@@ -2,10 +2,12 @@
 //!
 //! A test that needs root is an integration test of its own file, declared in its crate's manifest with
 //! `required-features = ["root-tests"]`: plain `cargo test` leaves it out. Those of `lb-userspace` are the
-//! layer `prog`, those of `xtask` the layer `lab`.
+//! layer `prog`, `lab` and `kube` of `xtask` the layers of these names.
 
 use std::io::{BufRead, BufReader, Write, stdout};
+use std::panic::resume_unwind;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +15,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use crate::fuzz::{Chance, Engine};
+use crate::kube::{Binaries, binaries};
 use crate::setup::{self, Tools};
 use crate::tally::Tally;
 use crate::{build, machine, sh};
@@ -29,7 +32,9 @@ pub enum Choice {
     Prog,
     /// Nodes, pods and clients as network namespaces
     Lab,
-    /// All three, the long tests too
+    /// A real control plane, and nodes with agents that watch it
+    Kube,
+    /// All of them, the long tests too
     All,
 }
 
@@ -39,6 +44,7 @@ enum Layer {
     Host,
     Prog,
     Lab,
+    Kube,
 }
 
 impl Layer {
@@ -47,28 +53,42 @@ impl Layer {
             Self::Host => "host",
             Self::Prog => "prog",
             Self::Lab => "lab",
+            Self::Kube => "kube",
         }
     }
 
-    /// The crate whose tests with [`ROOT`] are this layer.
-    const fn owner(self) -> Option<&'static str> {
+    /// Whether the test `target` of `package`, which requires [`ROOT`], is part of this layer.
+    fn has(self, package: &str, target: &str) -> bool {
         match self {
-            Self::Host => None,
-            Self::Prog => Some("lb-userspace"),
-            Self::Lab => Some("xtask"),
+            Self::Host => false,
+            Self::Prog => package == "lb-userspace",
+            Self::Lab | Self::Kube => package == "xtask" && target == self.name(),
         }
     }
 }
 
 /// What layers may take once built.
-const BUDGETS: &[(&[Layer], Duration)] =
-    &[(&[Layer::Host, Layer::Prog], Duration::from_secs(180)), (&[Layer::Lab], Duration::from_secs(360))];
+const BUDGETS: &[(&[Layer], Duration)] = &[
+    (&[Layer::Host, Layer::Prog], Duration::from_secs(180)),
+    (&[Layer::Lab], Duration::from_secs(360)),
+    (&[Layer::Kube], Duration::from_secs(360)),
+];
+
+/// What building the programs of a cluster may take where none are there, beside the compiler of everything else.
+const CLUSTER: Duration = Duration::from_secs(1200);
 
 /// What one layer did.
 struct Outcome {
     layer: Layer,
     tally: Tally,
     took: Duration,
+}
+
+impl Outcome {
+    /// That of a layer which could not be run.
+    fn failed(layer: Layer) -> Self {
+        Self { layer, tally: Tally { failed: 1, ..Tally::default() }, took: Duration::ZERO }
+    }
 }
 
 /// Runs the chosen layers (all but the long tests where there is no choice), and says what ran.
@@ -82,11 +102,14 @@ pub fn run(choice: Option<Choice>, bless: bool, words: &[String]) -> Result<()> 
         Some(Choice::Host) => &[Layer::Host],
         Some(Choice::Prog) => &[Layer::Prog],
         Some(Choice::Lab) => &[Layer::Lab],
+        Some(Choice::Kube) => &[Layer::Kube],
         Some(Choice::All) | None => &[Layer::Host, Layer::Prog, Layer::Lab],
     };
     let mut surroundings: Vec<(&str, String)> = Vec::new();
+    let mut cluster = None;
     if layers != [Layer::Host] {
         machine::check("every layer of the tests but `host`")?;
+        cluster = layers.contains(&Layer::Kube).then(|| thread::spawn(cluster_programs));
         let tools = setup::build_tools()?;
         setup::lab_tools()?;
         surroundings = programs(&tools, layers)?;
@@ -97,16 +120,36 @@ pub fn run(choice: Option<Choice>, bless: bool, words: &[String]) -> Result<()> 
     if bless {
         surroundings.push(("SLUICE_BLESS", "1".to_owned()));
     }
+    let built: Vec<_> =
+        layers.iter().map(|&layer| Built::new(layer, &surroundings)).collect::<Result<_>>()?;
+    // Two compilers at once would count as the layers' own time.
+    let cluster = cluster.map_or(Ok(()), |building| building.join().unwrap_or_else(|it| resume_unwind(it)));
     let mut outcomes = Vec::new();
-    for &layer in layers {
+    for built in built {
+        let layer = built.layer;
         sh::say(&format!("tests of layer {}", layer.name()));
-        let mut outcome = run_layer(layer, &surroundings, words)?;
+        if let (Layer::Kube, Err(error)) = (layer, &cluster) {
+            sh::say(&format!("no programs of a cluster: {error:#}"));
+            outcomes.push(Outcome::failed(layer));
+            continue;
+        }
+        let mut outcome = built.run(words)?;
         if layer == Layer::Host && words.is_empty() {
             fuzz(&mut outcome, choice == Some(Choice::All))?;
         }
         outcomes.push(outcome);
     }
     report(&outcomes)
+}
+
+/// Finds or builds what the tests of the layer `kube` run, and compares the time with its budget.
+fn cluster_programs() -> Result<()> {
+    let begun = Instant::now();
+    Binaries::get(binaries::ALL)?;
+    let (took, budget) = (begun.elapsed(), CLUSTER.as_secs());
+    let verdict = if took > CLUSTER { "OVER the budget" } else { "of a budget" };
+    sh::say(&format!("programs of a cluster: {:.0} s {verdict} of {budget} s", took.as_secs_f64()));
+    Ok(())
 }
 
 /// Builds what the tests with root run, and gives the variables that tell them where it is.
@@ -116,38 +159,50 @@ fn programs(tools: &Tools, layers: &[Layer]) -> Result<Vec<(&'static str, String
         (build::OBJECT_VARIABLE, text(build::object(tools)?)),
         ("SLUICE_EBPF_COMPILER", tools.compiler.name.clone()),
     ];
-    if layers.contains(&Layer::Lab) {
+    if layers.contains(&Layer::Lab) || layers.contains(&Layer::Kube) {
         variables.push(("SLUICE_BIN", text(build::sluice(tools)?)));
     }
     Ok(variables)
 }
 
-fn run_layer(layer: Layer, variables: &[(&str, String)], words: &[String]) -> Result<Outcome> {
-    let mut arguments = vec!["test".to_owned(), "--workspace".to_owned()];
-    if let Some(owner) = layer.owner() {
-        let tests = root_tests(owner)?;
-        if tests.is_empty() {
-            return Ok(Outcome { layer, tally: Tally::default(), took: Duration::ZERO });
+/// The test programs of a layer.
+struct Built<'a> {
+    layer: Layer,
+    arguments: Vec<String>,
+    variables: &'a [(&'static str, String)],
+    works: bool,
+}
+
+impl<'a> Built<'a> {
+    /// Builds them; a failure of the compiler is one of the layer.
+    fn new(layer: Layer, variables: &'a [(&'static str, String)]) -> Result<Self> {
+        let mut arguments = vec!["test".to_owned(), "--workspace".to_owned()];
+        if layer != Layer::Host {
+            arguments.extend(["--features".to_owned(), format!("lb-userspace/{ROOT},xtask/{ROOT}")]);
+            arguments.extend(root_tests(layer)?.into_iter().flat_map(|name| ["--test".to_owned(), name]));
         }
-        arguments.extend(["--features".to_owned(), format!("lb-userspace/{ROOT},xtask/{ROOT}")]);
-        arguments.extend(tests.into_iter().flat_map(|name| ["--test".to_owned(), name]));
+        let mut built = Self { layer, arguments, variables, works: false };
+        built.works = sh::run(built.command().arg("--no-run")).is_ok();
+        Ok(built)
     }
-    let command = || {
+
+    fn command(&self) -> Command {
         let mut cargo = sh::cargo();
         // The plain `cargo test` of a contributor has no object to embed; the same here saves building twice.
-        let seen =
-            variables.iter().filter(|(name, _)| layer != Layer::Host || *name != build::OBJECT_VARIABLE);
-        cargo.args(&arguments).envs(seen.map(|(name, value)| (name, value)));
+        let seen = |name: &str| self.layer != Layer::Host || name != build::OBJECT_VARIABLE;
+        let seen = self.variables.iter().filter(|(name, _)| seen(name));
+        cargo.args(&self.arguments).envs(seen.map(|(name, value)| (name, value)));
         cargo
-    };
-    if sh::run(command().arg("--no-run")).is_err() {
-        let mut tally = Tally::default();
-        tally.failed += 1;
-        return Ok(Outcome { layer, tally, took: Duration::ZERO });
     }
-    let begun = Instant::now();
-    let tally = count(command().arg("--no-fail-fast").arg("--").args(words))?;
-    Ok(Outcome { layer, tally, took: begun.elapsed() })
+
+    fn run(&self, words: &[String]) -> Result<Outcome> {
+        if !self.works {
+            return Ok(Outcome::failed(self.layer));
+        }
+        let begun = Instant::now();
+        let tally = count(self.command().arg("--no-fail-fast").arg("--").args(words))?;
+        Ok(Outcome { layer: self.layer, tally, took: begun.elapsed() })
+    }
 }
 
 /// Adds the fuzzing targets, each for a time that is known before.
@@ -177,8 +232,8 @@ fn count(command: &mut Command) -> Result<Tally> {
     Ok(tally)
 }
 
-/// The names of the integration tests of `package` that need root.
-fn root_tests(package: &str) -> Result<Vec<String>> {
+/// The names of the integration tests that are `layer`.
+fn root_tests(layer: Layer) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Metadata {
         packages: Vec<Package>,
@@ -196,8 +251,12 @@ fn root_tests(package: &str) -> Result<Vec<String>> {
     }
     let text = sh::read(sh::cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: Metadata = serde_json::from_str(&text).context("read the output of cargo metadata")?;
-    let targets = metadata.packages.into_iter().filter(|it| it.name == package).flat_map(|it| it.targets);
-    Ok(targets.filter(|it| it.required.iter().any(|name| name == ROOT)).map(|it| it.name).collect())
+    let mut names = Vec::new();
+    for Package { name: package, targets } in metadata.packages {
+        let needs_root = targets.into_iter().filter(|it| it.required.iter().any(|name| name == ROOT));
+        names.extend(needs_root.map(|it| it.name).filter(|name| layer.has(&package, name)));
+    }
+    Ok(names)
 }
 
 /// Says what ran, against its budget, and fails if anything failed.

@@ -1,0 +1,407 @@
+//! etcd, kube-apiserver and kube-controller-manager as processes that can be stopped, killed and started again.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use super::forward::Forward;
+use super::pki::{ADMIN, Pair, Pki, User};
+use super::{Api, Binaries, Tool};
+use crate::lab::{Lab, Space, wait_for};
+use crate::sh;
+
+/// The port of the API server in its namespace.
+const PORT: u16 = 6443;
+
+/// How long a part may take to start or to end, on a machine that does other things besides.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Controllers that need no kubelet; what watches over nodes would mark those without one as unreachable.
+const CONTROLLERS: &str = "endpoints-controller,endpointslice-controller,endpointslice-mirroring-controller,\
+    namespace-controller,serviceaccount-controller,root-ca-certificate-publisher-controller,service-cidr-controller,\
+    replicaset-controller,deployment-controller,daemonset-controller,garbage-collector-controller,\
+    pod-garbage-collector-controller,clusterrole-aggregation-controller";
+
+/// A process of the control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// etcd, which writes to memory and never syncs.
+    Etcd,
+    /// kube-apiserver.
+    ApiServer,
+    /// kube-controller-manager.
+    ControllerManager,
+}
+
+impl Part {
+    const fn tool(self) -> Tool {
+        match self {
+            Self::Etcd => Tool::Etcd,
+            Self::ApiServer => Tool::ApiServer,
+            Self::ControllerManager => Tool::ControllerManager,
+        }
+    }
+}
+
+/// A control plane with RBAC and both families, in a namespace that is to be connected with those of nodes.
+#[derive(Debug)]
+pub struct ControlPlane {
+    parts: Mutex<BTreeMap<Part, Child>>,
+    _forward: Forward,
+    api: Api,
+    pki: Pki,
+    binaries: Binaries,
+    addresses: [IpAddr; 2],
+    dir: PathBuf,
+    space: Arc<Space>,
+}
+
+impl ControlPlane {
+    /// The networks of Services.
+    pub const SERVICES: &str = "10.96.0.0/16,fd00:10:96::/112";
+
+    /// Starts a control plane in a namespace `name` of its own and waits until it is ready. Nodes reach it under
+    /// `addresses` (IPv4 first) once the caller has given them to an interface of [`ControlPlane::space`].
+    ///
+    /// # Errors
+    /// When the name is taken in this run; with the end of a part's log when it does not start.
+    pub fn start(lab: &Arc<Lab>, name: &str, binaries: &Binaries, addresses: [IpAddr; 2]) -> Result<Self> {
+        let space = Arc::new(Space::new(lab, name, &lab.cgroup().join(name))?);
+        let dir = lab.dir().join(name);
+        let pki = Pki::make(&dir.join("pki"))?;
+        let forward = Forward::start(&space, PORT)?;
+        let server = format!("https://{}", forward.address());
+        let admin = pki.client(ADMIN)?;
+        let api = Api::new(server.clone(), &pki.authority(), &admin)?;
+        let plane = Self {
+            parts: Mutex::default(),
+            _forward: forward,
+            api,
+            pki,
+            binaries: binaries.clone(),
+            addresses,
+            dir,
+            space,
+        };
+        plane.write_kubeconfig("admin", &server, &certificate(&admin))?;
+        plane.launch(Part::Etcd)?;
+        plane.launch(Part::ApiServer)?;
+        plane.wait_ready()?;
+        plane.launch(Part::ControllerManager)?;
+        Ok(plane)
+    }
+
+    /// The namespace that it runs in.
+    #[must_use]
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// A client that may do everything.
+    #[must_use]
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Where nodes reach the API server: `https://ADDRESS:6443`, IPv4.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("https://{}", SocketAddr::new(self.addresses[0], PORT))
+    }
+
+    /// The certificate that API server and tokens are trusted by.
+    #[must_use]
+    pub fn authority(&self) -> PathBuf {
+        self.pki.authority()
+    }
+
+    /// The folder of the parts' logs, keys and kubeconfigs.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The kubeconfig of somebody who may do everything, for use outside of the namespaces.
+    #[must_use]
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.kubeconfig_file("admin")
+    }
+
+    /// A kubeconfig for use on nodes, that shows a client certificate of `user`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn kubeconfig(&self, user: User<'_>) -> Result<PathBuf> {
+        let pair = self.pki.client(user)?;
+        self.write_kubeconfig(&format!("node-{}", file_name(user.name)), &self.url(), &certificate(&pair))
+    }
+
+    /// A kubeconfig for use on nodes, that shows a token of the ServiceAccount `NAMESPACE/NAME`.
+    ///
+    /// # Errors
+    /// When the API server does not give a token.
+    pub fn account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
+        let token = self.token(namespace, name)?;
+        self.write_kubeconfig(&format!("account-{namespace}-{name}"), &self.url(), &json!({ "token": token }))
+    }
+
+    /// A token of a ServiceAccount, good for an hour.
+    ///
+    /// # Errors
+    /// When the API server does not give one.
+    pub fn token(&self, namespace: &str, name: &str) -> Result<String> {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
+        let answer = self.api.post(&path, &request)?;
+        answer["status"]["token"].as_str().map(str::to_owned).context("an answer without a token")
+    }
+
+    /// Makes a namespace of Kubernetes and waits until pods can be made in it.
+    ///
+    /// # Errors
+    /// When it is there, or the controllers do not give it its ServiceAccount.
+    pub fn namespace(&self, name: &str) -> Result<()> {
+        let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+        self.api.post("/api/v1/namespaces", &object)?;
+        let account = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
+        wait_for(PATIENCE, || self.api.get(&account).is_ok())
+            .with_context(|| format!("the namespace {name} got no ServiceAccount"))
+    }
+
+    /// Creates or changes an object of any kind: [`Api::apply`].
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub fn apply(&self, object: &Value) -> Result<Value> {
+        self.api.apply(object)
+    }
+
+    /// `kubectl ARGS` as one who may do everything; what it prints.
+    ///
+    /// # Errors
+    /// When it fails, with what it said.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+        let mut kubectl = Command::new(self.binaries.path(Tool::Kubectl)?);
+        kubectl.env("KUBECONFIG", self.admin_kubeconfig());
+        sh::read(kubectl.args(["--cache-dir"]).arg(self.dir.join("kubectl")).args(args))
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn kill(&self, part: Part) -> Result<()> {
+        let mut child = self.parts().remove(&part).with_context(|| format!("{part:?} does not run"))?;
+        child.kill().and_then(|()| child.wait()).with_context(|| format!("kill {part:?}"))?;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for its end.
+    ///
+    /// # Errors
+    /// When it is not running or does not end.
+    pub fn stop(&self, part: Part) -> Result<()> {
+        self.signal(part, Signal::TERM)?;
+        let mut child = self.parts().remove(&part).with_context(|| format!("{part:?} does not run"))?;
+        wait_for(PATIENCE, || child.try_wait().is_ok_and(|status| status.is_some()))
+            .with_context(|| format!("wait for the end of {part:?}"))
+    }
+
+    /// SIGSTOP: it does nothing until [`ControlPlane::resume`].
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn pause(&self, part: Part) -> Result<()> {
+        self.signal(part, Signal::STOP)
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn resume(&self, part: Part) -> Result<()> {
+        self.signal(part, Signal::CONT)
+    }
+
+    fn signal(&self, part: Part, signal: Signal) -> Result<()> {
+        let parts = self.parts();
+        let child = parts.get(&part).with_context(|| format!("{part:?} does not run"))?;
+        kill_process(Pid::from_child(child), signal).with_context(|| format!("signal {part:?}"))
+    }
+
+    /// Starts a part, for the first time or again with what it had stored; [`ControlPlane::wait_ready`] waits for it.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn launch(&self, part: Part) -> Result<()> {
+        let arguments = match part {
+            Part::Etcd => self.etcd(),
+            Part::ApiServer => self.api_server()?,
+            Part::ControllerManager => self.controller_manager()?,
+        };
+        let log = self.log_file(part);
+        let log = OpenOptions::new().create(true).append(true).open(&log);
+        let log: File = log.with_context(|| format!("open the log of {part:?}"))?;
+        let child = self
+            .space
+            .command(self.binaries.path(part.tool())?)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start {part:?}"))?;
+        self.parts().insert(part, child);
+        Ok(())
+    }
+
+    /// Waits until the API server says that it is ready.
+    ///
+    /// # Errors
+    /// With the end of its log, and when a part has ended.
+    pub fn wait_ready(&self) -> Result<()> {
+        let mut ended = None;
+        let ready = wait_for(PATIENCE, || {
+            ended = self.parts().iter_mut().find_map(|(part, child)| Some((*part, child.try_wait().ok()??)));
+            ended.is_some() || self.api.text("/readyz").is_ok_and(|text| text == "ok")
+        });
+        match ended {
+            Some((part, status)) => bail!("{part:?} ended, {status}; its log ends:\n{}", self.log(part)),
+            None => ready.with_context(|| {
+                format!("the API server is not ready; its log ends:\n{}", self.log(Part::ApiServer))
+            }),
+        }
+    }
+
+    /// Where a part logs to.
+    #[must_use]
+    pub fn log_file(&self, part: Part) -> PathBuf {
+        self.dir.join(format!("{}.log", part.tool().name()))
+    }
+
+    fn log(&self, part: Part) -> String {
+        let text = fs::read_to_string(self.log_file(part)).unwrap_or_default();
+        let lines: Vec<_> = text.lines().rev().take(20).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    fn etcd(&self) -> Vec<String> {
+        let clients = "http://127.0.0.1:2379";
+        let flags = [
+            ("data-dir", self.dir.join("etcd").display().to_string()),
+            ("listen-client-urls", clients.into()),
+            ("advertise-client-urls", clients.into()),
+            ("listen-peer-urls", "http://127.0.0.1:2380".into()),
+            ("unsafe-no-fsync", "true".into()),
+            ("log-level", "warn".into()),
+        ];
+        line(&flags)
+    }
+
+    fn api_server(&self) -> Result<Vec<String>> {
+        let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+        let first: [IpAddr; 2] =
+            [Ipv4Addr::new(10, 96, 0, 1).into(), Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 1).into()];
+        let own = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let server = self.pki.server(&names, &[self.addresses, first, own].concat())?;
+        let tokens = text(&self.pki.token_key());
+        Ok(line(&[
+            ("etcd-servers", "http://127.0.0.1:2379".into()),
+            ("bind-address", "::".into()),
+            ("secure-port", PORT.to_string()),
+            ("advertise-address", self.addresses[0].to_string()),
+            ("service-cluster-ip-range", Self::SERVICES.into()),
+            ("authorization-mode", "RBAC".into()),
+            ("client-ca-file", text(&self.pki.authority())),
+            ("tls-cert-file", text(&server.certificate)),
+            ("tls-private-key-file", text(&server.key)),
+            ("service-account-issuer", "https://kubernetes.default.svc".into()),
+            ("service-account-key-file", tokens.clone()),
+            ("service-account-signing-key-file", tokens),
+            ("allow-privileged", "true".into()),
+        ]))
+    }
+
+    fn controller_manager(&self) -> Result<Vec<String>> {
+        let user = self.pki.client(User { name: "system:kube-controller-manager", group: None })?;
+        let server = format!("https://127.0.0.1:{PORT}");
+        let kubeconfig = self.write_kubeconfig("controller-manager", &server, &certificate(&user))?;
+        Ok(line(&[
+            ("kubeconfig", text(&kubeconfig)),
+            ("secure-port", "0".into()),
+            ("leader-elect", "false".into()),
+            ("use-service-account-credentials", "true".into()),
+            ("service-account-private-key-file", text(&self.pki.token_key())),
+            ("root-ca-file", text(&self.pki.authority())),
+            ("controllers", CONTROLLERS.into()),
+            // Tests change more at once than a cluster's people do.
+            ("kube-api-qps", "1000".into()),
+            ("kube-api-burst", "2000".into()),
+        ]))
+    }
+
+    fn parts(&self) -> MutexGuard<'_, BTreeMap<Part, Child>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kubeconfig_file(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.kubeconfig"))
+    }
+
+    fn write_kubeconfig(&self, name: &str, server: &str, user: &Value) -> Result<PathBuf> {
+        let path = self.kubeconfig_file(name);
+        let all = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{
+                "name": "sluice",
+                "cluster": { "server": server, "certificate-authority": text(&self.pki.authority()) },
+            }],
+            "users": [{ "name": "user", "user": user }],
+            "contexts": [{ "name": "sluice", "context": { "cluster": "sluice", "user": "user" } }],
+            "current-context": "sluice",
+        });
+        fs::write(&path, serde_json::to_string_pretty(&all)?)
+            .with_context(|| format!("write {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        if self.space.lab().is_kept() {
+            return;
+        }
+        // What does not end here ends with its control group.
+        for (_, mut child) in std::mem::take(&mut *self.parts()) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A user of a kubeconfig who shows a client certificate.
+fn certificate(pair: &Pair) -> Value {
+    json!({ "client-certificate": text(&pair.certificate), "client-key": text(&pair.key) })
+}
+
+fn file_name(user: &str) -> String {
+    user.replace([':', '/'], "-")
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn line(flags: &[(&str, String)]) -> Vec<String> {
+    flags.iter().map(|(name, value)| format!("--{name}={value}")).collect()
+}
