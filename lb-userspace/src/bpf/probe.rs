@@ -48,14 +48,12 @@ pub enum ProbeError {
     NoCgroup,
     /// The only cgroup v2 mounts show a part of the tree.
     #[error(
-        "the cgroup v2 mount {path} shows only the part {root} of the tree: mount the host's, or name this one with --cgroup-root",
+        "the cgroup v2 mount {path} shows only a part of the tree: mount the host's, or name this one with --cgroup-root",
         path = .path.display()
     )]
     PartialCgroup {
         /// The mount point.
         path: PathBuf,
-        /// The directory of the tree that it shows.
-        root: String,
     },
     /// What `--cgroup-root` names is no cgroup.
     #[error("{path} is not in a cgroup v2 tree", path = .path.display())]
@@ -107,9 +105,17 @@ pub fn cgroup_root(named: Option<&Path>) -> Result<PathBuf, ProbeError> {
         None => {
             let mounts =
                 fs::read_to_string("/proc/self/mountinfo").map_err(failed("read /proc/self/mountinfo"))?;
-            find_cgroup(&mounts)
+            find_cgroup(&mounts, is_whole)
         }
     }
+}
+
+/// Whether the cgroup `path` is the root of the whole tree. Its name in a mount table does not tell: that is relative to
+/// the cgroup namespace, so a container's own part is `/` there.
+#[must_use]
+pub fn is_whole(path: &Path) -> bool {
+    // The root of the tree is the only one without it.
+    !path.join("cgroup.type").exists()
 }
 
 /// Whether `bpf_l4_csum_replace` takes `BPF_F_IPV6`, and then needs it: 6.16, and stable kernels that got the change.
@@ -143,24 +149,21 @@ fn version(release: &str) -> Option<(u32, u32)> {
 }
 
 /// The first mount in `/proc/self/mountinfo` that shows a cgroup v2 tree from its root on.
-fn find_cgroup(mountinfo: &str) -> Result<PathBuf, ProbeError> {
+fn find_cgroup(mountinfo: &str, is_whole: impl Fn(&Path) -> bool) -> Result<PathBuf, ProbeError> {
     // Id, parent, device, root, mount point, options, any number of tags, "-", type, source, super options.
-    let mounts: Vec<(&str, PathBuf)> = mountinfo
-        .lines()
-        .filter_map(|line| {
-            let (mount, kind) = line.split_once(" - ")?;
-            let mut words = mount.split(' ').skip(3);
-            let found = (words.next()?, PathBuf::from(unescape(words.next()?)));
-            kind.starts_with("cgroup2 ").then_some(found)
-        })
-        .collect();
-    if let Some((_, path)) = mounts.iter().find(|(root, _)| *root == "/") {
+    let mounts = mountinfo.lines().filter_map(|line| {
+        let (mount, kind) = line.split_once(" - ")?;
+        let path = PathBuf::from(unescape(mount.split(' ').nth(4)?));
+        kind.starts_with("cgroup2 ").then_some(path)
+    });
+    let mounts: Vec<_> = mounts.collect();
+    if let Some(path) = mounts.iter().find(|path| is_whole(path)) {
         return Ok(path.clone());
     }
-    match mounts.into_iter().next() {
-        Some((root, path)) => Err(ProbeError::PartialCgroup { path, root: root.to_owned() }),
-        None => Err(ProbeError::NoCgroup),
-    }
+    Err(match mounts.into_iter().next() {
+        Some(path) => ProbeError::PartialCgroup { path },
+        None => ProbeError::NoCgroup,
+    })
 }
 
 /// A path of mountinfo: blanks and backslashes stand there as three octal digits.
@@ -184,17 +187,16 @@ mod tests {
     fn the_cgroup_root_is_the_mount_that_shows_all() {
         let v1 = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw\n\
                   33 31 0:30 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n";
-        assert!(matches!(find_cgroup(v1), Err(ProbeError::NoCgroup)));
-        let part = "40 31 0:38 /kubepods/x /run/a\\040b rw shared:7 master:2 - cgroup2 cgroup2 rw\n";
-        match find_cgroup(&format!("{v1}{part}")) {
-            Err(ProbeError::PartialCgroup { path, root }) => {
-                assert_eq!((path.as_path(), root.as_str()), (Path::new("/run/a b"), "/kubepods/x"));
-            }
+        let find = |mounts: &str| find_cgroup(mounts, |path| path.ends_with("host/cgroup"));
+        assert!(matches!(find(v1), Err(ProbeError::NoCgroup)));
+        // A container's own, which its mount table calls the root, and the host's, beside it.
+        let part = "40 31 0:38 / /run/a\\040b rw shared:7 master:2 - cgroup2 cgroup2 rw\n";
+        match find(&format!("{v1}{part}")) {
+            Err(ProbeError::PartialCgroup { path }) => assert_eq!(path, Path::new("/run/a b")),
             other => panic!("{other:?}"),
         }
-        let whole = "41 31 0:38 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw\n";
-        let found = find_cgroup(&format!("{v1}{part}{whole}")).unwrap();
-        assert_eq!(found, Path::new("/sys/fs/cgroup/unified"));
+        let whole = "41 31 0:38 /../../.. /host/cgroup rw shared:9 - cgroup2 cgroup2 rw\n";
+        assert_eq!(find(&format!("{v1}{part}{whole}")).unwrap(), Path::new("/host/cgroup"));
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn a_node_that_is_broken_in_five_ways_is_told_each() {
     let mut cleanup = world.node.host().command(xtask::lab::binary());
     assert!(cleanup.args(["--pin-dir", &other, "cleanup"]).output().unwrap().status.success());
     let interface = world.a.interface();
-    named(&found, "sockets", &["not on the root"]);
+    named(&found, "sockets", &["a part of the cgroup tree"]);
     named(&found, "hooks", &[interface, "pod_ingress", "runs before pod_ingress"]);
     named(&found, "tables", &["without a usable endpoint", "default/empty"]);
     named(&found, "tables", &["service_meta is full: 256 of 256"]);

@@ -1,8 +1,7 @@
 //! The cgroup that the socket hooks are on, and who else is on them.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::bpf::hooks::{Hook, Reader};
 use crate::bpf::inspect;
@@ -18,13 +17,12 @@ pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
     let mut ids: Vec<u64> =
         inspect::links(pins)?.into_iter().filter_map(|link| link.target.cgroup()).collect();
     ids.dedup();
-    let root = probe::cgroup_root(None)?;
     let mounts = fs::read_to_string("/proc/self/mounts")?;
     let found = cgroups(&mounts, ids.clone());
-    let Some((id, dir)) = ids.first().and_then(|id| Some((*id, found.get(id)?))) else {
+    let Some(dir) = ids.first().and_then(|id| found.get(id)) else {
         return Ok(vec![lost(!ids.is_empty())]);
     };
-    let mut findings = vec![place(dir, id, &root)?];
+    let mut findings = vec![place(dir)];
     for hook in Reader::open(pins)?.of_cgroup(dir)? {
         findings.extend(company(dir, &hook));
     }
@@ -43,22 +41,17 @@ fn lost(attached: bool) -> Finding {
         .remedy("start the agent again, without --cgroup-root unless only a part of the tree is meant")
 }
 
-fn place(dir: &Path, id: u64, root: &PathBuf) -> anyhow::Result<Finding> {
-    let at_root = fs::metadata(root)?.ino() == id;
-    Ok(if at_root {
-        Finding::new(
-            Level::Ok,
-            CHECK,
-            format!("the socket hooks are on {}, the root of the tree", dir.display()),
-        )
-    } else {
-        let (dir, root) = (dir.display(), root.display());
-        Finding::new(Level::Warning, CHECK, format!("the socket hooks are on {dir}, not on the root {root}"))
-            .follows(format!(
-                "sockets of processes outside {dir} are not translated: such processes of the host reach no Service"
-            ))
-            .remedy("unless that is meant, start the agent without --cgroup-root")
-    })
+fn place(dir: &Path) -> Finding {
+    let (whole, dir) = (probe::is_whole(dir), dir.display());
+    if whole {
+        let found = format!("the socket hooks are on {dir}, the root of the tree");
+        return Finding::new(Level::Ok, CHECK, found);
+    }
+    Finding::new(Level::Warning, CHECK, format!("the socket hooks are on {dir}, a part of the cgroup tree"))
+        .follows(format!(
+            "sockets of processes outside {dir} are not translated: such processes of the host reach no Service"
+        ))
+        .remedy("unless that is meant, start the agent without --cgroup-root")
 }
 
 /// Foreign programs on a hook of ours.
