@@ -312,7 +312,7 @@ impl ControlPlane {
             [Ipv4Addr::new(10, 96, 0, 1).into(), Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 1).into()];
         let own = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         let server = self.pki.server(&names, &[self.addresses, first, own].concat())?;
-        let tokens = text(&self.pki.token_key());
+        let tokens = self.pki.token_pair();
         Ok(line(&[
             ("etcd-servers", "http://127.0.0.1:2379".into()),
             ("bind-address", "::".into()),
@@ -324,8 +324,8 @@ impl ControlPlane {
             ("tls-cert-file", text(&server.certificate)),
             ("tls-private-key-file", text(&server.key)),
             ("service-account-issuer", "https://kubernetes.default.svc".into()),
-            ("service-account-key-file", tokens.clone()),
-            ("service-account-signing-key-file", tokens),
+            ("service-account-key-file", text(&tokens.certificate)),
+            ("service-account-signing-key-file", text(&tokens.key)),
             ("allow-privileged", "true".into()),
         ]))
     }
@@ -339,7 +339,7 @@ impl ControlPlane {
             ("secure-port", "0".into()),
             ("leader-elect", "false".into()),
             ("use-service-account-credentials", "true".into()),
-            ("service-account-private-key-file", text(&self.pki.token_key())),
+            ("service-account-private-key-file", text(&self.pki.token_pair().key)),
             ("root-ca-file", text(&self.pki.authority())),
             ("controllers", CONTROLLERS.into()),
             // Tests change more at once than a cluster's people do.

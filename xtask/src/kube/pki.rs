@@ -48,7 +48,9 @@ impl Pki {
         let certificate = params.self_signed(&key)?;
         let pki = Self { folder: folder.to_owned(), issuer: Issuer::new(params, key) };
         write(&pki.authority(), &certificate.pem())?;
-        write(&pki.token_key(), &KeyPair::generate()?.serialize_pem())?;
+        let tokens = KeyPair::generate()?;
+        write(&pki.token_pair().key, &tokens.serialize_pem())?;
+        write(&pki.token_pair().certificate, &tokens.public_key_pem())?;
         Ok(pki)
     }
 
@@ -57,9 +59,14 @@ impl Pki {
         self.folder.join("ca.crt")
     }
 
-    /// The private key that signs the tokens of ServiceAccounts.
-    pub(super) fn token_key(&self) -> PathBuf {
-        self.folder.join("service-accounts.key")
+    /// What signs the tokens of ServiceAccounts; its public key is no certificate.
+    pub(super) fn token_pair(&self) -> Pair {
+        self.pair("service-accounts")
+    }
+
+    fn pair(&self, name: &str) -> Pair {
+        let file = |end: &str| self.folder.join(format!("{name}.{end}"));
+        Pair { certificate: file("crt"), key: file("key") }
     }
 
     /// The API server's certificate, good for these names and addresses.
@@ -90,10 +97,7 @@ impl Pki {
         params.extended_key_usages = vec![usage];
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        let pair = Pair {
-            certificate: self.folder.join(format!("{name}.crt")),
-            key: self.folder.join(format!("{name}.key")),
-        };
+        let pair = self.pair(name);
         write(&pair.certificate, &certificate.pem())?;
         write(&pair.key, &key.serialize_pem())?;
         Ok(pair)
