@@ -113,9 +113,9 @@ fn wrong_usage_ends_with_2() {
         "version --pin-dir",
         "completion",
         "completion tcsh",
-        "agent",
-        "agent --log-level info",
+        "agent --nonsense",
         "agent --manifests /m --socket-lb none",
+        "agent --config /nonexistent",
     ] {
         let output = sluice(line);
         assert_eq!(output.status.code(), Some(2), "{line}");

@@ -18,9 +18,13 @@ const POD_INTERFACES: &str = "veth*,cali*,lxc*,eni*,azv*,gke*,tap*";
 /// What `sluice agent` is told.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
+    /// File of settings: YAML documents of kind KubeProxyConfiguration and SluiceConfiguration; a flag that is given beats it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// Folder of Kubernetes manifests (YAML or JSON) to follow
     #[arg(long, value_name = "DIR")]
-    pub manifests: PathBuf,
+    pub manifests: Option<PathBuf>,
 
     /// Directory of the cgroup tree whose sockets are served [default: the root of the cgroup v2 tree, found from the mounts]
     ///

@@ -13,6 +13,7 @@
 pub mod args;
 pub mod cidr;
 mod classes;
+pub mod config;
 mod datagrams;
 mod facts;
 mod interfaces;
@@ -44,6 +45,7 @@ use crate::status::StatusFile;
 use crate::tables::Kernel;
 use args::Args;
 use classes::Classes;
+use config::Told;
 use settings::Settings;
 
 /// Changes that may wait for the reconciler.
@@ -53,21 +55,26 @@ const CHANGES: usize = 64;
 ///
 /// # Errors
 /// What keeps it from starting: the object, the system call and what to do about it.
-pub fn run(args: Args, pins: &PinDir) -> anyhow::Result<()> {
+pub fn run(Told { args, ignored, .. }: Told, pins: &PinDir) -> anyhow::Result<()> {
     log::init(args.log_format, args.log_level);
+    let manifests =
+        args.manifests.as_deref().context("which folder is to be followed? Name it by --manifests")?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         pin_dir = %pins.root().display(),
-        manifests = %args.manifests.display(),
+        manifests = %manifests.display(),
         "start"
     );
+    for text in ignored {
+        warn!("{text}");
+    }
     args.masquerade().check()?;
     let object = object::embedded()?;
     probe::kernel()?;
     let cgroup = probe::cgroup_root(args.cgroup_root.as_deref())?;
     let mut config = settings::of(&args)?;
     // Read while the programs are being loaded.
-    let source = Source::Folder(Folder::open(&args.manifests)?);
+    let source = Source::Folder(Folder::open(manifests)?);
     let lock = pins.lock()?;
     if let Err(error) = StatusFile::of(pins.root()).and_then(|file| file.begin()) {
         warn!("`sluice status` may show what an earlier agent wrote: {error}");
@@ -121,7 +128,7 @@ async fn follow(
     let sources = report::Sources {
         pins: datapath.pins().clone(),
         name: name.clone(),
-        manifests: std::path::absolute(args.manifests).context("getcwd")?,
+        manifests: std::path::absolute(args.manifests.unwrap_or_default()).context("getcwd")?,
         service_ranges: args.service_cluster_ip_range.names(),
         node: node_news,
         source: views.clone(),

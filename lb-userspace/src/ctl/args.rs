@@ -113,14 +113,15 @@ const AGENT_EXAMPLES: &str = "\
 Examples:
   sluice agent --manifests /etc/sluice/manifests
   sluice agent --manifests . --log-level debug --socket-lb host
+  sluice agent --config /etc/sluice/config.yaml
 
 It stays in the foreground, logs to standard error and ends on SIGTERM. The datapath stays: see `sluice cleanup`.";
 
 #[derive(Args)]
-#[command(after_help = AGENT_EXAMPLES, disable_help_subcommand = true, subcommand_negates_reqs = true)]
+#[command(after_help = AGENT_EXAMPLES, disable_help_subcommand = true)]
 pub(super) struct Agent<A: Args> {
     #[command(flatten)]
-    pub(super) flags: Option<A>,
+    pub(super) flags: A,
     #[command(subcommand)]
     pub(super) help: Option<OnlyHelp>,
 }
@@ -220,8 +221,8 @@ mod tests {
 
     #[derive(Args)]
     struct Flags {
-        #[arg(long, required = true)]
-        manifests: String,
+        #[arg(long)]
+        manifests: Option<String>,
         #[arg(long, default_value = "info")]
         log_level: String,
     }
@@ -230,18 +231,15 @@ mod tests {
     fn the_agent_has_its_own_flags_and_help() {
         let flags = |line: &str| match Cli::<Flags>::try_parse_from(line.split(' ')).map(|cli| cli.object) {
             Ok(Object::Agent(Agent { flags, help })) => {
-                Ok((flags.map(|flags| flags.manifests + &flags.log_level), help.is_some()))
+                Ok((flags.manifests.unwrap_or_default() + &flags.log_level, help.is_some()))
             }
             Ok(_) => panic!("{line}"),
             Err(error) => Err(error.kind()),
         };
-        assert_eq!(flags("sluice agent --manifests m"), Ok((Some("minfo".to_owned()), false)));
-        assert_eq!(flags("sluice agent help"), Ok((None, true)));
-        assert_eq!(flags("sluice agent"), Err(clap::error::ErrorKind::MissingRequiredArgument));
-        assert_eq!(
-            flags("sluice agent --log-level info"),
-            Err(clap::error::ErrorKind::MissingRequiredArgument)
-        );
+        assert_eq!(flags("sluice agent --manifests m"), Ok(("minfo".to_owned(), false)));
+        assert_eq!(flags("sluice agent help"), Ok(("info".to_owned(), true)));
+        assert_eq!(flags("sluice agent"), Ok(("info".to_owned(), false)));
+        assert_eq!(flags("sluice agent --nonsense"), Err(clap::error::ErrorKind::UnknownArgument));
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn answer<A: clap::Args>(
         Object::Version(args) => args.run(out),
         Object::Completion(args) => args.run(Cli::<A>::command(), out),
         Object::Man(args) => args.run(Cli::<A>::command(), out),
-        Object::Agent(Agent { flags: Some(flags), help: None }) => agent(flags, &context.pins),
+        Object::Agent(Agent { flags, help: None }) => agent(flags, &context.pins),
         Object::Agent(_) => help::<A>("agent", out),
     }
 }

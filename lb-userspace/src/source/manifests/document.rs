@@ -215,7 +215,7 @@ fn text(value: &Value, field: &str) -> String {
 
 /// The documents of a YAML text, each with the line that it begins at. A separator is the beginning of the document
 /// after it: it may have content beside it.
-fn documents(text: &str) -> Vec<(u64, &str)> {
+pub(crate) fn documents(text: &str) -> Vec<(u64, &str)> {
     let mut documents = Vec::new();
     let (mut begin, mut first, mut offset) = (0, 1, 0);
     for (line, content) in (1..).zip(text.split_inclusive('\n')) {
@@ -245,7 +245,7 @@ fn without_preamble(mut first: u64, text: &str) -> Option<(u64, &str)> {
 }
 
 /// Room for a list of a whole cluster's Services, none for aliases that multiply.
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_events: 50_000_000,
@@ -257,12 +257,12 @@ fn options() -> Options {
     }
 }
 
-fn line_of(error: &serde_saphyr::Error, first: u64) -> u64 {
+pub(crate) fn line_of(error: &serde_saphyr::Error, first: u64) -> u64 {
     error.location().map_or(first, |location| first + location.line().saturating_sub(1))
 }
 
 /// The reason without what the crate adds for terminals.
-fn reason(error: &serde_saphyr::Error) -> String {
+pub(crate) fn reason(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().render_with_formatter(&UserMessageFormatter);
     text.split(" at line ").next().unwrap_or_default().to_owned()
 }

@@ -8,7 +8,7 @@
 //! editor writes beside a file ends otherwise. Symbolic links are followed, each folder is read once. Work is done only
 //! for files that changed.
 
-mod document;
+pub(crate) mod document;
 mod files;
 mod tree;
 
