@@ -12,6 +12,7 @@ use super::health::HealthCheck;
 use super::node::NodeView;
 use super::object::Object;
 use super::pod::PodView;
+use super::seen::Seen;
 use super::select::Site;
 use super::service::ServiceView;
 use super::slice::Slice;
@@ -38,6 +39,7 @@ pub struct Index {
     /// Services to look at again.
     touched: BTreeSet<ServiceName>,
     health_checks: BTreeMap<ServiceName, HealthCheck>,
+    seen: Seen,
     /// What is wrong with an object by itself.
     faults: BTreeMap<ObjectKey, Vec<String>>,
     /// What is wrong with a Service because of other objects.
@@ -55,6 +57,7 @@ impl Index {
             claims: Claims::default(),
             touched: BTreeSet::new(),
             health_checks: BTreeMap::new(),
+            seen: Seen::default(),
             faults: BTreeMap::new(),
             conflicts: BTreeMap::new(),
         }
@@ -65,6 +68,7 @@ impl Index {
         let object = object.borrow();
         let key = object.key();
         let node_name = self.node_name.clone();
+        self.seen.count(key.kind);
         let faults = match object {
             Object::Service(object) => {
                 let (view, faults) = ServiceView::read(object);
@@ -73,7 +77,9 @@ impl Index {
             }
             Object::EndpointSlice(object) => {
                 let (slice, faults) = Slice::read(object, &node_name);
-                self.change(&key, |all, name| all.set_slice(name, slice));
+                if self.change(&key, |all, name| all.set_slice(name, slice)) {
+                    self.seen.caused_by(object);
+                }
                 faults
             }
             Object::Endpoints(object) => {
@@ -102,13 +108,14 @@ impl Index {
         if !self.known.remove(key) {
             return;
         }
-        match key.kind {
+        self.seen.count(key.kind);
+        let _ = match key.kind {
             Kind::Service => self.change(key, |all, name| all.set_service(name, None)),
             Kind::EndpointSlice => self.change(key, |all, name| all.set_slice(name, None)),
             Kind::Endpoints => self.change(key, |all, name| all.set_mirrored(name, Vec::new())),
             Kind::Node => self.set_node(None),
             Kind::Pod => self.change(key, |all, name| all.set_pod(name, None)),
-        }
+        };
         self.faults.remove(key);
     }
 
@@ -143,6 +150,11 @@ impl Index {
         changes.into_iter().map(|(_, change)| change).collect()
     }
 
+    /// Which objects came since the last call.
+    pub fn take_seen(&mut self) -> Seen {
+        mem::take(&mut self.seen)
+    }
+
     /// What is wrong, by object: one text for each thing, naming what is left out or done instead. Covers everything
     /// that the last [`Index::take_changes`] covered.
     pub fn problems(&self) -> impl Iterator<Item = (&ObjectKey, &str)> {
@@ -162,29 +174,33 @@ impl Index {
         self.node.as_ref()
     }
 
-    /// Changes the namespace of `key`, and remembers the Services that this concerns.
-    fn change<T>(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Namespace, &Arc<str>) -> T)
+    /// Changes the namespace of `key`, and remembers the Services that this concerns. True if there are any.
+    fn change<T>(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Namespace, &Arc<str>) -> T) -> bool
     where
         T: IntoIterator<Item = Arc<str>>,
     {
         let content = self.namespaces.entry(key.namespace.clone()).or_default();
-        let services = change(content, &key.name);
-        self.touched.extend(services.into_iter().map(|service| (key.namespace.clone(), service)));
+        let mut services = change(content, &key.name).into_iter().peekable();
+        let changed = services.peek().is_some();
+        self.touched.extend(services.map(|service| (key.namespace.clone(), service)));
         if content.is_empty() {
             self.namespaces.remove(&key.namespace);
         }
+        changed
     }
 
-    /// Another zone changes what every hint means (B60).
-    fn set_node(&mut self, node: Option<NodeView>) {
+    /// Another zone changes what every hint means (B60). True if it is another one.
+    fn set_node(&mut self, node: Option<NodeView>) -> bool {
         let zone = |node: &Option<NodeView>| node.as_ref().and_then(|node| node.zone.clone());
-        if zone(&self.node) != zone(&node) {
+        let moved = zone(&self.node) != zone(&node);
+        if moved {
             for (namespace, content) in &self.namespaces {
                 let services = content.entries.keys();
                 self.touched.extend(services.map(|service| (namespace.clone(), service.clone())));
             }
         }
         self.node = node;
+        moved
     }
 
     /// Brings the claims of the Service `name` up to date.

@@ -29,5 +29,5 @@ pub use meta::{decode_meta, encode_meta};
 pub use op::{FrontendAddr, Op, Scope, SlotEntry};
 pub use pool::Pool;
 pub use room::{NoRoom, Table};
-pub use shadow::Shadow;
+pub use shadow::{Shadow, Use};
 pub use snapshot::{Capacity, ServiceEntry, Snapshot};

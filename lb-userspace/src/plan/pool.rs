@@ -40,10 +40,16 @@ impl Pool {
         self.available
     }
 
+    /// How many numbers are in use or resting.
+    #[must_use]
+    pub fn taken(&self) -> u32 {
+        self.limits.end.saturating_sub(self.limits.start) - self.available
+    }
+
     /// Whether no number is in use or resting.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
-        self.available == self.limits.end.saturating_sub(self.limits.start)
+        self.taken() == 0
     }
 
     /// Free runs in the order in which they are to be used. The run around the place where the search goes on comes twice:

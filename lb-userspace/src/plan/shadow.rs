@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 
-use lb_common::{AddressValue, BackendWord, FrontendValue, Span, address_flags};
+use lb_common::{AddressValue, BackendWord, FrontendValue, Span, address_flags, maps};
 
 use super::op::{FrontendAddr, Op, Scope, SlotEntry};
 use super::pool::Pool;
@@ -61,6 +61,17 @@ pub(super) struct KnownAddr {
     pub(super) frontends: u32,
 }
 
+/// How much of a table is in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Use {
+    /// Name of the map.
+    pub map: &'static str,
+    /// Records in use.
+    pub entries: u32,
+    /// Records that fit.
+    pub capacity: u32,
+}
+
 /// What the tables hold, as far as it is known: a reading of them and every write since that they have taken.
 #[derive(Clone, Debug)]
 pub struct Shadow {
@@ -98,6 +109,20 @@ impl Shadow {
     #[must_use]
     pub fn service_id(&self, key: &ServicePortKey) -> Option<u32> {
         self.keys.get(key).copied()
+    }
+
+    /// How much of the tables that are arrays is in use, or rests until no program can be reading it.
+    #[must_use]
+    pub fn used(&self) -> [Use; 4] {
+        let Capacity { services, backends, slots: [slots4, slots6], .. } = self.capacity;
+        let [pool4, pool6] = &self.slots;
+        [
+            (maps::SERVICES_MAP, &self.service_ids, services),
+            (maps::BACKENDS_MAP, &self.backend_ids, backends),
+            (maps::SLOTS4, pool4, slots4),
+            (maps::SLOTS6, pool6, slots6),
+        ]
+        .map(|(map, pool, capacity)| Use { map, entries: pool.taken(), capacity })
     }
 
     /// The Service port that holds `frontend`.

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use lb_common::Proto;
 use tracing::{debug, info, warn};
 
+use super::progress::{Attempt, Book, concerned};
 use super::trouble::Troubles;
 use super::{Change, Report};
 use crate::model::{ServicePort, ServicePortKey};
@@ -46,6 +48,11 @@ pub struct Reconciler<T> {
     audit: bool,
     /// Why the last reading failed.
     unread: Option<String>,
+    book: Book,
+    /// What the current step, or the last one, did.
+    attempts: [Attempt; 2],
+    /// When whoever calls began; `None`: not known.
+    started: Option<Timestamp>,
     report: Report,
 }
 
@@ -70,6 +77,9 @@ impl<T: Tables> Reconciler<T> {
             doubtful: false,
             audit: false,
             unread: None,
+            book: Book::default(),
+            attempts: Default::default(),
+            started: None,
             report: Report::default(),
         })
     }
@@ -118,8 +128,11 @@ impl<T: Tables> Reconciler<T> {
                 self.held = held;
                 return;
             }
+            Change::Seen(seen) => return self.book.see(seen, self.started),
         };
         for (key, desired) in changes {
+            let after = desired.as_ref();
+            self.book.desire(key.family, self.desired.get(&key), after);
             match desired {
                 Some(desired) => self.desired.insert(key.clone(), desired),
                 None => self.desired.remove(&key),
@@ -128,10 +141,27 @@ impl<T: Tables> Reconciler<T> {
         }
     }
 
+    /// Counts from now on how long it takes from what happens in the cluster to its effect here. `now`: by the clock on the
+    /// wall.
+    pub const fn watch(&mut self, now: Timestamp) {
+        self.started = Some(now);
+    }
+
+    /// Notes at `now` that what is desired waits to be programmed. True if nothing of a family has been waiting so far.
+    pub fn queue(&mut self, now: Instant) -> bool {
+        self.listed && self.book.queue(concerned(self.dirty.iter().map(|key| key.family)), now)
+    }
+
+    /// Notes that the step that began at `began` is over at `now`, which is `wall` by the clock on the wall.
+    pub fn end(&mut self, began: Instant, now: Instant, wall: Timestamp) {
+        self.book.end(self.attempts, self.unread.is_none(), began, now, wall);
+    }
+
     fn start_over(&mut self) {
         self.listed = true;
         self.audit = true;
         let gone = std::mem::take(&mut self.desired);
+        gone.iter().for_each(|(key, port)| self.book.desire(key.family, Some(port), None));
         self.dirty.extend(gone.into_keys());
         self.dirty.extend(self.shadow.keys().cloned());
     }
@@ -147,7 +177,7 @@ impl<T: Tables> Reconciler<T> {
         if !self.listed {
             return None;
         }
-        if self.audit || !self.dirty.is_empty() { Some(now) } else { self.troubles.next() }
+        if self.audit || self.book.news || !self.dirty.is_empty() { Some(now) } else { self.troubles.next() }
     }
 
     /// Programs what has changed and what is due for another attempt. One Service port's failure holds up no other.
@@ -156,12 +186,15 @@ impl<T: Tables> Reconciler<T> {
             return Outcome::default();
         }
         let before = (self.report.operations, self.report.repairs);
+        self.attempts = Default::default();
+        self.book.news = false;
         self.kept.retain(|key| self.desired.get(key).is_none_or(|it| it.serving.is_empty()));
         let mut changed = std::mem::take(&mut self.dirty);
         changed.extend(self.troubles.due(now).cloned());
         let mut audit = std::mem::take(&mut self.audit);
-        let retries = changed.iter().any(|key| self.troubles.concern(key));
-        let read = (audit || self.doubtful && retries).then(|| self.read_again());
+        let retries = changed.iter().filter(|key| self.troubles.concern(key)).count();
+        self.report.retries += retries as u64;
+        let read = (audit || self.doubtful && retries > 0).then(|| self.read_again());
         if read == Some(false) {
             audit = false;
             if self.doubtful {
@@ -209,7 +242,16 @@ impl<T: Tables> Reconciler<T> {
             text: "it stays as a former agent left it until all manifests can be read".into(),
         }));
         let held = self.held.iter().copied().filter(|addr| self.shadow.is_held(addr)).collect();
-        Report { service_ports: self.desired.len(), held, problems, ..self.report.clone() }
+        Report {
+            service_ports: self.desired.len(),
+            families: self.book.families.clone(),
+            seen: self.book.seen,
+            pending: self.book.pending,
+            used: self.shadow.used().to_vec(),
+            held,
+            problems,
+            ..self.report.clone()
+        }
     }
 
     /// A wait that must end before what was given back can be handed out again, if anything was. To be called where
@@ -250,6 +292,10 @@ impl<T: Tables> Reconciler<T> {
             Ok(ops) => self.carry_out(&ops).err().map(|error| (error.to_string(), error.is_full())),
         };
         let operations = self.report.operations - before;
+        let attempt = &mut self.attempts[key.family as usize];
+        attempt.tried += 1;
+        attempt.refused += u64::from(matches!(failure, Some((_, false))));
+        self.report.failures += u64::from(failure.is_some());
         if key.proto == Proto::Udp {
             self.report.datagrams += operations;
         }

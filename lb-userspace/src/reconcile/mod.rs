@@ -8,20 +8,23 @@
 //! Nothing is written before the first full list, [`Change::Replace`] or [`Change::Partial`] (B6).
 
 mod core;
+mod progress;
 mod run;
 mod trouble;
 
 pub use core::{Outcome, Reconciler};
+pub use progress::{Histogram, Objects, Progress};
 pub use run::run;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::model::{ServicePort, ServicePortKey};
+use crate::model::{Seen, ServicePort, ServicePortKey};
+use crate::plan::Use;
 use crate::status::Problem;
 
 /// News from the model: Service ports and what they should be; `None`: nothing. The same form as the model's list of
-/// changes. And news of the node's addresses.
+/// changes. And news of the node's addresses, and of the objects that the next change follows from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
     /// Everything there is. What is not named is not desired.
@@ -35,6 +38,8 @@ pub enum Change {
     Update(Vec<(ServicePortKey, Option<ServicePort>)>),
     /// The addresses that interfaces of this node have, all of them: a Service's is left to the host then.
     Held(BTreeSet<IpAddr>),
+    /// The objects that led to the change which comes next.
+    Seen(Seen),
 }
 
 /// How things stand.
@@ -50,6 +55,18 @@ pub struct Report {
     pub datagrams: u64,
     /// Service ports and stray entries that had been changed from outside and were put right.
     pub repairs: u64,
+    /// Service ports that could not be programmed, each time that one was tried.
+    pub failures: u64,
+    /// Attempts to program one that had failed before.
+    pub retries: u64,
+    /// The changes of IPv4 and of IPv6.
+    pub families: [Progress; 2],
+    /// Objects that came, changed or went.
+    pub seen: Objects,
+    /// Those of them that no completed sync has covered.
+    pub pending: Objects,
+    /// How much of the tables of records is in use.
+    pub used: Vec<Use>,
     /// Addresses of Services that are left to the host because an interface of this node has them.
     pub held: Vec<IpAddr>,
     /// What could not be programmed, and why; each is tried again.

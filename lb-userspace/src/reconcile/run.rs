@@ -4,6 +4,7 @@ use std::future::{Future, pending};
 use std::pin::pin;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -26,11 +27,13 @@ pub async fn run<T: Tables>(
     shutdown: impl Future<Output = ()>,
 ) {
     let mut shutdown = pin!(shutdown);
+    reconciler.watch(Timestamp::now());
     let mut verify = interval_at(Instant::now() + VERIFY, VERIFY);
     verify.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut grace: Option<JoinHandle<()>> = None;
     let mut not_before = Instant::now();
     loop {
+        let mut queued = false;
         let due = reconciler.due(Instant::now().into_std()).map(Instant::from_std);
         select! {
             biased;
@@ -41,6 +44,7 @@ pub async fn run<T: Tables>(
                 while let Ok(change) = changes.try_recv() {
                     reconciler.desire(change);
                 }
+                queued = reconciler.queue(Instant::now().into_std());
             }
             () = end_of(&mut grace) => {
                 grace = None;
@@ -54,7 +58,10 @@ pub async fn run<T: Tables>(
         if due && not_before <= now {
             not_before = now + COALESCE;
             let outcome = reconciler.step(now.into_std());
+            reconciler.end(now.into_std(), Instant::now().into_std(), Timestamp::now());
             debug!(?outcome, took = ?now.elapsed(), "step");
+            report.send_replace(reconciler.report());
+        } else if queued {
             report.send_replace(reconciler.report());
         }
         if grace.is_none() {

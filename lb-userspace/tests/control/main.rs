@@ -9,6 +9,7 @@ mod interrupted;
 mod kernel;
 mod order;
 mod packets;
+mod progress;
 mod random;
 mod readers;
 mod room;
