@@ -17,6 +17,8 @@
 //! | [`agent`] | the daemon: all of it put together |
 //! | [`bpf`] | the kernel side: programs and maps loaded, attached, pinned; typed access to pinned maps |
 //! | [`ctl`] | the command line: its grammar, and the tables as text and JSON |
+//! | [`health`] | what probes and load balancers are told |
+//! | [`http`] | small servers |
 //! | [`model`] | objects in, desired Service ports out |
 //! | [`net`] | interfaces and addresses, followed by netlink; reserved ports |
 //! | [`plan`] | a mirror of the tables, and ordered writes that turn it into what is desired |
@@ -28,6 +30,8 @@
 pub mod agent;
 pub mod bpf;
 pub mod ctl;
+pub mod health;
+pub mod http;
 pub mod model;
 pub mod net;
 pub mod plan;

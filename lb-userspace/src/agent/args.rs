@@ -9,7 +9,7 @@ use glob::Pattern;
 use lb_common::{AffinityWord, Lifetimes};
 
 use super::cidr::{CidrError, ServiceRanges};
-use super::masquerade;
+use super::{masquerade, serving};
 
 /// The names that common CNIs give to the node's end of a pod's interface: the reference plugins, flannel, kindnet and
 /// Weave (`veth*`), Calico (`cali*`), Cilium (`lxc*`), AWS (`eni*`), Azure (`azv*`), GKE (`gke*`), virtual machines (`tap*`).
@@ -114,6 +114,10 @@ pub struct Args {
     /// Longest time between two searches for flows that have ended, in seconds; a full table is searched more often
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub sweep_interval: Duration,
+
+    /// Where it answers.
+    #[command(flatten)]
+    pub serving: serving::Args,
 
     /// Form of the log on standard error
     #[arg(long, value_enum, value_name = "FORM", default_value = "text")]

@@ -5,6 +5,7 @@
 //! then    source ─> index ─> reconcile ─> tables      (sync)
 //!         netlink ─> interfaces, addresses            (node)
 //!         reconcile ─> sockets that lost a backend    (datagrams)
+//!         source, reconcile ─> probes                 (serving)
 //!         all of them ─> status file                  (report)
 //! ```
 //!
@@ -21,6 +22,7 @@ mod log;
 pub mod masquerade;
 mod node;
 mod report;
+pub mod serving;
 mod settings;
 mod sync;
 
@@ -37,6 +39,8 @@ use crate::bpf::pin::PinDir;
 use crate::bpf::size::Sizes;
 use crate::bpf::sweep::Sweeper;
 use crate::bpf::{object, probe};
+use crate::health::{Health, Told};
+use crate::http::Board;
 use crate::net::reserved;
 use crate::reconcile::{self, Reconciler};
 use crate::source::Source;
@@ -104,6 +108,7 @@ async fn follow(
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("sigaction SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("sigaction SIGINT")?;
+    let sockets = args.serving.listen()?;
     let masquerade = args.masquerade();
     let name = args.hostname_override.unwrap_or_else(host_name);
 
@@ -123,8 +128,12 @@ async fn follow(
     let reconciler = Reconciler::adopt(tables, &name)?;
     let (report, reports) = watch::channel(reconcile::Report::default());
     let (view, views) = watch::channel(sync::View::default());
-    let (sockets, socket_news) = watch::channel(None);
+    let (datagrams, datagram_news) = watch::channel(None);
     let synced = reports.clone();
+    let (tell_health, told) = watch::channel(Told::default());
+    let health = Health::new(reports.clone(), told)?;
+    let board = Board::default();
+    args.serving.serve(sockets, &health, &board);
     let sources = report::Sources {
         pins: datapath.pins().clone(),
         name: name.clone(),
@@ -133,7 +142,8 @@ async fn follow(
         node: node_news,
         source: views.clone(),
         reconcile: reports,
-        sockets: socket_news,
+        sockets: datagram_news,
+        servers: board.follow(),
     };
     let stop = async {
         tokio::select! {
@@ -145,8 +155,8 @@ async fn follow(
         // Ends by `stop`.
         () = reconcile::run(reconciler, desired, report, stop) => Ok(()),
         () = node.follow(views) => Ok(()),
-        () = sync::follow(source, &name, changes, view) => anyhow::bail!("the folder of manifests is no longer followed: start the agent again"),
-        () = datagrams::follow(datapath.pins(), synced, sockets) => Ok(()),
+        () = sync::follow(source, &name, changes, view, tell_health) => anyhow::bail!("the folder of manifests is no longer followed: start the agent again"),
+        () = datagrams::follow(datapath.pins(), synced, datagrams) => Ok(()),
         () = report::follow(sources) => Ok(()),
     }
 }

@@ -1,5 +1,6 @@
 //! The status file, kept up to date.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub(super) struct Sources {
     pub(super) source: watch::Receiver<View>,
     pub(super) reconcile: watch::Receiver<Report>,
     pub(super) sockets: watch::Receiver<Option<Problem>>,
+    pub(super) servers: watch::Receiver<BTreeMap<&'static str, Vec<Problem>>>,
 }
 
 /// Writes the file with every change, and logs `ready` after the first full synchronisation. Returns when nothing can
@@ -58,6 +60,7 @@ pub(super) async fn follow(mut sources: Sources) {
             changed = sources.source.changed() => changed,
             changed = sources.reconcile.changed() => changed,
             changed = sources.sockets.changed() => changed,
+            changed = sources.servers.changed() => changed,
         };
         if changed.is_err() {
             return;
@@ -71,13 +74,15 @@ pub(super) async fn follow(mut sources: Sources) {
 
 impl Sources {
     fn status(&mut self) -> Status {
-        let Self { pins: _, name, manifests, service_ranges, node, source, reconcile, sockets } = self;
+        let Self { pins: _, name, manifests, service_ranges, node, source, reconcile, sockets, servers } =
+            self;
         let node = node.borrow_and_update().clone();
         let report = reconcile.borrow_and_update().clone();
         let mut problems = source.borrow_and_update().problems.clone();
         problems.extend(node.problems);
         problems.extend(report.problems);
         problems.extend(sockets.borrow_and_update().clone());
+        problems.extend(servers.borrow_and_update().values().flatten().cloned());
         problems.sort();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
+use crate::health::{self, Told};
 use crate::model::{Index, NodeView};
 use crate::reconcile::Change;
 use crate::source::{Extent, Source};
@@ -27,12 +28,14 @@ pub(super) async fn follow(
     name: &str,
     changes: mpsc::Sender<Change>,
     view: watch::Sender<View>,
+    health: watch::Sender<Told>,
 ) {
     let mut index = Index::new(name);
     // How much the reconciler knows of; `None`: nothing.
     let mut known = None;
     // The source logs what it cannot read; this is what it could.
     let mut told = BTreeSet::new();
+    let mut expected = source.has_nodes();
     while let Some(update) = source.next().await {
         for key in &update.deletes {
             index.delete(key);
@@ -41,6 +44,7 @@ pub(super) async fn follow(
             index.apply(object);
         }
         let changed = index.take_changes();
+        let seen = Change::Seen(index.take_seen());
         let faults = update
             .problems
             .iter()
@@ -53,13 +57,17 @@ pub(super) async fn follow(
             warn!("{object}: {text}");
         }
         told.clone_from(&objects);
-        let seen =
+        expected |= index.node().is_some();
+        tell(
+            &health,
+            Told {
+                eligible: health::is_eligible(index.node(), expected),
+                checks: index.health_checks().clone(),
+            },
+        );
+        let current =
             View { listed: true, node: index.node().cloned(), problems: faults.chain(objects).collect() };
-        view.send_if_modified(|known| {
-            let modified = *known != seen;
-            *known = seen;
-            modified
-        });
+        tell(&view, current);
         let change = match (known, update.extent) {
             (Some(_), _) => Change::Update(changed),
             (None, Extent::Whole) => Change::Replace(changed),
@@ -68,10 +76,19 @@ pub(super) async fn follow(
         let end = (known, update.extent) == (Some(Extent::Partial), Extent::Whole);
         let end = end.then_some(Change::Whole);
         known = known.max(Some(update.extent));
-        for change in [Some(change), end].into_iter().flatten() {
+        for change in [Some(seen), Some(change), end].into_iter().flatten() {
             if changes.send(change).await.is_err() {
                 return;
             }
         }
     }
+}
+
+/// Tells `news`, unless it is none.
+fn tell<T: PartialEq>(channel: &watch::Sender<T>, news: T) {
+    channel.send_if_modified(|known| {
+        let modified = *known != news;
+        *known = news;
+        modified
+    });
 }

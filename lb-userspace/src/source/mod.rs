@@ -22,6 +22,15 @@ impl Source {
             Self::Folder(folder) => folder.next().await,
         }
     }
+
+    /// Whether it has the Node object of every node, so that one which is missing has been deleted (B91). A folder needs to
+    /// have none.
+    #[must_use]
+    pub const fn has_nodes(&self) -> bool {
+        match self {
+            Self::Folder(_) => false,
+        }
+    }
 }
 
 /// What changed.

@@ -16,7 +16,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("bpf", &["net", "status"]),
     ("tables", &["model", "plan", "bpf"]),
     ("reconcile", &["model", "plan", "tables", "status"]),
-    ("agent", &["model", "plan", "tables", "reconcile", "bpf", "net", "source", "status"]),
+    ("http", &["status"]),
+    ("health", &["model", "reconcile", "http", "status"]),
+    ("agent", &["health", "http", "model", "plan", "tables", "reconcile", "bpf", "net", "source", "status"]),
     ("ctl", &["bpf", "net", "status"]),
 ];
 

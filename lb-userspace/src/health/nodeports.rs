@@ -1,0 +1,138 @@
+//! Health check node ports: each Service of a load balancer with an external policy Local has one, where the load balancer
+//! asks whether this node has endpoints of it (B84 to B88).
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
+use serde::Serialize;
+use tokio::select;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tracing::info;
+
+use super::server::Health;
+use crate::http::{self, Answer, Board};
+use crate::model::{HealthCheck, ServiceName};
+use crate::status::Problem;
+
+/// When to listen again where it failed (B87).
+const AGAIN: Duration = Duration::from_secs(5);
+/// The reason that kube-proxy gives.
+const FAILED: &str = "FailedToStartServiceHealthcheck";
+/// All addresses of the node, by family. A socket for each, so that both are served where either is switched off.
+const ANY: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+
+/// A Service and the index of a family.
+type Place = (ServiceName, usize);
+
+/// One that is listened at. Dropped, it is closed.
+struct Open {
+    port: u16,
+    task: JoinHandle<()>,
+}
+
+/// The answer (B86).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Said<'a> {
+    service: Service<'a>,
+    local_endpoints: u32,
+    service_proxy_healthy: bool,
+}
+
+#[derive(Serialize)]
+struct Service<'a> {
+    namespace: &'a str,
+    name: &'a str,
+}
+
+/// Listens where the source says that load balancers ask, for ever.
+pub async fn follow(mut health: Health, board: Board) {
+    let mut open: BTreeMap<Place, Open> = BTreeMap::new();
+    loop {
+        let wanted = wanted(&health.told.borrow_and_update().checks);
+        let stale: Vec<Place> = open
+            .iter()
+            .filter(|(place, it)| wanted.get(*place) != Some(&it.port))
+            .map(|(p, _)| p.clone())
+            .collect();
+        // All are closed before one is opened: two Services may have changed places.
+        for place in stale {
+            if let Some(Open { port, task }) = open.remove(&place) {
+                task.abort();
+                let _ = task.await;
+                info!("{}: no health check at {} any more", named(&place), at(&place, port));
+            }
+        }
+        let mut failed = Vec::new();
+        for (place, port) in &wanted {
+            if open.contains_key(place) {
+                continue;
+            }
+            match http::bind(at(place, *port), true) {
+                Ok(listener) => {
+                    info!("{}: health check at {}", named(place), at(place, *port));
+                    let (asked, health) = (place.clone(), health.clone());
+                    let handler = move |_| {
+                        let answer = answer(&asked, &health);
+                        async move { answer }
+                    };
+                    let task = tokio::spawn(http::serve(listener, handler));
+                    open.insert(place.clone(), Open { port: *port, task });
+                }
+                // A kernel without the family: nobody can ask there.
+                Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {}
+                Err(error) => failed.push(Problem {
+                    object: named(place),
+                    text: format!(
+                        "{FAILED}: nobody listens at {}: {error}; it is tried again",
+                        at(place, *port)
+                    ),
+                }),
+            }
+        }
+        let failing = !failed.is_empty();
+        board.tell("health check node ports", failed);
+        let again = async { if failing { sleep(AGAIN).await } else { pending().await } };
+        select! {
+            changed = health.told.changed() => if changed.is_err() { return pending().await },
+            () = again => {}
+        }
+    }
+}
+
+/// Where to listen: the port of each Service in each family that it has.
+fn wanted(checks: &BTreeMap<ServiceName, HealthCheck>) -> BTreeMap<Place, u16> {
+    let places = checks.iter().flat_map(|(service, check)| {
+        let served = check.local.iter().enumerate().filter(|(_, count)| count.is_some());
+        served.map(|(family, _)| ((service.clone(), family), check.port.get()))
+    });
+    places.collect()
+}
+
+fn at((_, family): &Place, port: u16) -> SocketAddr {
+    SocketAddr::new(ANY[*family], port)
+}
+
+/// The Service as problems name it.
+fn named(((namespace, name), _): &Place) -> String {
+    format!("Service {namespace}/{name}")
+}
+
+fn answer(place: &Place, health: &Health) -> Answer {
+    let ((namespace, name), family) = place;
+    let known = health.told.borrow().checks.get(&place.0).and_then(|check| check.local[*family]).unwrap_or(0);
+    // Before the first sync nothing can be sent here (B88).
+    let local_endpoints = if health.reports.borrow().synced { known } else { 0 };
+    let service_proxy_healthy = health.is_healthy();
+    let well = local_endpoints > 0 && service_proxy_healthy;
+    let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let service = Service { namespace, name };
+    let mut answer = http::json(status, &Said { service, local_endpoints, service_proxy_healthy });
+    answer.headers_mut().insert("x-load-balancing-endpoint-weight", HeaderValue::from(local_endpoints));
+    answer
+}

@@ -1,0 +1,8 @@
+//! Small HTTP servers that nobody can hurt the agent with: what they answer is short or made elsewhere, connections and
+//! their lives are limited, and of too many the oldest goes, so that who comes new is served.
+
+mod board;
+mod server;
+
+pub use board::Board;
+pub use server::{Answer, answer, bind, json, keep, not_found, serve, text};
