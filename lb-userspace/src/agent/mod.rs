@@ -39,7 +39,7 @@ use crate::bpf::pin::PinDir;
 use crate::bpf::size::Sizes;
 use crate::bpf::sweep::Sweeper;
 use crate::bpf::{object, probe};
-use crate::health::{Health, Told};
+use crate::health::{self, Health};
 use crate::http::Board;
 use crate::net::reserved;
 use crate::reconcile::{self, Reconciler};
@@ -130,7 +130,7 @@ async fn follow(
     let (view, views) = watch::channel(sync::View::default());
     let (datagrams, datagram_news) = watch::channel(None);
     let synced = reports.clone();
-    let (tell_health, told) = watch::channel(Told::default());
+    let (tell_health, told) = watch::channel(health::Told::default());
     let health = Health::new(reports.clone(), told)?;
     let board = Board::default();
     args.serving.serve(sockets, &health, &board);
