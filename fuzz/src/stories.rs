@@ -18,7 +18,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let about = [0, 1, 3, 5, 7, 9, 15];
     let open = |client: u8| [0, 0, 0, client, 0, 0, 0, 0];
     let stories = about.iter().flat_map(|about| {
-        (0..16).map(move |kind| {
+        (0..17).map(move |kind| {
             let mut story = vec![*about];
             story.extend((0..4).flat_map(open));
             for value in 0..12 {

@@ -232,6 +232,15 @@ pub trait Env<A: Address> {
         flow::contend(self, scratch)
     }
 
+    /// [`crate::flow::make_way`]. A seam as well.
+    #[inline(always)]
+    fn make_way(&self, scratch: &mut Scratch<A>) -> Result<Contention, Reason>
+    where
+        Self: Sized,
+    {
+        flow::make_way(self, scratch)
+    }
+
     /// [`fragment::meet`]. A seam as well.
     #[inline(always)]
     fn meet(&self, scratch: &mut Scratch<A>) -> Result<Met, Reason>

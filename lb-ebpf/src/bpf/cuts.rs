@@ -95,6 +95,8 @@ cuts! {
     attempt(; scratch: Scratch) = attempt4, attempt6, cut::number(flow::attempt(&Kernel::alone(), scratch));
     "[`flow::contend`]."
     contend(; scratch: Scratch) = contend4, contend6, cut::number(flow::contend(&Kernel::alone(), scratch));
+    "[`flow::make_way`]."
+    make_way(; scratch: Scratch) = make_way4, make_way6, cut::number(flow::make_way(&Kernel::alone(), scratch));
     "[`fragment::meet`]."
     meet(; scratch: Scratch) = meet4, meet6, cut::number(fragment::meet(&Kernel::alone(), scratch));
     "[`tc::translate`]."

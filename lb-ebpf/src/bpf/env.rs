@@ -178,6 +178,12 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     }
 
     #[inline(always)]
+    fn make_way(&self, scratch: &mut Scratch<A>) -> Result<Contention, Reason> {
+        // SAFETY: a function of this object, called with the packet's own memory.
+        cut::result(unsafe { A::make_way(scratch) })
+    }
+
+    #[inline(always)]
     fn meet(&self, scratch: &mut Scratch<A>) -> Result<Met, Reason> {
         // SAFETY: a function of this object, called with the packet's own memory.
         cut::result(unsafe { A::meet(scratch) })

@@ -1,6 +1,7 @@
 //! The flow table: lookup, the pair protocol, lifetimes.
 
 mod assure;
+mod contend;
 mod mend;
 mod pair;
 mod phase;
@@ -12,8 +13,9 @@ use lb_common::{Address, FlowKey, FlowValue, FlowWord};
 use crate::env::{Env, FlowRef, FlowTable};
 
 pub use assure::{Assured, assure};
+pub use contend::{Contention, contend, make_way};
 pub use mend::{Mended, mend};
-pub use pair::{Attempt, Contention, Made, attempt, contend, make};
+pub use pair::{Attempt, Made, attempt, make};
 pub(crate) use pair::{join, owner};
 pub use phase::Phase;
 pub(crate) use phase::confirmed;

@@ -2,11 +2,10 @@
 //! the winner's tuple and takes its own reverse away again.
 
 use lb_common::{
-    Address, FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masquerade, Point, Proto, Reason, Scratch,
+    Address, FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masquerade, Point, Reason, Scratch,
 };
 
-use super::phase::{Phase, seconds};
-use super::remove::{Found, Idle, remove, remove_orphan};
+use super::contend::Contention;
 use super::{lookup, room};
 use crate::cut::outcome;
 use crate::env::{Env, FlowRef, FlowTable, Inserted, Note, note};
@@ -37,20 +36,6 @@ outcome! {
         Again = 2,
         /// Something stands where the reverse entry was to go.
         Contended = 3,
-    }
-}
-
-outcome! {
-    /// What was found where a reverse entry was to go.
-    Contention {
-        /// Another flow: try another port.
-        Taken = 0,
-        /// The reverse entry of this very flow.
-        Own = 1,
-        /// Nothing any more: try again with the same port.
-        Freed = 2,
-        /// The reverse entry of this very flow, whose forward entry was evicted.
-        Alone = 3,
     }
 }
 
@@ -182,53 +167,6 @@ pub(crate) fn join<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> 
     *to = value.tuple;
     scratch.masquerade = value.masquerade;
     Ok(Attempt::Joined)
-}
-
-/// Looks at the entry that stands where the reverse entry `scratch.reverse` of the flow `scratch.key` was to go, and
-/// removes it if it is of no use.
-#[inline(always)]
-pub fn contend<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Contention, Reason> {
-    let Scratch { value, key, reverse, other, now, .. } = scratch;
-    let config = env.config().ok_or(Reason::FlowError)?;
-    let proto = Proto::from_number(key.proto).ok_or(Reason::FlowError)?;
-    let Some(hit) = lookup(env, reverse, value) else {
-        return Ok(Contention::Freed);
-    };
-    let word = FlowWord(value.word);
-    if value.kind != FlowKind::Reverse as u8 {
-        return Ok(Contention::Taken);
-    }
-    let own = value.tuple == key.tuple.reverse();
-    *other = value.other_key(key.proto);
-    let forward = owner(env, hit.table, other, word);
-    let alone = forward.is_none();
-    let freed = match forward {
-        Some(_) if own => false,
-        Some((flow, state)) => {
-            let phase = Phase::of(proto, state.state(), word.state());
-            let limit = if phase.is_over() {
-                seconds(config.lifetimes.reuse_closed)
-            } else {
-                phase.lifetime(&config.lifetimes)
-            };
-            let found =
-                Found { table: hit.table, flow, word: state, service: value.service, backend: value.backend };
-            remove(env, other, reverse, &found, Idle::more_than(limit, *now))
-        }
-        None => remove_orphan(env, reverse, &hit, value, *now, config),
-    };
-    if freed {
-        Ok(Contention::Freed)
-    } else if !own {
-        Ok(Contention::Taken)
-    } else if word.state().has(FlowState::DEAD) {
-        Err(Reason::FlowBusy)
-    } else if alone && hit.table == FlowTable::Lru && word.state().0 != 0 {
-        Ok(Contention::Alone)
-    } else {
-        // What nobody has answered through may be that of a CPU which is about to insert the other half.
-        Ok(Contention::Own)
-    }
 }
 
 /// Inserts into `table` and gives way if the other table, the same name space, has the key in another pair.

@@ -38,6 +38,9 @@ pub(crate) struct Idle {
 }
 
 impl Idle {
+    /// No condition.
+    pub(crate) const NONE: Self = Self { now: 0, limit: 0, required: false };
+
     /// The condition that the pair has idled for more than `limit`.
     #[inline(always)]
     pub(crate) const fn more_than(limit: u64, now: u64) -> Self {

@@ -68,9 +68,15 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
         }
         Err(reason) => {
             let reason = select::unserved(env, scratch, reason);
-            // The packets that follow this one must not meet the ended flow.
-            if reason.effect() == Effect::Pass && scratch.renewal != Renewal::None as u8 {
-                env.clear(scratch)?;
+            // Neither the packets that follow this one nor the answers to it must meet an ended flow.
+            if reason.effect() == Effect::Pass {
+                if scratch.renewal != Renewal::None as u8 {
+                    env.clear(scratch)?;
+                }
+                if flags.opens() {
+                    // What could not be removed does not hold up what is not ours.
+                    let _ = env.make_way(scratch);
+                }
             }
             return Err(reason);
         }

@@ -2,6 +2,7 @@
 //! shared memory, in the midst of a value too.
 
 mod affinity;
+mod direct;
 mod floods;
 mod pairs;
 mod story;

@@ -8,12 +8,12 @@ use lb_ebpf::env::{Env as _, FlowTable};
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::Scene;
 use lb_ebpf::testing::host;
-use lb_ebpf::testing::packet::{Checksum, Packet, flags};
+use lb_ebpf::testing::packet::{Checksum, flags};
 use lb_ebpf::testing::pairs::{Faults, embryonic};
 use lb_ebpf::testing::schedule::{Schedule, Step};
 use lb_ebpf::testing::tables::{Service, Tables};
 use lb_ebpf::testing::wire;
-use lb_ebpf::testing::world::{Sizes, World};
+use lb_ebpf::testing::world::{Cpu, Sizes, World};
 use lb_ebpf::verdict::Verdict;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +28,8 @@ pub(crate) const UDP: Scene = Scene { proto: Proto::Udp, ..TCP };
 pub(crate) enum Work {
     /// A packet of this kind from this client port to this Service.
     Send(u8, u16, u8),
+    /// A packet of this kind from this client port to the first endpoint itself.
+    Direct(u8, u16),
     /// A packet of this kind from the first endpoint to this client port, which the client believes to be talking to
     /// the first Service.
     Reply(u8, u16),
@@ -71,20 +73,18 @@ fn world(story: &Story, schedule: &Schedule) -> World {
     world
 }
 
-fn packet(scene: &Scene, kind: u8, port: u16, service: u8) -> Packet {
-    scene.packet(scene.pod(7, port), scene.vip(10 + service, 80), kind)
+fn send(cpu: &Cpu<'_>, scene: &Scene, kind: u8, port: u16, to: SocketAddr) -> Seen {
+    let mut bytes = Bytes::of(&scene.packet(scene.pod(7, port), to, kind));
+    let verdict = host::run(cpu, Point::PodIngress, &mut bytes);
+    let translated = wire::parse(bytes.data()).expect("a valid packet");
+    (verdict == Verdict::Pass).then(|| (translated.source().zip(translated.destination())).expect("ports"))
 }
 
 fn work(world: &World, cpu: u16, scene: &Scene, work: Work) -> Seen {
     let cpu = world.on_cpu(cpu);
     match work {
-        Work::Send(kind, port, service) => {
-            let mut bytes = Bytes::of(&packet(scene, kind, port, service));
-            let verdict = host::run(&cpu, Point::PodIngress, &mut bytes);
-            let translated = wire::parse(bytes.data()).expect("a valid packet");
-            (verdict == Verdict::Pass)
-                .then(|| (translated.source().zip(translated.destination())).expect("ports"))
-        }
+        Work::Send(kind, port, service) => send(&cpu, scene, kind, port, scene.vip(10 + service, 80)),
+        Work::Direct(kind, port) => send(&cpu, scene, kind, port, scene.endpoint(1)),
         Work::Reply(kind, port) => {
             let reply = scene.packet(scene.endpoint(1), scene.pod(7, port), kind);
             let mut bytes = Bytes::of(&reply);
@@ -168,7 +168,7 @@ pub(crate) fn explore(
 ) {
     let mut config = Config::new();
     // The default of 32 KiB does not hold a debug build of the datapath.
-    config.stack_size = 1 << 19;
+    config.stack_size = 1 << 20;
     Runner::new(RandomScheduler::new(schedules()), config.clone()).run(move || play(story, judge));
     Runner::new(PctScheduler::new(3, schedules()), config).run(move || play(story, judge));
 }
@@ -185,6 +185,7 @@ pub(crate) const SYN: u8 = flags::SYN;
 pub(crate) const SYN_ACK: u8 = flags::SYN | flags::ACK;
 pub(crate) const ACK: u8 = flags::ACK;
 pub(crate) const RST: u8 = flags::RST;
+pub(crate) const FIN: u8 = flags::FIN | flags::ACK;
 
 /// All that were let through saw the same tuple.
 pub(crate) fn agree<'a>(seen: impl IntoIterator<Item = &'a Seen>) -> Option<(SocketAddr, SocketAddr)> {

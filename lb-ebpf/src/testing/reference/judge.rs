@@ -161,7 +161,10 @@ impl Node {
             .and_then(|service| self.services[service].select().map(|set| (service, set)));
         let (service, set) = match selected {
             Ok(selected) => selected,
-            Err(Reason::NotService) => return Ok(Expected::pass(Reason::NotService, seen.packet.clone())),
+            Err(Reason::NotService) => {
+                self.make_way(seen);
+                return Ok(Expected::pass(Reason::NotService, seen.packet.clone()));
+            }
             Err(Reason::NoLocalEndpoints) => return Ok(Expected::drop(Reason::NoLocalEndpoints)),
             Err(reason) => return Ok(refused(seen, reason)),
         };
@@ -197,6 +200,16 @@ impl Node {
         let middle = seen.proto == Proto::Tcp && !seen.opens();
         let reason = if middle { Reason::FlowAdopted } else { Reason::FlowOpened };
         Ok(translated(seen.packet, source, endpoint, hairpin, reason))
+    }
+
+    /// What has ended stands in the way neither of a connection that is no Service's nor of the answers to it.
+    fn make_way(&mut self, seen: &Seen<'_>) {
+        let (ends, now) = ((seen.src, seen.dst), self.now);
+        self.connections.retain(|it| {
+            let ended = it.is_over(&LIFETIMES) || it.has_expired(&LIFETIMES, now);
+            let answers = seen.opens() && it.client.ip() == seen.src.ip() && (it.source, it.endpoint) == ends;
+            it.proto != seen.proto || !ended || !(answers || (it.client, it.frontend) == ends)
+        });
     }
 
     /// New connections take turns (B37). A segment from the middle of an unknown one goes where its like went before.

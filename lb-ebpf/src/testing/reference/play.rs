@@ -1,6 +1,7 @@
 //! A story is played to the datapath and to the reference, side by side.
 
 use core::fmt::Write as _;
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
 use std::format;
 use std::string::String;
@@ -99,6 +100,7 @@ impl Stage {
             Event::Packet(point, packet, summed) => return self.packet(*point, packet, *summed),
             Event::More { nth, flags } => return self.more(*nth, *flags),
             Event::Answer { nth, flags } => return self.answer(*nth, *flags),
+            Event::Past { nth, flags } => return self.past(*nth, *flags),
             Event::Idle(seconds) => {
                 let nanoseconds = u64::from(*seconds) * 1_000_000_000;
                 self.world.advance(nanoseconds);
@@ -161,6 +163,13 @@ impl Stage {
         } else {
             self.packet(Point::PodEgress, &packet.macs(TO_POD), false)
         }
+    }
+
+    fn past(&mut self, nth: u8, tcp: u8) -> Result<(), String> {
+        let Some(connection) = self.nth(nth) else { return Ok(()) };
+        let scene = cast::scene(connection.client.is_ipv6(), connection.proto);
+        let from = SocketAddr::new(connection.client.ip(), connection.source.port());
+        self.packet(Point::PodIngress, &scene.packet(from, connection.endpoint, tcp), false)
     }
 
     fn nth(&self, nth: u8) -> Option<super::Connection> {

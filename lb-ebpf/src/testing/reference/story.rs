@@ -29,6 +29,13 @@ pub enum Event {
         /// TCP flags.
         flags: u8,
     },
+    /// Its client sends a packet to its endpoint itself, from the port that the endpoint knows.
+    Past {
+        /// Which connection.
+        nth: u8,
+        /// TCP flags.
+        flags: u8,
+    },
     /// So many seconds pass.
     Idle(u32),
     /// The sweep runs.
@@ -122,7 +129,7 @@ const FLAGS: [u8; 12] = [
 ];
 
 fn event(bytes: &mut Reader<'_>) -> Event {
-    match bytes.byte() % 16 {
+    match bytes.byte() % 17 {
         0..=6 => {
             let scene = bytes.scene();
             let client = scene.pod(bytes.client(), bytes.pick(PORTS));
@@ -148,6 +155,7 @@ fn event(bytes: &mut Reader<'_>) -> Event {
                 state: bytes.pick(states),
             }
         }
+        15 => Event::Past { nth: bytes.byte(), flags: bytes.pick(FLAGS) },
         _ => {
             let service = bytes.service();
             match bytes.byte() % 4 {
