@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use xtask::lab::helper::wire::Socket;
 use xtask::lab::manifest::{Endpoint, list, service, slice};
 use xtask::lab::{Pod, Space, wait_for};
 
-use crate::support::{Case, Mode, SOON, Svc, WAYS, Way, World};
+use crate::support::{Case, Mode, SOON, Svc, TARGET, WAYS, Way, World, worlds};
 
 /// Asks that have to have one answer, as upstream's test has it.
 const ASKS: usize = 15;
@@ -64,18 +63,6 @@ fn of_each(service: &Svc<'_>, count: usize) -> Vec<String> {
     cases.iter().map(|(case, client)| the_one(service, case, client, count)).collect()
 }
 
-/// Nodes of their own. Where affinity leaves TCP of pods to the packet path, its flows stay for a while after they have
-/// ended; a connection that a pod makes at its socket, from one of their ports to the same backend, is taken for the
-/// flow (a listed difference). Tests that use the other path would meet that now and then.
-fn worlds() -> [&'static World; 2] {
-    static ALL: OnceLock<World> = OnceLock::new();
-    static HOST: OnceLock<World> = OnceLock::new();
-    [
-        ALL.get_or_init(|| World::new("affinity-all", Mode::All, &[])),
-        HOST.get_or_init(|| World::new("affinity-host", Mode::Host, &[])),
-    ]
-}
-
 #[test]
 fn b62_b63_session_affinity_is_switched_at_run_time() {
     for world in worlds() {
@@ -121,6 +108,37 @@ fn b62_packets_and_sockets_of_one_client_share_its_endpoint() {
             let mine = |row: &&Value| row["service"] == json!(service.name) && row["proto"] == "TCP";
             let rows: Vec<_> = shown.as_array().unwrap().iter().filter(mine).collect();
             assert_eq!(rows.len(), 1, "{case}: {shown:#}");
+        }
+    }
+}
+
+/// With affinity TCP of pods goes by the packet path, and its flows stay for a while after they have ended: they do not
+/// take for their own what comes back to a connection that goes past them, at its socket or to the pod itself.
+#[test]
+fn b48_b62_a_port_of_an_ended_flow_is_used_again_past_the_packet_path() {
+    for world in worlds() {
+        let (sticky, plain) = (world.service("port-sticky", &[&world.a]), world.service("port", &[&world.a]));
+        set(&sticky, Some(10_800), &[&world.a]);
+        let client: &Space = &world.client;
+        // Neither ephemeral nor of those that translated flows take as sources.
+        let mut ports = 31_001..;
+        for way in WAYS.into_iter().filter(|way| way.socket == Socket::Tcp) {
+            let case = Case(world, "pod", way);
+            let any = if way.family == 0 { "0.0.0.0" } else { "::" };
+            for to in [plain.at(way), SocketAddr::new(world.a.ips()[way.family], TARGET)] {
+                let port = ports.next().unwrap();
+                let from = Some(SocketAddr::new(any.parse().unwrap(), port));
+                let ask = |to| client.open_from(way.socket, from, Some(to)).and_then(|socket| socket.ask());
+                case.answered_by("a", ask(sticky.at(way)));
+                let address = world.client.ips()[way.family].to_string();
+                wait_for(SOON, || {
+                    let flows = world.node.sluice_json(&["flow", "list", "--client", &address]).unwrap();
+                    let mine = |flow: &&Value| flow["client_port"] == json!(port);
+                    flows.as_array().unwrap().iter().find(mine).unwrap()["state"] == "time_wait"
+                })
+                .unwrap_or_else(|error| panic!("{case}: port {port} {error}"));
+                case.answered_by("a", ask(to));
+            }
         }
     }
 }
