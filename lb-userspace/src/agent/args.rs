@@ -9,7 +9,8 @@ use glob::Pattern;
 use lb_common::{AffinityWord, Lifetimes};
 
 use super::cidr::{CidrError, ServiceRanges};
-use super::{masquerade, serving};
+use super::masquerade;
+use super::serving::Serving;
 
 /// The names that common CNIs give to the node's end of a pod's interface: the reference plugins, flannel, kindnet and
 /// Weave (`veth*`), Calico (`cali*`), Cilium (`lxc*`), AWS (`eni*`), Azure (`azv*`), GKE (`gke*`), virtual machines (`tap*`).
@@ -117,7 +118,7 @@ pub struct Args {
 
     /// Where it answers.
     #[command(flatten)]
-    pub serving: serving::Args,
+    pub serving: Serving,
 
     /// Form of the log on standard error
     #[arg(long, value_enum, value_name = "FORM", default_value = "text")]

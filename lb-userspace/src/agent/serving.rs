@@ -12,7 +12,7 @@ use crate::http::{self, Board};
 
 /// Where the agent answers.
 #[derive(clap::Args, Clone, Debug)]
-pub struct Args {
+pub struct Serving {
     /// Address of `/healthz` and `/livez`; empty: none
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10256")]
     pub healthz_bind_address: Bind<10256>,
@@ -52,7 +52,7 @@ pub(super) struct Sockets {
     health: Option<TcpListener>,
 }
 
-impl Args {
+impl Serving {
     /// Listens, before anything else is done.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ use Meaning::{Flag, Lifetime, Nothing, OfMode};
 /// All of its fields, as of Kubernetes 1.37.
 const FIELDS: &[(&str, Meaning)] = &[
     ("bindAddress", Nothing(&["0.0.0.0", "::"])),
-    ("bindAddressHardFail", Nothing(&[])),
+    ("bindAddressHardFail", Flag("bind-address-hard-fail")),
     ("clientConnection.acceptContentTypes", Nothing(&[])),
     ("clientConnection.burst", Nothing(&["10"])),
     ("clientConnection.contentType", Nothing(&["application/vnd.kubernetes.protobuf"])),
@@ -49,7 +49,7 @@ const FIELDS: &[(&str, Meaning)] = &[
     ("detectLocalMode", Flag("detect-local-mode")),
     ("enableProfiling", Nothing(&[])),
     ("featureGates", Nothing(&[])),
-    ("healthzBindAddress", Nothing(&["0.0.0.0:10256"])),
+    ("healthzBindAddress", Flag("healthz-bind-address")),
     ("hostnameOverride", Flag("hostname-override")),
     ("iptables.localhostNodePorts", Nothing(&["true"])),
     ("iptables.masqueradeAll", OfMode("masquerade-all")),

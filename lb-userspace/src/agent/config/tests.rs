@@ -122,7 +122,7 @@ fn a_file_of_kubeadm_is_understood_without_a_word() {
     assert_eq!(value(&told, "cluster-cidr").value.unwrap(), "10.244.0.0/16,fd00:10:244::/56");
     let set = told.effective.flags.iter().filter(|(_, setting)| setting.from == Origin::File);
     let set: Vec<_> = set.map(|(flag, _)| flag.as_str()).collect();
-    assert_eq!(set, ["cluster-cidr", "masquerade-all"]);
+    assert_eq!(set, ["bind-address-hard-fail", "cluster-cidr", "masquerade-all"]);
 }
 
 #[test]
