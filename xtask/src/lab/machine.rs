@@ -59,8 +59,7 @@ impl Machine {
     /// The ranges of its pods' addresses, IPv4 first.
     #[must_use]
     pub fn pod_cidrs(&self) -> [String; 2] {
-        let (v4, v6) = Pod::addresses(self.number, 0);
-        [format!("{v4}/24"), format!("{v6}/64")]
+        pod_cidrs(self.number)
     }
 
     /// The machine itself, where processes of the host run.
@@ -186,6 +185,13 @@ pub(crate) fn addresses(number: u8) -> [IpAddr; 2] {
         Ipv4Addr::new(172, 18, 0, number).into(),
         Ipv6Addr::new(0xfd00, 0x172, 0x18, 0, 0, 0, 0, number.into()).into(),
     ]
+}
+
+/// The ranges of the addresses of the pods of `subnet`, IPv4 first.
+#[must_use]
+pub(crate) fn pod_cidrs(subnet: u8) -> [String; 2] {
+    let (v4, v6) = Pod::addresses(subnet, 0);
+    [format!("{v4}/24"), format!("{v6}/64")]
 }
 
 /// The binary under test: what `SLUICE_BIN` names, or the release build of this tree.

@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
-use super::machine::{Source, addresses};
+use super::machine::{Source, addresses, pod_cidrs};
 use super::{Lab, Machine, Space, Switch};
 
-/// The number of the outside client, and of the control plane. Those of machines lie between.
+/// The numbers of the outside client, the first machine and the control plane. Those of the others lie between.
 const OUTSIDE: u8 = 1;
+const FIRST: u8 = OUTSIDE + 1;
 const CONTROL: u8 = 10;
 
 /// Machines and their surroundings.
@@ -22,7 +23,6 @@ const CONTROL: u8 = 10;
 pub struct Network {
     lab: Arc<Lab>,
     machines: Vec<Machine>,
-    control: Space,
     outside: Space,
     switch: Switch,
 }
@@ -30,47 +30,42 @@ pub struct Network {
 impl Network {
     /// The ranges that addresses of Services are from, IPv4 first.
     pub const SERVICES: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
-    /// The ranges that addresses of pods are from, IPv4 first.
-    pub const PODS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/48"];
 
     /// Makes a network without machines.
     ///
     /// # Errors
     /// When this run has one of this `name`, or a command fails.
     pub fn new(lab: &Arc<Lab>, name: &str) -> Result<Self> {
-        let space = |part: &str| {
-            let name = format!("{name}-{part}");
-            Space::new(lab, &name, &lab.cgroup().join(&name))
-        };
-        let switch = Switch::new(lab, &format!("{name}-switch"))?;
-        let (control, outside) = (space("control")?, space("outside")?);
-        switch.connect(&control, CONTROL)?;
+        let (switch, outside) = (format!("{name}-switch"), format!("{name}-outside"));
+        let switch = Switch::new(lab, &switch)?;
+        let outside = Space::new(lab, &outside, &lab.cgroup().join(&outside))?;
         switch.connect(&outside, OUTSIDE)?;
         outside.forward()?;
-        Ok(Self { lab: Arc::clone(lab), machines: Vec::new(), control, outside, switch })
+        let services = Self::SERVICES.iter().zip(addresses(FIRST)).map(|(range, via)| route(range, via));
+        outside.ip(&services.chain([to_pods(OUTSIDE)]).collect::<String>())?;
+        Ok(Self { lab: Arc::clone(lab), machines: Vec::new(), outside, switch })
     }
 
-    /// Adds a machine whose agent reads `source`, and routes to its pods.
+    /// Connects the space of a control plane under [`Network::control_ips`].
+    ///
+    /// # Errors
+    /// When there is one, or a command fails.
+    pub fn connect_control(&self, space: &Space) -> Result<()> {
+        self.switch.connect(space, CONTROL)?;
+        space.ip(&to_pods(CONTROL))
+    }
+
+    /// Adds a machine whose agent reads `source` (the flag, and its value).
     ///
     /// # Errors
     /// When the name is taken in this run, there is no room for another machine, or a command fails.
     pub fn add(&mut self, name: &str, source: Source) -> Result<&Machine> {
-        let number = u8::try_from(self.machines.len())? + 1;
-        ensure!(OUTSIDE + number < CONTROL, "a network has room for {} machines", CONTROL - OUTSIDE - 1);
-        let machine = Machine::new(&self.lab, name, number, source)?;
-        self.switch.connect(machine.host(), OUTSIDE + number)?;
-        let gateways = addresses(OUTSIDE);
-        let mut own = gateways.map(|gateway| route("default", gateway)).concat();
-        for other in &self.machines {
-            own += &routes(&other.pod_cidrs(), other.ips());
-            other.host().ip(&routes(&machine.pod_cidrs(), machine.ips()))?;
-        }
-        machine.host().ip(&own)?;
-        self.control.ip(&routes(&machine.pod_cidrs(), machine.ips()))?;
-        self.outside.ip(&routes(&machine.pod_cidrs(), machine.ips()))?;
-        if self.machines.is_empty() {
-            self.outside.ip(&routes(&Self::SERVICES.map(str::to_owned), machine.ips()))?;
-        }
+        let number = FIRST + u8::try_from(self.machines.len())?;
+        ensure!(number < CONTROL, "a network has room for {} machines", CONTROL - FIRST);
+        let machine = Machine::new(&self.lab, name, number - OUTSIDE, source)?;
+        self.switch.connect(machine.host(), number)?;
+        let gateways = addresses(OUTSIDE).map(|gateway| route("default", gateway)).concat();
+        machine.host().ip(&(gateways + &to_pods(number)))?;
         self.machines.push(machine);
         self.machines.last().context("the machine that was added")
     }
@@ -81,13 +76,7 @@ impl Network {
         &self.machines
     }
 
-    /// Where a control plane runs.
-    #[must_use]
-    pub fn control(&self) -> &Space {
-        &self.control
-    }
-
-    /// The addresses of [`Network::control`], IPv4 first.
+    /// The addresses of the control plane, IPv4 first.
     #[must_use]
     pub fn control_ips() -> [IpAddr; 2] {
         addresses(CONTROL)
@@ -110,7 +99,9 @@ fn route(to: &str, via: IpAddr) -> String {
     format!("route add {to} via {via}\n")
 }
 
-/// Routes to one range of each family.
-fn routes(to: &[String; 2], via: [IpAddr; 2]) -> String {
-    to.iter().zip(via).map(|(to, via)| route(to, via)).collect()
+/// Routes to the pods of all machines that there may be, but for the member `own`.
+fn to_pods(own: u8) -> String {
+    let others = (FIRST..CONTROL).filter(|number| *number != own);
+    let each = |number| pod_cidrs(number - OUTSIDE).into_iter().zip(addresses(number));
+    others.flat_map(each).map(|(range, via)| route(&range, via)).collect()
 }

@@ -41,6 +41,8 @@ const SOURCES: std::ops::Range<u16> = 10_000..32_768;
 pub struct Space {
     lab: Arc<Lab>,
     netns: String,
+    /// Whether the namespace ends with this.
+    owner: bool,
     cgroup: PathBuf,
     helper: Mutex<Helper>,
     /// How many datagrams were asked once.
@@ -62,17 +64,27 @@ impl Space {
     pub fn new(lab: &Arc<Lab>, name: &str, cgroup: &Path) -> Result<Self> {
         let netns = lab.netns(name);
         sh::read(Command::new("ip").args(["netns", "add", &netns]))?;
-        let made = Self::fill(lab, netns.clone(), cgroup);
+        let made = set_sysctls(&netns, &SYSCTLS)
+            .and_then(|()| ip(&netns, "link set lo up\n"))
+            .and_then(|()| Self::fill(lab, netns.clone(), true, cgroup));
         if made.is_err() {
             let _ = sh::read(Command::new("ip").args(["netns", "delete", &netns]));
         }
         made
     }
 
-    fn fill(lab: &Arc<Lab>, netns: String, cgroup: &Path) -> Result<Self> {
+    /// Another control group and helper in the namespace of this: what a pod of the host's network has.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn beside(&self, cgroup: &Path) -> Result<Self> {
+        let space = Self::fill(&self.lab, self.netns.clone(), false, cgroup)?;
+        space.asked.store((SOURCES.end - SOURCES.start) / 2, Ordering::Relaxed);
+        Ok(space)
+    }
+
+    fn fill(lab: &Arc<Lab>, netns: String, owner: bool, cgroup: &Path) -> Result<Self> {
         cgroup::create(cgroup)?;
-        set_sysctls(&netns, &SYSCTLS)?;
-        ip(&netns, "link set lo up\n")?;
         let mut child = enter(lab, &netns, cgroup)
             .args(["/proc/self/exe", "lab-helper", "serve"])
             .stdin(Stdio::piped())
@@ -86,6 +98,7 @@ impl Space {
         Ok(Self {
             lab: Arc::clone(lab),
             netns,
+            owner,
             cgroup: cgroup.to_path_buf(),
             helper,
             asked: AtomicU16::new(0),
@@ -252,7 +265,9 @@ impl Drop for Space {
         // Failures here leave things for the reaper, which removes the whole run.
         let _ = cgroup::remove(&self.cgroup);
         let _ = helper.child.wait();
-        let _ = sh::read(Command::new("ip").args(["netns", "delete", &self.netns]));
+        if self.owner {
+            let _ = sh::read(Command::new("ip").args(["netns", "delete", &self.netns]));
+        }
     }
 }
 

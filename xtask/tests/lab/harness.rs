@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use xtask::lab::{Network, Node, binary, wait_for};
+use xtask::lab::{Network, Node, Space, binary, wait_for};
 
 use crate::support::{SOON, TARGET, WAYS, lab, serve};
 
@@ -36,6 +36,8 @@ fn machines_of_a_network_and_their_pods_reach_one_another() {
     for name in ["net1", "net2"] {
         network.add(name, ("--manifests", "/nonexistent".into())).unwrap();
     }
+    let control = Space::new(lab(), "net-control", &lab().cgroup().join("net-control")).unwrap();
+    network.connect_control(&control).unwrap();
     let pods: Vec<_> = network
         .machines()
         .iter()
@@ -50,7 +52,7 @@ fn machines_of_a_network_and_their_pods_reach_one_another() {
                 (&*pods[0], pods[0].ips()),
                 (one.host(), one.ips()),
                 (network.outside(), Network::outside_ips()),
-                (network.control(), Network::control_ips()),
+                (&control, Network::control_ips()),
             ];
             for (client, ips) in clients {
                 // A machine speaks with its pods by the address of its uplink.
