@@ -106,6 +106,16 @@ impl Api {
         self.call("DELETE", path, Some(("application/json", &now)))
     }
 
+    /// Deletes the pod that `path` names gracefully: until somebody deletes it at once it terminates, for `seconds`.
+    ///
+    /// # Errors
+    /// As [`Api::get`].
+    pub fn terminate(&self, path: &str, seconds: u32) -> Result<Value> {
+        let options =
+            serde_json::json!({ "kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": seconds });
+        self.call("DELETE", path, Some(("application/json", &options)))
+    }
+
     /// Hands each event of a watch (`path` has the query) to `each`, until that says `false` or the server ends it.
     ///
     /// # Errors

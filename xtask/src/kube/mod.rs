@@ -1,4 +1,5 @@
-//! A real control plane for tests and for developers: etcd, API server and controllers in a namespace of the lab.
+//! A real control plane for tests and for developers: etcd, API server and controllers in a namespace of the lab; and a
+//! cluster around it, of machines with agents and of pods with objects, but without kubelets.
 //!
 //! ```text
 //! host namespace            namespace `NAME`
@@ -10,15 +11,22 @@
 
 pub mod api;
 pub mod binaries;
+mod cluster;
 mod control_plane;
 mod forward;
 mod go;
+mod namespace;
+pub mod objects;
 mod pki;
+mod pods;
 
 pub use api::Api;
 pub use binaries::{Binaries, Tool};
+pub use cluster::{Client, Cluster};
 pub use control_plane::{ControlPlane, Part};
+pub use namespace::{Namespace, Service};
 pub use pki::{ADMIN, User};
+pub use pods::RunningPod;
 
 /// Major and minor number in what a program says of its version, such as `Kubernetes v1.37.2` or `go1.26.8`.
 fn version(text: &str) -> Option<(u32, u32)> {

@@ -1,0 +1,178 @@
+//! A cluster without kubelets: a control plane, machines with an agent each, Node objects, and pods that are namespaces.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use anyhow::{Context, Result};
+
+use super::{Api, Binaries, ControlPlane, Namespace, User, objects};
+use crate::lab::{Agent, Lab, Machine, Network, Pod, Space};
+
+/// Zones of the machines, in turn: the first two share one.
+const ZONES: [&str; 3] = ["zone-a", "zone-a", "zone-b"];
+
+/// Who the agents are: the user that the API server lets do what kube-proxy does (B116).
+const PROXY: User<'static> = User { name: "system:kube-proxy", group: None };
+
+/// What a machine has in a cluster.
+#[derive(Debug)]
+struct Member {
+    /// A pod without an object, which asks Services.
+    client: Pod,
+    flags: Vec<String>,
+    agent: Mutex<Option<Agent>>,
+}
+
+/// Somebody who asks Services.
+#[derive(Clone, Debug)]
+pub struct Client<'c> {
+    /// Who it is, for messages.
+    pub name: String,
+    /// Where its sockets are.
+    pub space: &'c Space,
+    /// Its addresses, IPv4 first.
+    pub ips: [IpAddr; 2],
+}
+
+/// Machines, an outside client and a control plane. Agents end before what they talk to does.
+#[derive(Debug)]
+pub struct Cluster {
+    members: Vec<Member>,
+    network: Network,
+    plane: ControlPlane,
+}
+
+impl Cluster {
+    /// Starts a cluster with a machine for each of `flags`, the flags of its agent. They are called `NAME-1`, `NAME-2`, …
+    ///
+    /// # Errors
+    /// When the control plane or an agent does not come up; with its log.
+    pub fn start(lab: &Arc<Lab>, name: &str, binaries: &Binaries, flags: &[&[&str]]) -> Result<Self> {
+        let plane = ControlPlane::start(lab, &format!("{name}-control"), binaries, Network::control_ips())?;
+        let mut network = Network::new(lab, name)?;
+        network.connect_control(plane.space())?;
+        let kubeconfig = plane.kubeconfig(PROXY)?;
+        let mut members = Vec::new();
+        for ((number, zone), flags) in (1..).zip(ZONES.iter().cycle()).zip(flags) {
+            let machine = network.add(&format!("{name}-{number}"), ("--kubeconfig", kubeconfig.clone()))?;
+            let path = format!("/api/v1/nodes/{}/status", machine.name());
+            plane.api().post("/api/v1/nodes", &objects::node(machine, zone))?;
+            plane.api().merge(&path, &objects::node_status(machine))?;
+            members.push(Member {
+                client: machine.pod("client")?,
+                flags: flags.iter().map(ToString::to_string).collect(),
+                agent: Mutex::default(),
+            });
+        }
+        let cluster = Self { members, network, plane };
+        thread::scope(|scope| {
+            let starts = (0..flags.len()).map(|index| {
+                let cluster = &cluster;
+                scope.spawn(move || cluster.start_agent(index))
+            });
+            starts.collect::<Vec<_>>().into_iter().try_for_each(|start| match start.join() {
+                Ok(started) => started,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+        })?;
+        Ok(cluster)
+    }
+
+    /// The API server, as its administrator.
+    #[must_use]
+    pub fn api(&self) -> &Api {
+        self.plane.api()
+    }
+
+    /// Etcd, API server and controllers.
+    #[must_use]
+    pub fn plane(&self) -> &ControlPlane {
+        &self.plane
+    }
+
+    /// The machines and what is around them.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The machines.
+    #[must_use]
+    pub fn nodes(&self) -> &[Machine] {
+        self.network.machines()
+    }
+
+    /// Starts the agent of the machine `index` and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it is not; with its log.
+    pub fn start_agent(&self, index: usize) -> Result<()> {
+        let (machine, member) = (self.machine(index)?, self.member(index)?);
+        let flags: Vec<_> = member.flags.iter().map(String::as_str).collect();
+        *member.agent() = Some(Agent::start(machine, &flags)?);
+        Ok(())
+    }
+
+    /// Takes the running agent of the machine `index`, to end it.
+    ///
+    /// # Errors
+    /// When it was taken before.
+    pub fn take_agent(&self, index: usize) -> Result<Agent> {
+        self.member(index)?.agent().take().context("no agent runs there")
+    }
+
+    /// What the running agent of the machine `index` has logged.
+    #[must_use]
+    pub fn agent_log(&self, index: usize) -> String {
+        self.member(index).ok().and_then(|member| Some(member.agent().as_ref()?.log())).unwrap_or_default()
+    }
+
+    /// The machine `index`, from 0.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn machine(&self, index: usize) -> Result<&Machine> {
+        self.nodes().get(index).with_context(|| format!("the cluster has no machine {index}"))
+    }
+
+    fn member(&self, index: usize) -> Result<&Member> {
+        self.members.get(index).with_context(|| format!("the cluster has no machine {index}"))
+    }
+
+    /// The client pod of the machine `index`, from 0.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn client(&self, index: usize) -> Result<&Pod> {
+        Ok(&self.member(index)?.client)
+    }
+
+    /// Those who may be clients of a Service: a pod and the host on each machine, with their addresses.
+    #[must_use]
+    pub fn clients(&self) -> Vec<Client<'_>> {
+        let all = self.nodes().iter().zip(&self.members).flat_map(|(machine, member)| {
+            let name = |who| format!("{who} on {}", machine.name());
+            [
+                Client { name: name("the pod"), space: &member.client, ips: member.client.ips() },
+                Client { name: name("the host"), space: machine.host(), ips: machine.ips() },
+            ]
+        });
+        all.collect()
+    }
+
+    /// Makes a Kubernetes namespace and waits until pods may be made in it.
+    ///
+    /// # Errors
+    /// When there is one of this name, or no controller makes its ServiceAccount.
+    pub fn namespace(&self, name: &str) -> Result<Namespace<'_>> {
+        self.plane.namespace(name)?;
+        Ok(Namespace::new(self, name))
+    }
+}
+
+impl Member {
+    fn agent(&self) -> MutexGuard<'_, Option<Agent>> {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
