@@ -16,6 +16,7 @@
 //! |---|---|
 //! | [`agent`] | the daemon: all of it put together |
 //! | [`bpf`] | the kernel side: programs and maps loaded, attached, pinned; typed access to pinned maps |
+//! | `counts` | what the maps count, read as plain values |
 //! | [`ctl`] | the command line: its grammar, and the tables as text and JSON |
 //! | [`health`] | what probes and load balancers are told |
 //! | [`http`] | small servers |
@@ -29,6 +30,7 @@
 
 pub mod agent;
 pub mod bpf;
+pub(crate) mod counts;
 pub mod ctl;
 pub mod health;
 pub mod http;

@@ -13,13 +13,14 @@ use serde::Serialize;
 
 use super::Context;
 use super::args::{Name, Named};
-use super::flow_tables::now;
 use super::out::{Out, Row};
 use super::target::ServiceName;
 use super::text;
-use super::view::{PortName, address, family_text, proto_text};
+use super::view::{address, family_text, proto_text};
 use crate::bpf::map::{Array, Hash};
 use crate::bpf::pin::PinDir;
+use crate::counts::PortName;
+use crate::counts::flows::now;
 
 const EXAMPLES: &str = "\
 Examples:

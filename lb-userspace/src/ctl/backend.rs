@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::Context;
 use super::args::Namespaced;
-use super::flow_tables::read_living;
 use super::out::{Out, Row};
 use super::target::Target;
 use super::text;
 use super::view::{Backend, Counters, Service, View, family_text, proto_text};
+use crate::counts::flows::read_living;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

@@ -5,12 +5,12 @@ use std::time::Duration;
 use lb_common::{Config, StateRecord, maps};
 use serde::Serialize;
 
-use super::flow_tables::now;
 use super::out::Row;
 use super::text;
 use super::view::family_text;
 use crate::bpf::map::{Array, MapError};
 use crate::bpf::pin::PinDir;
+use crate::counts::flows::now;
 
 /// What the programs know of the flow tables of one family.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]

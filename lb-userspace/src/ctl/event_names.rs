@@ -8,10 +8,10 @@ use bytemuck::Pod;
 use lb_common::{Addr4, Addr6, Address, FrontendKey, FrontendValue, ServiceMeta, maps};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::flow_tables::now;
-use super::view::PortName;
 use crate::bpf::map::{Hash, MapError};
 use crate::bpf::pin::PinDir;
+use crate::counts::PortName;
+use crate::counts::flows::now;
 
 /// Names that make a record readable.
 #[derive(Default)]

@@ -11,6 +11,7 @@ use super::event_names::Names;
 use super::out::Row;
 use super::text;
 use super::view::proto_text;
+use crate::counts;
 
 /// One packet that was dropped or refused, or one refused socket call.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -94,7 +95,7 @@ impl EventRow {
         let point = Point::from_number(record.point).map(Point::name).or(call.map(SockCall::name));
         let from = match call {
             Some(_) => {
-                From::Call { pid: record.pid, command: text::string(&record.comm), cookie: record.cookie }
+                From::Call { pid: record.pid, command: counts::string(&record.comm), cookie: record.cookie }
             }
             None => From::Packet {
                 source: address(record.src),
@@ -196,8 +197,8 @@ impl Row for EventRow {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::counts::PortName;
     use crate::ctl::tests::documented;
-    use crate::ctl::view::PortName;
 
     fn names() -> Names {
         let web = PortName {

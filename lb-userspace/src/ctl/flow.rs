@@ -13,10 +13,10 @@ use crate::bpf::map::MapError;
 
 use super::Context;
 use super::flow_row::{FlowRow, endpoint};
-use super::flow_tables::{FlowTables, Forward, now};
 use super::out::{Document, Out};
 use super::target::{ServiceName, Target, proto};
 use super::view::View;
+use crate::counts::flows::{FlowTables, Forward, now};
 
 /// Rows that a terminal gets unless `--limit` says otherwise.
 const TERMINAL_LIMIT: usize = 1000;

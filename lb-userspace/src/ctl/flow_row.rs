@@ -8,10 +8,11 @@ use lb_ebpf::env::FlowTable;
 use lb_ebpf::flow::Phase;
 use serde::Serialize;
 
-use super::flow_tables::Forward;
 use super::out::Row;
 use super::text;
-use super::view::{PortName, Traffic, proto_text};
+use super::view::{Traffic, proto_text};
+use crate::counts::PortName;
+use crate::counts::flows::Forward;
 
 /// One connection, both halves.
 #[derive(PartialEq, Debug, Serialize)]

@@ -3,12 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::Context as _;
-use bytemuck::Pod;
 use lb_common::maps::{self, MapKind, MapSpec};
-use lb_common::{
-    Addr4, Addr6, AddressValue, AffinityKey, AffinityWord, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, InterfaceValue, ServiceMeta, SockUdpKey, SockUdpValue,
-};
 use serde::Serialize;
 
 use super::Context;
@@ -16,8 +11,8 @@ use super::args::Named;
 use super::out::{Document, Out, Row};
 use super::text;
 use crate::bpf::inspect;
-use crate::bpf::map::{Hash, MapError};
 use crate::bpf::pin::PinDir;
+use crate::counts::maps::entries;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -71,29 +66,6 @@ fn kind(kind: MapKind) -> &'static str {
     }
 }
 
-/// How many entries the map has, where they can be counted.
-pub(super) fn entries(pins: &PinDir, name: &str) -> Result<Option<usize>, MapError> {
-    fn count<K: Pod, V: Pod>(pins: &PinDir, name: &str) -> Result<Option<usize>, MapError> {
-        let map = Hash::<K, V>::open(pins, name)?;
-        map.entries().try_fold(0, |count, entry| entry.map(|_| count + 1)).map(Some)
-    }
-    match name {
-        maps::FLOWS4 | maps::FLOWS_LRU4 => count::<FlowKey<Addr4>, FlowValue<Addr4>>(pins, name),
-        maps::FLOWS6 | maps::FLOWS_LRU6 => count::<FlowKey<Addr6>, FlowValue<Addr6>>(pins, name),
-        maps::ADDRESSES4 => count::<Addr4, AddressValue>(pins, name),
-        maps::ADDRESSES6 => count::<Addr6, AddressValue>(pins, name),
-        maps::FRONTENDS4 => count::<FrontendKey<Addr4>, FrontendValue>(pins, name),
-        maps::FRONTENDS6 => count::<FrontendKey<Addr6>, FrontendValue>(pins, name),
-        maps::INTERFACES => count::<u32, InterfaceValue>(pins, name),
-        maps::SERVICE_META => count::<u32, ServiceMeta>(pins, name),
-        maps::SOCK_UDP4 => count::<SockUdpKey<Addr4>, SockUdpValue<Addr4>>(pins, name),
-        maps::SOCK_UDP6 => count::<SockUdpKey<Addr6>, SockUdpValue<Addr6>>(pins, name),
-        maps::AFFINITY => count::<AffinityKey, AffinityWord>(pins, name),
-        maps::FRAGMENTS => count::<FragmentKey, FragmentValue>(pins, name),
-        _ => Ok(None),
-    }
-}
-
 impl Row for MapRow {
     const COLUMNS: &'static [&'static str] =
         &["NAME", "ID", "KIND", "ENTRIES", "CAPACITY", "KEY", "VALUE", "MEMORY"];
@@ -140,19 +112,5 @@ pub(super) fn run(args: &Named<String>, context: &Context, out: &mut Out<'_>) ->
             Ok(out.document(&MapRow::read(pins, spec)?)?)
         }
         None => out.list(maps::ALL.iter().map(|spec| MapRow::read(pins, spec))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_hash_can_be_counted() {
-        let nowhere = PinDir::new("/nowhere");
-        for spec in maps::ALL {
-            let hash = matches!(spec.kind, MapKind::Hash | MapKind::LruHash);
-            assert_eq!(entries(&nowhere, spec.name).is_err(), hash, "{}", spec.name);
-        }
     }
 }

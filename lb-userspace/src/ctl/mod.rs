@@ -4,7 +4,7 @@
 //! tables: they are pinned, so all of this works while no agent runs.
 //!
 //! ```text
-//! args ──> object module ──> view, flow_tables, bpf::inspect (read pinned tables into plain values)
+//! args ──> object module ──> view, counts, bpf::inspect (read pinned tables into plain values)
 //!                       └──> rows, documents ──> out (text | JSON)
 //! ```
 
@@ -20,7 +20,6 @@ mod event_names;
 mod event_row;
 mod flow;
 mod flow_row;
-mod flow_tables;
 mod link;
 mod map;
 mod out;

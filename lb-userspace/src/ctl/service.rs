@@ -9,11 +9,12 @@ use serde::Serialize;
 use super::Context;
 use super::args::Namespaced;
 use super::backend::BackendRow;
-use super::flow_tables::read_living;
 use super::out::{Document, Out, Row};
 use super::target::ServiceName;
 use super::text;
-use super::view::{Counters, PortName, Service, View, family_text, proto_text};
+use super::view::{Counters, Service, View, family_text, proto_text};
+use crate::counts::PortName;
+use crate::counts::flows::read_living;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

@@ -9,12 +9,13 @@ use serde::Serialize;
 use super::Context;
 use super::args::OnlyShow;
 use super::crowd::{self, Crowd};
-use super::flow_tables::{Fill, now, read_living};
 use super::out::{Document, Out, Row};
 use super::text;
-use super::view::{Traffic, View, add};
-use crate::bpf::map::{Array, MapError, PerCpuArray};
-use crate::bpf::pin::PinDir;
+use super::view::{Traffic, View};
+use crate::bpf::map::Array;
+use crate::counts::add;
+use crate::counts::flows::{Fill, now, read_living};
+use crate::counts::maps::reasons;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -191,17 +192,10 @@ impl Document for Stats {
     }
 }
 
-/// Counts of all reasons, summed over the CPUs.
-fn read_reasons(pins: &PinDir) -> Result<Vec<u64>, MapError> {
-    let counts = PerCpuArray::<u64>::open(pins, maps::REASONS)?;
-    let sum = |cpus: Vec<u64>| cpus.into_iter().fold(0, u64::saturating_add);
-    (0..counts.len()).map(|reason| counts.get(reason).map(sum)).collect()
-}
-
 impl Args {
     pub(super) fn run(&self, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
         let pins = context.datapath()?;
-        let reasons = read_reasons(pins)?;
+        let reasons = reasons(pins)?;
         let report = Array::<SweepReport>::open(pins, maps::SWEEP)?.get(0).unwrap_or_default();
         let mut view = View::read(pins)?;
         let (living, fills) = read_living(pins)?;

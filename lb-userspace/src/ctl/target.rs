@@ -7,7 +7,7 @@ use std::str::FromStr;
 use lb_common::Proto;
 
 use super::args::Name;
-use super::view::PortName;
+use crate::counts::PortName;
 
 /// A Service: `NAME` in any namespace, or `NAMESPACE/NAME`.
 #[derive(Clone, PartialEq, Eq, Debug)]

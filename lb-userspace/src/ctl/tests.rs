@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 use super::args::Namespaced;
 use super::out::{Format, Out};
 use super::target::{ServiceName, Target};
-use super::view::{Backend, Living, PortName, Service, View};
+use super::view::{Backend, Service, View};
 use super::{backend, service};
+use crate::counts::PortName;
+use crate::counts::flows::Living;
 
 /// The example of `command` in the documentation.
 pub(super) fn documented(command: &str) -> Value {

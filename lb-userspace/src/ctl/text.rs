@@ -79,12 +79,6 @@ pub(super) fn fields(writer: &mut dyn Write, fields: &[(&str, String)]) -> io::R
     Ok(())
 }
 
-/// Bytes that are padded with zeros, as text.
-pub(super) fn string(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    bytes.get(..end).map(String::from_utf8_lossy).unwrap_or_default().into_owned()
-}
-
 /// The value, or a dash.
 pub(super) fn or_none(value: Option<impl ToString>) -> String {
     value.map_or_else(|| NONE.to_owned(), |value| value.to_string())

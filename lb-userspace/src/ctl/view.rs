@@ -1,44 +1,21 @@
 //! What the tables hold, as plain values: read once, then shown in different ways.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use bytemuck::Pod;
 use lb_common::{
-    Addr4, Addr6, Address, BackendRecord, BackendStats, BackendWord, FlowKind, FlowValue, FrontendKey,
-    FrontendKind, FrontendValue, Proto, ServiceMeta, ServiceRecord, ServiceStats, Slot, Span, maps,
-    service_flags,
+    Addr4, Addr6, Address, BackendRecord, BackendStats, BackendWord, FrontendKey, FrontendKind,
+    FrontendValue, Proto, ServiceMeta, ServiceRecord, ServiceStats, Slot, Span, maps, service_flags,
 };
 use serde::Serialize;
 
 use crate::bpf::map::{Array, Hash, MapError};
 use crate::bpf::pin::PinDir;
+use crate::counts::flows::Living;
+use crate::counts::{PortName, add};
 
 use super::text;
-
-/// Name of a Service port of one family. The order is that of lists.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct PortName {
-    pub(super) namespace: String,
-    pub(super) name: String,
-    pub(super) port_name: String,
-    pub(super) port: u16,
-    pub(super) proto: u8,
-    pub(super) family: u8,
-}
-
-impl PortName {
-    pub(super) fn of(meta: &ServiceMeta) -> Self {
-        Self {
-            namespace: text::string(&meta.namespace),
-            name: text::string(&meta.name),
-            port_name: text::string(&meta.port_name),
-            port: meta.port.number(),
-            proto: meta.proto,
-            family: meta.family,
-        }
-    }
-}
 
 /// A Service port of one family.
 pub(super) struct Service {
@@ -199,36 +176,6 @@ fn read_backends(pins: &PinDir, scopes: &Scopes, view: &mut View) -> Result<(), 
         });
     }
     Ok(())
-}
-
-/// Packets and bytes of the flows that live now, by Service and by (backend, generation).
-#[derive(Default)]
-pub(super) struct Living {
-    services: HashMap<u32, ServiceStats>,
-    backends: HashMap<(u32, u32), ServiceStats>,
-}
-
-impl Living {
-    /// Adds one entry of a flow table.
-    pub(super) fn count<A>(&mut self, entry: &FlowValue<A>) {
-        let traffic = if entry.kind == FlowKind::Forward as u8 {
-            ServiceStats { packets_in: entry.packets, bytes_in: entry.bytes, ..ServiceStats::default() }
-        } else {
-            ServiceStats { packets_out: entry.packets, bytes_out: entry.bytes, ..ServiceStats::default() }
-        };
-        add(self.services.entry(entry.service).or_default(), &traffic);
-        add(self.backends.entry((entry.backend, entry.generation)).or_default(), &traffic);
-    }
-}
-
-/// Adds up counters.
-pub(super) fn add(sum: &mut ServiceStats, more: &ServiceStats) {
-    let ServiceStats { connections, packets_in, bytes_in, packets_out, bytes_out } = more;
-    sum.connections = sum.connections.saturating_add(*connections);
-    sum.packets_in = sum.packets_in.saturating_add(*packets_in);
-    sum.bytes_in = sum.bytes_in.saturating_add(*bytes_in);
-    sum.packets_out = sum.packets_out.saturating_add(*packets_out);
-    sum.bytes_out = sum.bytes_out.saturating_add(*bytes_out);
 }
 
 /// Counters as they are shown. Packets and bytes are known on the packet path only: where sockets alone carried the

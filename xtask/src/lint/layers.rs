@@ -19,7 +19,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("http", &["status"]),
     ("health", &["model", "reconcile", "http", "status"]),
     ("agent", &["health", "http", "model", "plan", "tables", "reconcile", "bpf", "net", "source", "status"]),
-    ("ctl", &["bpf", "net", "status"]),
+    ("counts", &["bpf"]),
+    ("ctl", &["bpf", "counts", "net", "status"]),
 ];
 
 /// Words that the files below a path must not name.

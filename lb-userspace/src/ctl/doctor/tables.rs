@@ -3,15 +3,13 @@
 use lb_common::maps::{self, MapKind, Sizing};
 use lb_common::{Effect, Reason};
 
-use crate::bpf::inspect;
-use crate::bpf::map::PerCpuArray;
-use crate::bpf::pin::PinDir;
-
-use super::super::flow_tables::{Fill, read_living};
-use super::super::map::entries;
 use super::super::text;
 use super::super::view::{Service, View};
 use super::{Finding, Level, counted};
+use crate::bpf::inspect;
+use crate::bpf::pin::PinDir;
+use crate::counts::flows::{Fill, read_living};
+use crate::counts::maps::{entries, reasons};
 
 const CHECK: &str = "tables";
 /// Services that are named; of the others only the number.
@@ -37,11 +35,8 @@ pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
     findings.push(Finding::new(Level::Ok, CHECK, format!("the maps take {}", text::memory(memory))));
     let view = View::read(pins)?;
     findings.extend(unanswered(view.in_namespace(None).into_iter().map(|(_, service)| service)));
-    let counts = PerCpuArray::<u64>::open(pins, maps::REASONS)?;
-    for reason in Reason::ALL.iter().filter(|reason| reason.effect() == Effect::Drop) {
-        let count = counts.get(u32::from(*reason as u8))?.into_iter().sum();
-        findings.extend(dropped(*reason, count));
-    }
+    let dropping = Reason::ALL.iter().zip(reasons(pins)?).filter(|(it, _)| it.effect() == Effect::Drop);
+    findings.extend(dropping.filter_map(|(reason, count)| dropped(*reason, count)));
     Ok(findings)
 }
 

@@ -1,28 +1,49 @@
-//! Reads the flow tables: the two of a family are one name space, a connection is two entries.
+//! The flow tables: the two of a family are one name space, a connection is two entries.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytemuck::Pod;
-use lb_common::{Addr4, Addr6, Address, FlowKey, FlowKind, FlowValue, FlowWord, maps};
+use lb_common::{Addr4, Addr6, Address, FlowKey, FlowKind, FlowValue, FlowWord, ServiceStats, maps};
 use lb_ebpf::env::FlowTable;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::bpf::map::{Hash, MapError};
 use crate::bpf::pin::PinDir;
 
-use super::view::Living;
+use super::add;
 
 /// The flow tables of one family.
-pub(super) struct FlowTables<A> {
+pub(crate) struct FlowTables<A> {
     main: Hash<FlowKey<A>, FlowValue<A>>,
     lru: Hash<FlowKey<A>, FlowValue<A>>,
 }
 
+/// Packets and bytes of the flows that live now, by Service and by (backend, generation).
+#[derive(Default)]
+pub(crate) struct Living {
+    pub(crate) services: HashMap<u32, ServiceStats>,
+    pub(crate) backends: HashMap<(u32, u32), ServiceStats>,
+}
+
+impl Living {
+    /// Adds one entry of a flow table.
+    pub(crate) fn count<A>(&mut self, entry: &FlowValue<A>) {
+        let traffic = if entry.kind == FlowKind::Forward as u8 {
+            ServiceStats { packets_in: entry.packets, bytes_in: entry.bytes, ..ServiceStats::default() }
+        } else {
+            ServiceStats { packets_out: entry.packets, bytes_out: entry.bytes, ..ServiceStats::default() }
+        };
+        add(self.services.entry(entry.service).or_default(), &traffic);
+        add(self.backends.entry((entry.backend, entry.generation)).or_default(), &traffic);
+    }
+}
+
 /// The forward entry of a connection, and the table that it was found in.
-pub(super) struct Forward<A> {
-    pub(super) table: FlowTable,
-    pub(super) key: FlowKey<A>,
-    pub(super) value: FlowValue<A>,
+pub(crate) struct Forward<A> {
+    pub(crate) table: FlowTable,
+    pub(crate) key: FlowKey<A>,
+    pub(crate) value: FlowValue<A>,
 }
 
 impl<A: Address> FlowTables<A>
@@ -30,7 +51,7 @@ where
     FlowKey<A>: Pod,
     FlowValue<A>: Pod,
 {
-    pub(super) fn open(pins: &PinDir) -> Result<Self, MapError> {
+    pub(crate) fn open(pins: &PinDir) -> Result<Self, MapError> {
         let (main, lru) = match A::FAMILY {
             4 => (maps::FLOWS4, maps::FLOWS_LRU4),
             _ => (maps::FLOWS6, maps::FLOWS_LRU6),
@@ -48,13 +69,13 @@ where
     }
 
     /// The forward entries: one per connection.
-    pub(super) fn forward(&self) -> impl Iterator<Item = Result<Forward<A>, MapError>> {
+    pub(crate) fn forward(&self) -> impl Iterator<Item = Result<Forward<A>, MapError>> {
         self.entries()
             .filter(|entry| entry.as_ref().map_or(true, |entry| entry.value.kind == FlowKind::Forward as u8))
     }
 
     /// The other half of the connection; `None` if it is gone.
-    pub(super) fn reverse(&self, forward: &Forward<A>) -> Result<Option<FlowValue<A>>, MapError> {
+    pub(crate) fn reverse(&self, forward: &Forward<A>) -> Result<Option<FlowValue<A>>, MapError> {
         let key = forward.value.other_key(forward.key.proto);
         let found = match self.main.get(&key)? {
             Some(value) => Some(value),
@@ -84,14 +105,14 @@ fn intact<A: Address>(key: &FlowKey<A>, value: &FlowValue<A>) -> bool {
 }
 
 /// How full a flow table is.
-pub(super) struct Fill {
-    pub(super) name: &'static str,
-    pub(super) entries: u64,
-    pub(super) capacity: u32,
+pub(crate) struct Fill {
+    pub(crate) name: &'static str,
+    pub(crate) entries: u64,
+    pub(crate) capacity: u32,
 }
 
 /// One pass over all flow tables: the traffic of the flows that live now, and how full each table is.
-pub(super) fn read_living(pins: &PinDir) -> Result<(Living, [Fill; 4]), MapError> {
+pub(crate) fn read_living(pins: &PinDir) -> Result<(Living, [Fill; 4]), MapError> {
     let (v4, v6) = (FlowTables::<Addr4>::open(pins)?, FlowTables::<Addr6>::open(pins)?);
     let mut living = Living::default();
     let ([main4, lru4], [main6, lru6]) = (v4.count(&mut living)?, v6.count(&mut living)?);
@@ -106,7 +127,7 @@ pub(super) fn read_living(pins: &PinDir) -> Result<(Living, [Fill; 4]), MapError
 }
 
 /// The clock of the flow tables: time since boot without suspend, by the coarse clock.
-pub(super) fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     let time = clock_gettime(ClockId::MonotonicCoarse);
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or_default(),
