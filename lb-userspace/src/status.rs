@@ -11,6 +11,8 @@ use std::process;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::{ObjectKey, Reason};
+
 /// Where status files lie.
 const RUN_DIR: &str = "/run/sluice";
 
@@ -46,6 +48,22 @@ pub struct Problem {
     pub object: String,
     /// What is wrong with it and what follows from that, one sentence.
     pub text: String,
+    /// The object whose owner should know, and why: for whoever tells him. Not part of the file.
+    #[serde(skip)]
+    pub owner: Option<(ObjectKey, Reason)>,
+}
+
+impl Problem {
+    /// What is wrong with `object`.
+    pub fn new(object: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { object: object.into(), text: text.into(), owner: None }
+    }
+
+    /// The same, for the owner of the object called `key`.
+    #[must_use]
+    pub fn of(self, key: ObjectKey, reason: Reason) -> Self {
+        Self { owner: Some((key, reason)), ..self }
+    }
 }
 
 /// The file that one agent writes.
@@ -147,7 +165,7 @@ mod tests {
         assert_eq!(file.read().unwrap(), None);
         let status = Status {
             synced: true,
-            problems: vec![Problem { object: "default/web".into(), text: "no room".into() }],
+            problems: vec![Problem::new("default/web", "no room")],
             ..Status::default()
         };
         file.write(&status).unwrap();

@@ -55,11 +55,10 @@ impl Classes {
             if interface.ethernet {
                 served.insert(*index, interface.name.clone());
             } else {
-                problems.push(Problem {
-                    object: format!("interface {}", interface.name),
-                    text: "what leaves by it is not masqueraded: its packets have no Ethernet header"
-                        .to_owned(),
-                });
+                problems.push(Problem::new(
+                    format!("interface {}", interface.name),
+                    "what leaves by it is not masqueraded: its packets have no Ethernet header",
+                ));
             }
         }
         (served, problems)

@@ -89,15 +89,15 @@ pub(super) async fn follow(
 
 /// Logs and publishes `error` if it is another one than before.
 fn tell(news: &watch::Sender<Option<Problem>>, error: Option<&CloseError>) {
-    let problem = error.map(|error| Problem {
-        object: "UDP sockets of the host".into(),
-        text: format!(
+    let problem = error.map(|error| {
+        let text = format!(
             "connected ones whose backend is gone stay with it until their owners open new ones: {error}"
-        ),
+        );
+        Problem::new("UDP sockets of the host", text)
     });
     news.send_if_modified(|known| {
         let modified = *known != problem;
-        if let Some(Problem { object, text }) = problem.as_ref().filter(|_| modified) {
+        if let Some(Problem { object, text, .. }) = problem.as_ref().filter(|_| modified) {
             warn!("{object}: {text}");
         }
         *known = problem;

@@ -117,8 +117,7 @@ impl Interfaces {
                     Class::Pods => "pods behind it reach no Services by packets",
                     Class::Outward => "what leaves by it is not masqueraded",
                 };
-                let problem =
-                    Problem { object: format!("interface {name}"), text: format!("{follows}: {error}") };
+                let problem = Problem::new(format!("interface {name}"), format!("{follows}: {error}"));
                 if self.problems.insert(index, problem.clone()).as_ref() != Some(&problem) {
                     warn!("{}: {}", problem.object, problem.text);
                 }

@@ -195,9 +195,9 @@ impl Flags {
         if !self.by_node() {
             return None;
         }
-        let problem = |what: &str| Problem {
-            object: "--detect-local-mode NodeCIDR".to_owned(),
-            text: format!("{what}: all clients count as local until it has"),
+        let problem = |what: &str| {
+            let text = format!("{what}: all clients count as local until it has");
+            Problem::new("--detect-local-mode NodeCIDR", text)
         };
         if pod_cidrs.is_empty() {
             return Some(Err(problem("the Node object has no spec.podCIDRs yet")));

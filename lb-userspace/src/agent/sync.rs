@@ -45,15 +45,15 @@ pub(super) async fn follow(
         }
         let changed = index.take_changes();
         let seen = Change::Seen(index.take_seen());
-        let faults = update
-            .problems
-            .iter()
-            .map(|problem| Problem { object: problem.place(), text: problem.text.clone() });
+        let faults =
+            update.problems.iter().map(|problem| Problem::new(problem.place(), problem.text.clone()));
         let objects: BTreeSet<Problem> = index
             .problems()
-            .map(|(key, text)| Problem { object: key.to_string(), text: text.to_owned() })
+            .map(|(key, complaint)| {
+                Problem::new(key.to_string(), &*complaint.text).of(key.clone(), complaint.reason)
+            })
             .collect();
-        for Problem { object, text } in objects.difference(&told) {
+        for Problem { object, text, .. } in objects.difference(&told) {
             warn!("{object}: {text}");
         }
         told.clone_from(&objects);

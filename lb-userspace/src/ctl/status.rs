@@ -179,7 +179,7 @@ mod tests {
         Status {
             synced: true,
             node: "a".to_owned(),
-            problems: vec![Problem { object: "default/web".to_owned(), text: "no room".to_owned() }],
+            problems: vec![Problem::new("default/web", "no room")],
             ..Status::default()
         }
     }

@@ -16,13 +16,11 @@ use tracing::info;
 
 use super::server::Health;
 use crate::http::{self, Answer, Board};
-use crate::model::{HealthCheck, ServiceName};
+use crate::model::{HealthCheck, Kind, ObjectKey, Reason, ServiceName};
 use crate::status::Problem;
 
 /// When to listen again where it failed (B87).
 const AGAIN: Duration = Duration::from_secs(5);
-/// The reason that kube-proxy gives.
-const FAILED: &str = "FailedToStartServiceHealthcheck";
 /// All addresses of the node, by family. A socket for each, so that both are served where either is switched off.
 const ANY: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
 
@@ -86,13 +84,14 @@ pub async fn follow(mut health: Health, board: Board) {
                 }
                 // A kernel without the family: nobody can ask there.
                 Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {}
-                Err(error) => failed.push(Problem {
-                    object: named(place),
-                    text: format!(
-                        "{FAILED}: nobody listens at {}: {error}; it is tried again",
-                        at(place, *port)
-                    ),
-                }),
+                Err(error) => {
+                    let text = format!("nobody listens at {}: {error}; it is tried again", at(place, *port));
+                    let (namespace, name) = place.0.clone();
+                    let service = ObjectKey::new(Kind::Service, namespace, name);
+                    failed.push(
+                        Problem::new(named(place), text).of(service, Reason::FailedToStartServiceHealthcheck),
+                    );
+                }
             }
         }
         let failing = !failed.is_empty();

@@ -107,7 +107,7 @@ pub async fn keep<F: Future<Output = Answer> + Send + 'static>(
             }
             Err(error) => {
                 let text = format!("nobody listens at {addr}: {error}; it is tried again");
-                board.tell(name, vec![Problem { object: name.into(), text }]);
+                board.tell(name, vec![Problem::new(name, text)]);
                 sleep(AGAIN).await;
             }
         }

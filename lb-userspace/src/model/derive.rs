@@ -12,7 +12,7 @@ use super::select::{self, Selection, Site};
 use super::service::{PortView, ServiceView};
 use super::slice::Slice;
 use super::store::{Entry, Namespace};
-use super::{External, Family, Frontend, ServicePort, ServicePortKey};
+use super::{Complaint, External, Family, Frontend, Reason, ServicePort, ServicePortKey};
 
 /// The frontends that `service`, called `namespace`/`name`, wants. Of two of its ports that want the same one the first
 /// is heard.
@@ -42,7 +42,7 @@ pub(super) struct Derived {
     /// What load balancers are to be told.
     pub(super) health_check: Option<HealthCheck>,
     /// What its user should know.
-    pub(super) conflicts: Vec<String>,
+    pub(super) conflicts: Vec<Complaint>,
 }
 
 /// The address that stands for all of a node's.
@@ -95,15 +95,15 @@ pub(super) fn ports(
 }
 
 /// Whether `place`, which `key` wants, is its own. Who goes without is told whose it is.
-fn has(claims: &Claims, key: &ServicePortKey, place: Place, conflicts: &mut Vec<String>) -> bool {
+fn has(claims: &Claims, key: &ServicePortKey, place: Place, conflicts: &mut Vec<Complaint>) -> bool {
     let Some(owner) = claims.owner(&place) else {
         return false;
     };
     if owner != key {
         let (addr, port, proto) = place;
         let place = if addr == any(key.family) { "node".to_owned() } else { addr.to_string() };
-        conflicts
-            .push(format!("{place} port {port}/{proto} belongs to {owner}: not served for this Service"));
+        let text = format!("{place} port {port}/{proto} belongs to {owner}: not served for this Service");
+        conflicts.push(Reason::FrontendConflict.because(text));
     }
     owner == key
 }
@@ -114,7 +114,7 @@ fn external(
     port: &PortView,
     key: &ServicePortKey,
     claims: &Claims,
-    conflicts: &mut Vec<String>,
+    conflicts: &mut Vec<Complaint>,
 ) -> Option<Box<External>> {
     let mut own = |addr, number| has(claims, key, (addr, number, port.proto), conflicts);
     let node_port = port.node_port.filter(|node_port| own(any(key.family), node_port.get()));
@@ -161,11 +161,12 @@ fn endpoints<'a>(
     entry: &'a Entry,
     service: &ServiceView,
     made: &'a [Slice],
-    conflicts: &mut Vec<String>,
+    conflicts: &mut Vec<Complaint>,
 ) -> Vec<&'a Slice> {
     if !entry.slices.is_empty() {
         if content.pods.values().any(|pod| service.selects(&pod.labels)) {
-            conflicts.push("it has EndpointSlices: the Pods that it selects are not looked at".to_owned());
+            let text = "it has EndpointSlices: the Pods that it selects are not looked at";
+            conflicts.push(Reason::EndpointsIgnored.because(text));
         }
         return entry.slices.values().collect();
     }
@@ -173,9 +174,8 @@ fn endpoints<'a>(
         return entry.mirrored.iter().collect();
     }
     if made.is_empty() && !entry.mirrored.is_empty() {
-        conflicts.push(
-            "it has a selector, and no Pods or EndpointSlices: its Endpoints object is not used".to_owned(),
-        );
+        let text = "it has a selector, and no Pods or EndpointSlices: its Endpoints object is not used";
+        conflicts.push(Reason::EndpointsIgnored.because(text));
     }
     made.iter().collect()
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::object::{Service, ServiceSpec};
 use super::parse;
 use super::range::Range;
-use super::{External, Family};
+use super::{Complaint, External, Family, Reason};
 
 /// What a Service asks for besides ClusterIPs and node ports, of both families.
 #[derive(PartialEq, Eq, Debug, Default)]
@@ -22,7 +22,11 @@ pub(super) struct Outside {
 
 impl Outside {
     /// Reads `service`, whose ClusterIPs are `own`. `None`: it asks for nothing of this.
-    pub(super) fn read(service: &Service, own: &[IpAddr], problems: &mut Vec<String>) -> Option<Box<Self>> {
+    pub(super) fn read(
+        service: &Service,
+        own: &[IpAddr],
+        problems: &mut Vec<Complaint>,
+    ) -> Option<Box<Self>> {
         let Service { spec, status, .. } = service;
         // Whatever the type is: a load balancer is where its status says (B20).
         let ingress = status.load_balancer.ingress.iter();
@@ -78,7 +82,7 @@ fn addresses<'a>(
     what: &str,
     texts: impl Iterator<Item = &'a str>,
     own: &[IpAddr],
-    problems: &mut Vec<String>,
+    problems: &mut Vec<Complaint>,
 ) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     for text in texts.filter(|text| !text.trim().is_empty()) {
@@ -86,7 +90,8 @@ fn addresses<'a>(
             Some(addr) if own.contains(&addr) => {}
             Some(addr) => addresses.push(addr),
             None => {
-                problems.push(format!("{what} `{text}` is not an address that a Service can have: left out"));
+                let text = format!("{what} `{text}` is not an address that a Service can have: left out");
+                problems.push(Reason::InvalidAddress.because(text));
             }
         }
     }
@@ -96,16 +101,16 @@ fn addresses<'a>(
 }
 
 /// The ranges that can be read, sorted and distinct; `None` if there are none to be read.
-fn source_ranges(spec: &ServiceSpec, problems: &mut Vec<String>) -> Option<Vec<Range>> {
+fn source_ranges(spec: &ServiceSpec, problems: &mut Vec<Complaint>) -> Option<Vec<Range>> {
     let given = spec.load_balancer_source_ranges.iter().map(String::as_str);
     let given: Vec<_> = given.filter(|text| !text.trim().is_empty()).collect();
     let mut ranges = Vec::new();
     for text in &given {
         match parse::range(text) {
             Some(range) => ranges.push(range),
-            None => problems.push(format!(
+            None => problems.push(Reason::InvalidSourceRange.because(format!(
                 "loadBalancerSourceRanges: `{text}` is no range, such as 192.0.2.0/24: left out"
-            )),
+            ))),
         }
     }
     ranges.sort_unstable();

@@ -17,7 +17,7 @@ use super::select::Site;
 use super::service::ServiceView;
 use super::slice::Slice;
 use super::store::Namespace;
-use super::{Kind, ObjectKey, ServicePort, ServicePortKey};
+use super::{Complaint, Kind, ObjectKey, ServicePort, ServicePortKey};
 
 /// A change of one Service port: its new state, or `None` if it is gone.
 pub type Change = (ServicePortKey, Option<ServicePort>);
@@ -41,9 +41,9 @@ pub struct Index {
     health_checks: BTreeMap<ServiceName, HealthCheck>,
     seen: Seen,
     /// What is wrong with an object by itself.
-    faults: BTreeMap<ObjectKey, Vec<String>>,
+    faults: BTreeMap<ObjectKey, Vec<Complaint>>,
     /// What is wrong with a Service because of other objects.
-    conflicts: BTreeMap<ObjectKey, Vec<String>>,
+    conflicts: BTreeMap<ObjectKey, Vec<Complaint>>,
 }
 
 impl Index {
@@ -99,7 +99,7 @@ impl Index {
                 faults
             }
         };
-        set_texts(&mut self.faults, &key, faults);
+        set(&mut self.faults, &key, faults);
         self.known.insert(key);
     }
 
@@ -155,11 +155,11 @@ impl Index {
         mem::take(&mut self.seen)
     }
 
-    /// What is wrong, by object: one text for each thing, naming what is left out or done instead. Covers everything
+    /// What is wrong, by object, each thing by itself. Covers everything
     /// that the last [`Index::take_changes`] covered.
-    pub fn problems(&self) -> impl Iterator<Item = (&ObjectKey, &str)> {
+    pub fn problems(&self) -> impl Iterator<Item = (&ObjectKey, &Complaint)> {
         let all = self.faults.iter().chain(&self.conflicts);
-        all.flat_map(|(key, texts)| texts.iter().map(move |text| (key, text.as_str())))
+        all.flat_map(|(key, complaints)| complaints.iter().map(move |complaint| (key, complaint)))
     }
 
     /// What load balancers ask for (B84), as of the last [`Index::take_changes`].
@@ -233,7 +233,7 @@ impl Index {
         let site = Site { node: &self.node_name, zone };
         let Derived { ports, health_check, conflicts } =
             derive::ports(namespace, name, content, &self.claims, site);
-        set_texts(&mut self.conflicts, &object, conflicts);
+        set(&mut self.conflicts, &object, conflicts);
         match health_check {
             Some(check) => self.health_checks.insert(service.clone(), check),
             None => self.health_checks.remove(service),
@@ -275,10 +275,10 @@ fn compare(
     }
 }
 
-fn set_texts(texts: &mut BTreeMap<ObjectKey, Vec<String>>, key: &ObjectKey, new: Vec<String>) {
+fn set(complaints: &mut BTreeMap<ObjectKey, Vec<Complaint>>, key: &ObjectKey, new: Vec<Complaint>) {
     if new.is_empty() {
-        texts.remove(key);
+        complaints.remove(key);
     } else {
-        texts.insert(key.clone(), new);
+        complaints.insert(key.clone(), new);
     }
 }

@@ -70,6 +70,14 @@ pub struct ServicePortKey {
     pub family: Family,
 }
 
+impl ServicePortKey {
+    /// The Service that it is of.
+    #[must_use]
+    pub fn service(&self) -> ObjectKey {
+        ObjectKey::new(Kind::Service, self.namespace.clone(), self.name.clone())
+    }
+}
+
 impl fmt::Display for ServicePortKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { namespace, name, port_name, proto, family } = self;

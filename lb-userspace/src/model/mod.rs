@@ -13,6 +13,7 @@
 //! used changes nothing (B9, B25).
 
 mod claims;
+mod complaint;
 mod derive;
 mod desired;
 mod external;
@@ -31,6 +32,7 @@ mod service;
 mod slice;
 mod store;
 
+pub use complaint::{Complaint, Reason};
 pub use desired::{External, Frontend, ServicePort};
 pub use health::HealthCheck;
 pub use index::{Change, Index, ServiceName};

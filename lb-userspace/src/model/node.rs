@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::object::{Node, NodeSpec};
 use super::parse;
+use super::{Complaint, Reason};
 
 /// The label that names a node's zone (B60).
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -34,7 +35,7 @@ impl NodeView {
         self.deleting || self.taints.iter().any(|taint| taint == TO_BE_DELETED)
     }
 
-    pub(super) fn read(node: &Node) -> (Self, Vec<String>) {
+    pub(super) fn read(node: &Node) -> (Self, Vec<Complaint>) {
         let mut problems = Vec::new();
         let mut addresses = Vec::new();
         for wanted in ["InternalIP", "ExternalIP"] {
@@ -42,7 +43,8 @@ impl NodeView {
                 match parse::unicast(&address.address) {
                     Some(addr) => addresses.push(addr),
                     None => {
-                        problems.push(format!("{wanted} `{}` cannot be used: left out", address.address));
+                        let text = format!("{wanted} `{}` cannot be used: left out", address.address);
+                        problems.push(Reason::InvalidAddress.because(text));
                     }
                 }
             }

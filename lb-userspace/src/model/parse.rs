@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use lb_common::Proto;
 
 use super::range::Range;
+use super::{Complaint, Reason};
 
 /// Longest name in characters (an RFC 1123 label); the kernel's table of names has room for no more.
 pub(super) const MAX_NAME: usize = 63;
@@ -64,12 +65,13 @@ pub(super) fn range(text: &str) -> Option<Range> {
 }
 
 /// Reads the policy called `field`: whether it is `Local`.
-pub(super) fn policy(field: &str, text: &str, problems: &mut Vec<String>) -> bool {
+pub(super) fn policy(field: &str, text: &str, problems: &mut Vec<Complaint>) -> bool {
     match text {
         "Local" => true,
         "" | "Cluster" => false,
         other => {
-            problems.push(format!("there is no {field} `{other}`: Cluster is used"));
+            let text = format!("there is no {field} `{other}`: Cluster is used");
+            problems.push(Reason::InvalidValue.because(text));
             false
         }
     }

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use lb_common::Proto;
 
-use super::Family;
 use super::object::{Pod, TargetPort};
 use super::parse;
 use super::service::ServiceView;
 use super::slice::{Endpoint, EndpointPort, Slice};
+use super::{Complaint, Family, Reason};
 
 /// A Pod that can be an endpoint.
 #[derive(PartialEq, Eq, Debug)]
@@ -25,7 +25,7 @@ pub(super) struct PodView {
 
 impl PodView {
     /// Reads `pod` for the node called `node`. `None`: it has no address, or its containers have ended for good.
-    pub(super) fn read(pod: &Pod, node: &str) -> (Option<Self>, Vec<String>) {
+    pub(super) fn read(pod: &Pod, node: &str) -> (Option<Self>, Vec<Complaint>) {
         let Pod { metadata, spec, status } = pod;
         if matches!(status.phase.as_str(), "Succeeded" | "Failed") {
             return (None, Vec::new());
@@ -38,7 +38,10 @@ impl PodView {
             match parse::unicast(text) {
                 Some(addr) if addresses.iter().any(|other| Family::of(other) == Family::of(&addr)) => {}
                 Some(addr) => addresses.push(addr),
-                None => problems.push(format!("Pod address `{text}` cannot be used: left out")),
+                None => {
+                    let text = format!("Pod address `{text}` cannot be used: left out");
+                    problems.push(Reason::InvalidAddress.because(text));
+                }
             }
         }
         let sidecars = spec.init_containers.iter().filter(|container| container.restart_policy == "Always");

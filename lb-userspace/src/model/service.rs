@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use lb_common::Proto;
 
-use super::Family;
 use super::external::{self, Outside};
 use super::object::{Service, ServiceSpec, ServiceSpecPort, TargetPort};
 use super::parse::{self, MAX_NAME};
+use super::{Complaint, Family, Reason};
 
 /// The label that gives a Service to another proxy (B1).
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
@@ -60,14 +60,15 @@ pub(super) struct PortView {
 
 impl ServiceView {
     /// Reads `service`. `None`: it is not ours to balance, or nothing of it can be. The texts say what is left out.
-    pub(super) fn read(service: &Service) -> (Option<Self>, Vec<String>) {
+    pub(super) fn read(service: &Service) -> (Option<Self>, Vec<Complaint>) {
         let Service { metadata, spec, .. } = service;
         let headless = spec.cluster_ip == "None" || spec.cluster_ips.iter().any(|ip| ip == "None");
         if headless || spec.r#type == "ExternalName" || metadata.labels.contains_key(PROXY_NAME) {
             return (None, Vec::new());
         }
         if metadata.name.len() > MAX_NAME || metadata.namespace.len() > MAX_NAME {
-            return (None, vec![format!("left out: a name is longer than {MAX_NAME} characters")]);
+            let text = format!("left out: a name is longer than {MAX_NAME} characters");
+            return (None, vec![Reason::InvalidName.because(text)]);
         }
         let mut problems = Vec::new();
         let addresses = addresses(spec, &mut problems);
@@ -114,7 +115,7 @@ impl Service {
 }
 
 /// The ClusterIPs: those whose family `ipFamilies` confirms (B14), or all where it is empty.
-fn addresses(spec: &ServiceSpec, problems: &mut Vec<String>) -> Vec<IpAddr> {
+fn addresses(spec: &ServiceSpec, problems: &mut Vec<Complaint>) -> Vec<IpAddr> {
     let given = match spec.cluster_ips.as_slice() {
         [] => std::slice::from_ref(&spec.cluster_ip),
         all => all,
@@ -125,7 +126,8 @@ fn addresses(spec: &ServiceSpec, problems: &mut Vec<String>) -> Vec<IpAddr> {
             continue;
         }
         let Some(addr) = parse::unicast(text) else {
-            problems.push(format!("clusterIP `{text}` is not an address that a Service can have: left out"));
+            let text = format!("clusterIP `{text}` is not an address that a Service can have: left out");
+            problems.push(Reason::InvalidAddress.because(text));
             continue;
         };
         let family = Family::of(&addr);
@@ -134,20 +136,22 @@ fn addresses(spec: &ServiceSpec, problems: &mut Vec<String>) -> Vec<IpAddr> {
             families => families.get(position).is_some_and(|name| name == family.kubernetes_name()),
         };
         if !confirmed {
-            problems.push(format!("clusterIP {addr} does not match spec.ipFamilies: left out"));
+            let text = format!("clusterIP {addr} does not match spec.ipFamilies: left out");
+            problems.push(Reason::InvalidAddress.because(text));
         } else if addresses.iter().any(|other| Family::of(other) == family) {
-            problems.push(format!("clusterIP {addr} is the second of its family: left out"));
+            let text = format!("clusterIP {addr} is the second of its family: left out");
+            problems.push(Reason::InvalidAddress.because(text));
         } else {
             addresses.push(addr);
         }
     }
     if addresses.is_empty() && problems.is_empty() {
-        problems.push("it has no address: write one into spec.clusterIP".to_owned());
+        problems.push(Reason::InvalidAddress.because("it has no address: write one into spec.clusterIP"));
     }
     addresses
 }
 
-fn ports(spec: &ServiceSpec, problems: &mut Vec<String>) -> Vec<PortView> {
+fn ports(spec: &ServiceSpec, problems: &mut Vec<Complaint>) -> Vec<PortView> {
     let mut ports: Vec<PortView> = Vec::with_capacity(spec.ports.len());
     for given in &spec.ports {
         match port(given, &ports) {
@@ -155,11 +159,11 @@ fn ports(spec: &ServiceSpec, problems: &mut Vec<String>) -> Vec<PortView> {
                 node_port: NonZeroU16::new(given.node_port).filter(|_| external::has_node_ports(spec)),
                 ..port
             }),
-            Err(problem) => problems.push(problem),
+            Err(text) => problems.push(Reason::InvalidPort.because(text)),
         }
     }
     if spec.ports.is_empty() {
-        problems.push("it has no ports".to_owned());
+        problems.push(Reason::InvalidPort.because("it has no ports"));
     }
     ports
 }
@@ -193,12 +197,13 @@ fn health_check(spec: &ServiceSpec) -> Option<NonZeroU16> {
 }
 
 /// The timeout of session affinity, if there is any (B23).
-fn affinity(spec: &ServiceSpec, problems: &mut Vec<String>) -> Option<NonZeroU32> {
+fn affinity(spec: &ServiceSpec, problems: &mut Vec<Complaint>) -> Option<NonZeroU32> {
     match spec.session_affinity.as_str() {
         "ClientIP" => {}
         "" | "None" => return None,
         other => {
-            problems.push(format!("there is no sessionAffinity `{other}`: None is used"));
+            let text = format!("there is no sessionAffinity `{other}`: None is used");
+            problems.push(Reason::InvalidValue.because(text));
             return None;
         }
     }
@@ -208,16 +213,16 @@ fn affinity(spec: &ServiceSpec, problems: &mut Vec<String>) -> Option<NonZeroU32
     let seconds =
         u32::try_from(given).ok().filter(|seconds| *seconds <= MAX_AFFINITY).and_then(NonZeroU32::new);
     if seconds.is_none() {
-        problems.push(format!(
+        problems.push(Reason::InvalidValue.because(format!(
             "sessionAffinityConfig.clientIP.timeoutSeconds is {given}, but must be from 1 to {MAX_AFFINITY}: \
              {DEFAULT_AFFINITY} is used"
-        ));
+        )));
     }
     Some(seconds.unwrap_or(DEFAULT_AFFINITY))
 }
 
 /// What is not served, as one text.
-fn not_served(ports: &[PortView], outside: Option<&Outside>) -> Option<String> {
+fn not_served(ports: &[PortView], outside: Option<&Outside>) -> Option<Complaint> {
     let node_ports = ports.iter().filter_map(|port| port.node_port);
     let node_ports = node_ports.map(|port| format!("node port {port}"));
     let addresses = outside.into_iter().flat_map(|outside| {
@@ -225,5 +230,6 @@ fn not_served(ports: &[PortView], outside: Option<&Outside>) -> Option<String> {
         external.chain(outside.load_balancer_ips.iter().map(|ip| format!("load balancer IP {ip}")))
     });
     let all: Vec<String> = node_ports.chain(addresses).collect();
-    (!all.is_empty()).then(|| format!("not served yet: {}; the ClusterIP is", all.join(", ")))
+    let text = || format!("not served yet: {}; the ClusterIP is", all.join(", "));
+    (!all.is_empty()).then(|| Reason::NotServedYet.because(text()))
 }

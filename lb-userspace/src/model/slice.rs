@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use lb_common::Proto;
 
-use super::Family;
 use super::object::{EndpointSlice, Endpoints, SliceEndpoint, SlicePort, SubsetAddress};
 use super::parse;
 use super::service::HEADLESS;
+use super::{Complaint, Family, Reason};
 
 /// The label that names a slice's Service (B27).
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -56,7 +56,7 @@ pub(super) struct HintsView {
 impl Slice {
     /// Reads `slice` for the node called `node`: the name of its Service and what it contributes. `None`: it belongs to
     /// no Service. A slice that a proxy must not look at contributes nothing, but it is one of the Service's.
-    pub(super) fn read(slice: &EndpointSlice, node: &str) -> (Option<(Arc<str>, Self)>, Vec<String>) {
+    pub(super) fn read(slice: &EndpointSlice, node: &str) -> (Option<(Arc<str>, Self)>, Vec<Complaint>) {
         let EndpointSlice { metadata, address_type, endpoints, ports } = slice;
         let Some(service) = metadata.labels.get(SERVICE_NAME).filter(|name| !name.is_empty()) else {
             return (None, Vec::new());
@@ -64,7 +64,8 @@ impl Slice {
         let mut problems = Vec::new();
         let family = Family::ALL.into_iter().find(|family| family.kubernetes_name() == address_type);
         if family.is_none() && address_type != "FQDN" {
-            problems.push(format!("there is no addressType `{address_type}`: left out"));
+            let text = format!("there is no addressType `{address_type}`: left out");
+            problems.push(Reason::InvalidValue.because(text));
         }
         let view = match family {
             Some(family) if !metadata.labels.contains_key(HEADLESS) => {
@@ -78,7 +79,7 @@ impl Slice {
     }
 
     /// The slices that the mirroring controller makes of `endpoints`.
-    pub(super) fn mirror(endpoints: &Endpoints, node: &str) -> (Vec<Self>, Vec<String>) {
+    pub(super) fn mirror(endpoints: &Endpoints, node: &str) -> (Vec<Self>, Vec<Complaint>) {
         let labels = &endpoints.metadata.labels;
         if labels.contains_key(HEADLESS) || labels.get(SKIP_MIRROR).is_some_and(|value| value == "true") {
             return (Vec::new(), Vec::new());
@@ -149,18 +150,20 @@ impl Endpoint {
 /// The endpoints that could be read, and one problem for all others: a slice may hold a thousand of them.
 fn usable<'a>(
     read: impl Iterator<Item = Result<Endpoint, &'a str>>,
-    problems: &mut Vec<String>,
+    problems: &mut Vec<Complaint>,
 ) -> Vec<Endpoint> {
     let mut bad = Vec::new();
     let good = read.filter_map(|endpoint| endpoint.map_err(|text| bad.push(text)).ok()).collect();
     match bad.as_slice() {
         [] => {}
-        [text] => problems.push(format!("endpoint address `{text}` cannot be used: left out")),
+        [text] => {
+            let text = format!("endpoint address `{text}` cannot be used: left out");
+            problems.push(Reason::InvalidAddress.because(text));
+        }
         [first, ..] => {
-            problems.push(format!(
-                "{} endpoint addresses cannot be used, the first `{first}`: left out",
-                bad.len()
-            ));
+            let count = bad.len();
+            let text = format!("{count} endpoint addresses cannot be used, the first `{first}`: left out");
+            problems.push(Reason::InvalidAddress.because(text));
         }
     }
     good

@@ -235,12 +235,10 @@ impl<T: Tables> Reconciler<T> {
     pub fn report(&self) -> Report {
         let mut problems = self.troubles.problems();
         if let Some(text) = &self.unread {
-            problems.push(Problem { object: "tables".into(), text: text.clone() });
+            problems.push(Problem::new("tables", &**text));
         }
-        problems.extend(self.kept.iter().map(|key| Problem {
-            object: key.to_string(),
-            text: "it stays as a former agent left it until all manifests can be read".into(),
-        }));
+        let text = "it stays as a former agent left it until all manifests can be read";
+        problems.extend(self.kept.iter().map(|key| Problem::new(key.to_string(), text)));
         let held = self.held.iter().copied().filter(|addr| self.shadow.is_held(addr)).collect();
         Report {
             service_ports: self.desired.len(),

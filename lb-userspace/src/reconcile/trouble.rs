@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
-use crate::model::ServicePortKey;
+use crate::model::{Reason, ServicePortKey};
 use crate::status::Problem;
 
 /// The first wait; it doubles from time to time.
@@ -70,9 +70,9 @@ impl Troubles {
 
     /// For the report.
     pub(super) fn problems(&self) -> Vec<Problem> {
-        let problem = |(key, trouble): (&ServicePortKey, &Trouble)| Problem {
-            object: key.to_string(),
-            text: trouble.text.clone(),
+        let problem = |(key, trouble): (&ServicePortKey, &Trouble)| {
+            let reason = if trouble.no_room { Reason::NoRoom } else { Reason::NotProgrammed };
+            Problem::new(key.to_string(), &*trouble.text).of(key.service(), reason)
         };
         self.0.iter().map(problem).collect()
     }

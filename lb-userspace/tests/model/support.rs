@@ -103,7 +103,7 @@ impl Followed {
     }
 
     pub(crate) fn problems(&self) -> Vec<String> {
-        self.index.problems().map(|(object, text)| format!("{object}: {text}")).collect()
+        self.index.problems().map(|(object, complaint)| format!("{object}: {}", complaint.text)).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use super::code::Code;
 /// The modules of `lb-userspace`, each with those that it may import. What is lower never knows what is higher.
 const LAYERS: &[(&str, &[&str])] = &[
     ("model", &[]),
-    ("status", &[]),
+    ("status", &["model"]),
     ("plan", &["model"]),
     ("source", &["model"]),
     ("net", &["status"]),
