@@ -2,8 +2,6 @@ module sluice.invalid/kube-tools
 
 go 1.26.0
 
-godebug default=go1.26
-
 tool (
 	go.etcd.io/etcd/server/v3
 	helm.sh/helm/v4/cmd/helm

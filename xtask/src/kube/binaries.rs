@@ -135,10 +135,10 @@ impl Binaries {
         Ok(Self(found))
     }
 
-    /// A command that runs `tool`, which was asked for.
+    /// The program `tool`.
     ///
     /// # Errors
-    /// When it was not.
+    /// When it was not asked for.
     pub fn path(&self, tool: Tool) -> Result<&Path> {
         let path = self.0.get(&tool).with_context(|| format!("{} was not asked for", tool.name()))?;
         Ok(path)

@@ -1,28 +1,24 @@
-//! etcd, kube-apiserver and kube-controller-manager as processes that can be stopped, killed and started again.
+//! A control plane: its parts with their flags, and those who may talk to it.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::forward::Forward;
+use super::parts::Parts;
 use super::pki::{ADMIN, Pair, Pki, User};
-use super::{Api, Binaries, Tool};
+use super::{Api, Binaries, PATIENCE, Part, Tool};
 use crate::lab::{Lab, Space, wait_for};
 use crate::sh;
 
 /// The port of the API server in its namespace.
 const PORT: u16 = 6443;
-
-/// How long a part may take to start or to end, on a machine that does other things besides.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Controllers that need no kubelet; what watches over nodes would mark those without one as unreachable.
 const CONTROLLERS: &str = "endpoints-controller,endpointslice-controller,endpointslice-mirroring-controller,\
@@ -30,31 +26,10 @@ const CONTROLLERS: &str = "endpoints-controller,endpointslice-controller,endpoin
     replicaset-controller,deployment-controller,daemonset-controller,garbage-collector-controller,\
     pod-garbage-collector-controller,clusterrole-aggregation-controller";
 
-/// A process of the control plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    /// etcd, which writes to memory and never syncs.
-    Etcd,
-    /// kube-apiserver.
-    ApiServer,
-    /// kube-controller-manager.
-    ControllerManager,
-}
-
-impl Part {
-    const fn tool(self) -> Tool {
-        match self {
-            Self::Etcd => Tool::Etcd,
-            Self::ApiServer => Tool::ApiServer,
-            Self::ControllerManager => Tool::ControllerManager,
-        }
-    }
-}
-
 /// A control plane with RBAC and both families, in a namespace that is to be connected with those of nodes.
 #[derive(Debug)]
 pub struct ControlPlane {
-    parts: Mutex<BTreeMap<Part, Child>>,
+    parts: Parts,
     _forward: Forward,
     api: Api,
     pki: Pki,
@@ -82,7 +57,7 @@ impl ControlPlane {
         let admin = pki.client(ADMIN)?;
         let api = Api::new(server.clone(), &pki.authority(), &admin)?;
         let plane = Self {
-            parts: Mutex::default(),
+            parts: Parts::default(),
             _forward: forward,
             api,
             pki,
@@ -199,9 +174,7 @@ impl ControlPlane {
     /// # Errors
     /// When it is not running.
     pub fn kill(&self, part: Part) -> Result<()> {
-        let mut child = self.parts().remove(&part).with_context(|| format!("{part:?} does not run"))?;
-        child.kill().and_then(|()| child.wait()).with_context(|| format!("kill {part:?}"))?;
-        Ok(())
+        self.parts.kill(part)
     }
 
     /// SIGTERM, and waits for its end.
@@ -209,10 +182,7 @@ impl ControlPlane {
     /// # Errors
     /// When it is not running or does not end.
     pub fn stop(&self, part: Part) -> Result<()> {
-        self.signal(part, Signal::TERM)?;
-        let mut child = self.parts().remove(&part).with_context(|| format!("{part:?} does not run"))?;
-        wait_for(PATIENCE, || child.try_wait().is_ok_and(|status| status.is_some()))
-            .with_context(|| format!("wait for the end of {part:?}"))
+        self.parts.stop(part)
     }
 
     /// SIGSTOP: it does nothing until [`ControlPlane::resume`].
@@ -220,7 +190,7 @@ impl ControlPlane {
     /// # Errors
     /// When it is not running.
     pub fn pause(&self, part: Part) -> Result<()> {
-        self.signal(part, Signal::STOP)
+        self.parts.signal(part, Signal::STOP)
     }
 
     /// SIGCONT.
@@ -228,13 +198,7 @@ impl ControlPlane {
     /// # Errors
     /// When it is not running.
     pub fn resume(&self, part: Part) -> Result<()> {
-        self.signal(part, Signal::CONT)
-    }
-
-    fn signal(&self, part: Part, signal: Signal) -> Result<()> {
-        let parts = self.parts();
-        let child = parts.get(&part).with_context(|| format!("{part:?} does not run"))?;
-        kill_process(Pid::from_child(child), signal).with_context(|| format!("signal {part:?}"))
+        self.parts.signal(part, Signal::CONT)
     }
 
     /// Starts a part, for the first time or again with what it had stored; [`ControlPlane::wait_ready`] waits for it.
@@ -247,20 +211,8 @@ impl ControlPlane {
             Part::ApiServer => self.api_server()?,
             Part::ControllerManager => self.controller_manager()?,
         };
-        let log = self.log_file(part);
-        let log = OpenOptions::new().create(true).append(true).open(&log);
-        let log: File = log.with_context(|| format!("open the log of {part:?}"))?;
-        let child = self
-            .space
-            .command(self.binaries.path(part.tool())?)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("start {part:?}"))?;
-        self.parts().insert(part, child);
-        Ok(())
+        let mut command = self.space.command(self.binaries.path(part.tool())?);
+        self.parts.start(part, command.args(arguments), &self.log_file(part))
     }
 
     /// Waits until the API server says that it is ready.
@@ -270,7 +222,7 @@ impl ControlPlane {
     pub fn wait_ready(&self) -> Result<()> {
         let mut ended = None;
         let ready = wait_for(PATIENCE, || {
-            ended = self.parts().iter_mut().find_map(|(part, child)| Some((*part, child.try_wait().ok()??)));
+            ended = self.parts.ended();
             ended.is_some() || self.api.text("/readyz").is_ok_and(|text| text == "ok")
         });
         match ended {
@@ -348,10 +300,6 @@ impl ControlPlane {
         ]))
     }
 
-    fn parts(&self) -> MutexGuard<'_, BTreeMap<Part, Child>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn kubeconfig_file(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.kubeconfig"))
     }
@@ -380,11 +328,7 @@ impl Drop for ControlPlane {
         if self.space.lab().is_kept() {
             return;
         }
-        // What does not end here ends with its control group.
-        for (_, mut child) in std::mem::take(&mut *self.parts()) {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.parts.kill_all();
         let _ = fs::remove_dir_all(&self.dir);
     }
 }

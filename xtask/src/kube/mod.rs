@@ -9,6 +9,8 @@
 //! ```
 //! All of it runs in a control group of the run and goes with it.
 
+use std::time::Duration;
+
 pub mod api;
 pub mod binaries;
 mod cluster;
@@ -17,16 +19,21 @@ mod forward;
 mod go;
 mod namespace;
 pub mod objects;
+mod parts;
 mod pki;
 mod pods;
 
 pub use api::Api;
 pub use binaries::{Binaries, Tool};
 pub use cluster::{Client, Cluster};
-pub use control_plane::{ControlPlane, Part};
+pub use control_plane::ControlPlane;
 pub use namespace::{Namespace, Service};
+pub use parts::Part;
 pub use pki::{ADMIN, User};
 pub use pods::RunningPod;
+
+/// How long a part may take to start or to end, on a machine that does other things besides.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Major and minor number in what a program says of its version, such as `Kubernetes v1.37.2` or `go1.26.8`.
 fn version(text: &str) -> Option<(u32, u32)> {

@@ -41,7 +41,7 @@ impl Machine {
         let host = Space::new(lab, name, &cgroup.join("host"))?;
         host.forward()?;
         let (name, pin_dir) = (name.to_owned(), lab.pin_dir(name));
-        Ok(Self { name, number, host, cgroup, pin_dir, source, pods: AtomicU8::new(1) })
+        Ok(Self { name, number, host, cgroup, pin_dir, source, pods: AtomicU8::new(0) })
     }
 
     /// The machine's name, as its Node object has it.
@@ -116,9 +116,9 @@ impl Machine {
         Pod::bridged(&self.host, &self.cgroup, name, BRIDGED_PODS, self.next_pod(), BRIDGE)
     }
 
-    /// Addresses are not used twice: a pod that comes back has a new one.
+    /// A pod that comes back has a new address. After 254 pods those of the first are used again.
     pub(super) fn next_pod(&self) -> u8 {
-        self.pods.fetch_add(1, Ordering::Relaxed)
+        self.pods.fetch_add(1, Ordering::Relaxed) % 254 + 1
     }
 
     /// `sluice ARGS` with this machine's pin directory, run on it.
