@@ -21,7 +21,8 @@ fn functions(dir: &Path, names: &mut BTreeSet<String>) {
             functions(&path, names);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).unwrap();
-            let after = text.lines().filter_map(|line| line.trim_start().strip_prefix("fn "));
+            let plain = text.lines().map(|line| line.trim_start().trim_start_matches("async "));
+            let after = plain.filter_map(|line| line.strip_prefix("fn "));
             names.extend(after.filter_map(|line| line.split(['(', '<']).next()).map(str::to_owned));
         }
     }
