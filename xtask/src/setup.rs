@@ -4,6 +4,7 @@
 
 use std::env;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -50,6 +51,9 @@ const ARCHIVE: &[Package] = &[("curl", "curl"), ("unzip", "unzip")];
 /// What the fuzzing engine is built with.
 const ENGINE: &[Package] = &[("g++", "c++")];
 
+/// Debian's own Python, whatever else is on the search path.
+const PYTHON: &str = "/usr/bin/python3";
+
 /// What builds the eBPF object.
 pub struct Tools {
     /// The compiler.
@@ -68,6 +72,7 @@ pub fn everything() -> Result<()> {
     engine_tools()?;
     clippy(&tools.compiler)?;
     licence_checker()?;
+    tutorial_python()?;
     sh::say(&format!("eBPF compiler: {}, {}", tools.compiler.name, tools.compiler.rustc.display()));
     sh::say(&format!("BPF linker: {}", tools.linker.display()));
     Ok(())
@@ -159,6 +164,35 @@ pub fn licence_checker() -> Result<PathBuf> {
         cargo_install("cargo-deny", LICENCE_CHECKER, &home, &[])?;
     }
     Ok(checker)
+}
+
+/// A Python environment with what the application of the tutorial and its client need, made where it is not there: its
+/// folder.
+///
+/// # Errors
+/// Names what is missing and how to get it.
+pub fn tutorial_python() -> Result<PathBuf> {
+    let folder = tools_folder()?;
+    let _turn = turn(&folder)?;
+    let list = sh::root().join("examples/tutorial/cluster/requirements.txt");
+    let mut hash = DefaultHasher::new();
+    fs::read(&list).with_context(|| format!("read {}", list.display()))?.hash(&mut hash);
+    // Another list is another folder: work trees may differ.
+    let home = folder.join(format!("tutorial-python-{:016x}", hash.finish()));
+    let python = home.join("bin/python");
+    let whole = home.join("whole");
+    if whole.exists() && runs(&python) {
+        return Ok(home);
+    }
+    if sh::read(Command::new(PYTHON).args(["-c", "import ensurepip, venv"])).is_err() {
+        fetch(&["python3", "python3-venv"])?;
+    }
+    sh::say(&format!("making a Python environment for the tutorial in {}", home.display()));
+    sh::read(Command::new(PYTHON).args(["-m", "venv", "--clear"]).arg(&home))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--require-hashes", "--only-binary", ":all:", "-r"];
+    sh::run(Command::new(&python).args(pip).arg(&list))?;
+    fs::write(&whole, "").with_context(|| format!("write {}", whole.display()))?;
+    Ok(home)
 }
 
 fn cargo_install(name: &str, version: &str, home: &Path, arguments: &[&str]) -> Result<()> {
