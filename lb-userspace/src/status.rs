@@ -27,9 +27,15 @@ pub struct Status {
     pub synced: bool,
     /// Name of the node it works for.
     pub node: String,
-    /// The folder of manifests that it follows.
-    pub manifests: PathBuf,
-    /// Where addresses of Services are allocated, as `--service-cluster-ip-range` names it.
+    /// The folder of manifests that it follows, if it is one.
+    pub manifests: Option<PathBuf>,
+    /// URL of the API server that it follows, if it is one.
+    pub api_server: Option<String>,
+    /// Whether the source answers; what it has said stands while it does not.
+    pub connected: bool,
+    /// Whether the source has told everything that was there at the start.
+    pub listed: bool,
+    /// Where addresses of Services are allocated, as ServiceCIDRs name it, or else `--service-cluster-ip-range`.
     pub service_ranges: Vec<String>,
     /// Names of the interfaces that its programs are attached to.
     pub interfaces: Vec<String>,

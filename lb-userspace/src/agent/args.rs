@@ -9,8 +9,8 @@ use glob::Pattern;
 use lb_common::{AffinityWord, Lifetimes};
 
 use super::cidr::{CidrError, ServiceRanges};
-use super::masquerade;
 use super::serving::Serving;
+use super::{masquerade, origin};
 
 /// The names that common CNIs give to the node's end of a pod's interface: the reference plugins, flannel, kindnet and
 /// Weave (`veth*`), Calico (`cali*`), Cilium (`lxc*`), AWS (`eni*`), Azure (`azv*`), GKE (`gke*`), virtual machines (`tap*`).
@@ -23,9 +23,9 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Folder of Kubernetes manifests (YAML or JSON) to follow
-    #[arg(long, value_name = "DIR")]
-    pub manifests: Option<PathBuf>,
+    /// What is followed.
+    #[command(flatten)]
+    pub origin: origin::Flags,
 
     /// Directory of the cgroup tree whose sockets are served [default: the root of the cgroup v2 tree, found from the mounts]
     ///
@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub cgroup_root: Option<PathBuf>,
 
-    /// Name of this node in the manifests [default: the host name]
+    /// Name of this node's Node object [default: the host name]
     #[arg(long, value_name = "NAME", value_parser = node_name)]
     pub hostname_override: Option<String>,
 
@@ -255,9 +255,9 @@ mod tests {
     }
 
     impl Args {
-        /// What these flags, besides those that must be there, are read as.
+        /// What these flags are read as.
         pub(in crate::agent) fn of(flags: &str) -> Result<Self, String> {
-            let words = ["agent", "--manifests", "/m"].into_iter().chain(flags.split_whitespace());
+            let words = ["agent"].into_iter().chain(flags.split_whitespace());
             Command::try_parse_from(words).map(|command| command.args).map_err(|error| error.to_string())
         }
     }

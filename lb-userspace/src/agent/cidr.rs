@@ -103,11 +103,32 @@ impl fmt::Display for Cidr {
     }
 }
 
-/// The ranges of `--service-cluster-ip-range`, of both families.
+/// The ranges that addresses of Services are taken from, of both families.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ServiceRanges(Vec<Cidr>);
 
 impl ServiceRanges {
+    /// Those of `texts` that can be used, in that order, and what is wrong with the others.
+    #[must_use]
+    pub fn usable(texts: &[String]) -> (Self, Vec<CidrError>) {
+        let (mut ranges, mut errors) = (Self::default(), Vec::new());
+        for text in texts {
+            match text.parse().and_then(|cidr| ranges.with(cidr)) {
+                Ok(more) => ranges = more,
+                Err(error) => errors.push(error),
+            }
+        }
+        (ranges, errors)
+    }
+
+    /// These and `cidr`, if there is room for it.
+    fn with(&self, cidr: Cidr) -> Result<Self, CidrError> {
+        let all: Vec<Cidr> = self.0.iter().copied().chain([cidr]).collect();
+        let found = all.iter().filter(|other| other.is_ipv4() == cidr.is_ipv4()).count();
+        let family = if cidr.is_ipv4() { 4 } else { 6 };
+        if found > SERVICE_RANGES { Err(CidrError::TooMany { found, family }) } else { Ok(Self(all)) }
+    }
+
     /// Those of one family, for the programs.
     #[must_use]
     pub fn prefixes<A: Address>(&self) -> [Prefix<A>; SERVICE_RANGES] {

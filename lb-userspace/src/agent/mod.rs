@@ -21,6 +21,7 @@ mod interfaces;
 mod log;
 pub mod masquerade;
 mod node;
+pub mod origin;
 mod report;
 pub mod serving;
 mod settings;
@@ -44,12 +45,12 @@ use crate::http::Board;
 use crate::net::reserved;
 use crate::reconcile::{self, Reconciler};
 use crate::source::Source;
-use crate::source::manifests::Folder;
 use crate::status::StatusFile;
 use crate::tables::Kernel;
 use args::Args;
 use classes::Classes;
 use config::Told;
+use origin::Origin;
 use settings::Settings;
 
 /// Changes that may wait for the reconciler.
@@ -61,12 +62,11 @@ const CHANGES: usize = 64;
 /// What keeps it from starting: the object, the system call and what to do about it.
 pub fn run(Told { args, ignored, .. }: Told, pins: &PinDir) -> anyhow::Result<()> {
     log::init(args.log_format, args.log_level);
-    let manifests =
-        args.manifests.as_deref().context("which folder is to be followed? Name it by --manifests")?;
+    let origin = args.origin.origin()?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         pin_dir = %pins.root().display(),
-        manifests = %manifests.display(),
+        source = %origin,
         "start"
     );
     for text in ignored {
@@ -77,8 +77,9 @@ pub fn run(Told { args, ignored, .. }: Told, pins: &PinDir) -> anyhow::Result<()
     probe::kernel()?;
     let cgroup = probe::cgroup_root(args.cgroup_root.as_deref())?;
     let mut config = settings::of(&args)?;
+    let name = args.hostname_override.clone().unwrap_or_else(host_name);
     // Read while the programs are being loaded.
-    let source = Source::Folder(Folder::open(manifests)?);
+    let source = origin.open(&name)?;
     let lock = pins.lock()?;
     if let Err(error) = StatusFile::of(pins.root()).and_then(|file| file.begin()) {
         warn!("`sluice status` may show what an earlier agent wrote: {error}");
@@ -95,7 +96,8 @@ pub fn run(Told { args, ignored, .. }: Told, pins: &PinDir) -> anyhow::Result<()
     sweeper.spawn().context("start the thread that sweeps")?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
-    runtime.block_on(follow(args, datapath, settings, &cgroup, source))
+    let origin = (origin, name, source);
+    runtime.block_on(follow(args, datapath, settings, &cgroup, origin))
 }
 
 /// Attaches, then follows everything until a signal comes.
@@ -104,13 +106,12 @@ async fn follow(
     datapath: Arc<Datapath>,
     settings: Settings,
     cgroup: &Path,
-    source: Source,
+    (origin, name, source): (Origin, String, Source),
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("sigaction SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("sigaction SIGINT")?;
     let sockets = args.serving.listen()?;
     let masquerade = args.masquerade();
-    let name = args.hostname_override.unwrap_or_else(host_name);
 
     datapath.attach_cgroup(cgroup)?;
     info!(cgroup = %cgroup.display(), "attached");
@@ -118,7 +119,7 @@ async fn follow(
         info!("another network namespace was served before: its interfaces are left");
     }
     let served = node::Served::adopt(&datapath, settings.moved())?;
-    let classes = Classes::new(args.pod_interfaces, masquerade);
+    let classes = (Classes::new(args.pod_interfaces, masquerade), args.service_cluster_ip_range);
     let (news, node_news) = watch::channel(node::News::default());
     let (changes, desired) = mpsc::channel(CHANGES);
     let mut node =
@@ -137,8 +138,7 @@ async fn follow(
     let sources = report::Sources {
         pins: datapath.pins().clone(),
         name: name.clone(),
-        manifests: std::path::absolute(args.manifests.unwrap_or_default()).context("getcwd")?,
-        service_ranges: args.service_cluster_ip_range.names(),
+        origin,
         node: node_news,
         source: views.clone(),
         reconcile: reports,
@@ -155,7 +155,7 @@ async fn follow(
         // Ends by `stop`.
         () = reconcile::run(reconciler, desired, report, stop) => Ok(()),
         () = node.follow(views) => Ok(()),
-        () = sync::follow(source, &name, changes, view, tell_health) => anyhow::bail!("the folder of manifests is no longer followed: start the agent again"),
+        () = sync::follow(source, &name, changes, view, tell_health) => anyhow::bail!("the source is no longer followed: start the agent again"),
         () = datagrams::follow(datapath.pins(), synced, datagrams) => Ok(()),
         () = report::follow(sources) => Ok(()),
     }

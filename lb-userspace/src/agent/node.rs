@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+use super::cidr::ServiceRanges;
 use super::classes::Classes;
 use super::facts::Facts;
 use super::interfaces::{Interfaces, Named};
@@ -35,6 +36,8 @@ const REOPEN: Duration = Duration::from_secs(1);
 pub(super) struct News {
     /// Whether the node's addresses have been chosen, and all interfaces that were there at the start had their turn.
     pub(super) settled: bool,
+    /// Where addresses of Services are allocated.
+    pub(super) service_ranges: Vec<String>,
     /// Names of the interfaces that have the programs.
     pub(super) interfaces: Vec<String>,
     /// Names of the uplinks and overlays that have theirs.
@@ -97,6 +100,8 @@ pub(super) struct Node {
     settings: Settings,
     watcher: Watcher,
     classes: Arc<Classes>,
+    /// `--service-cluster-ip-range`, which holds where the source names no ranges.
+    ranges: ServiceRanges,
     /// Absent only while another thread has it.
     served: Option<Served>,
     news: watch::Sender<News>,
@@ -115,7 +120,7 @@ impl Node {
     pub(super) async fn start(
         datapath: Arc<Datapath>,
         settings: Settings,
-        classes: Classes,
+        (classes, ranges): (Classes, ServiceRanges),
         served: Served,
         news: watch::Sender<News>,
         changes: mpsc::Sender<Change>,
@@ -125,6 +130,7 @@ impl Node {
             settings,
             watcher: Watcher::open(classes.masquerade().may_masquerade())?,
             classes: Arc::new(classes),
+            ranges,
             served: Some(served),
             news,
             changes,
@@ -199,6 +205,20 @@ impl Node {
                 warn!("node addresses stay as they were: {error}");
             }
         }
+        let mut problems = Vec::new();
+        let (service_ranges, unusable) = match view.service_ranges.as_slice() {
+            [] => (self.ranges.clone(), Vec::new()),
+            told => ServiceRanges::usable(told),
+        };
+        problems.extend(unusable.into_iter().map(|error| {
+            let text = format!("what is sent to addresses there that no Service has is not dropped: {error}");
+            Problem::new("ServiceCIDRs", text)
+        }));
+        if view.listed
+            && let Err(error) = self.settings.set_service_ranges(&service_ranges)
+        {
+            warn!("the ranges of Services stay as they were: {error}");
+        }
         let ranges = self.classes.masquerade().node_ranges(pod_cidrs).filter(|_| view.listed);
         let unknown = match ranges.transpose() {
             Ok(ranges) => {
@@ -220,7 +240,7 @@ impl Node {
             let (more, problems) = served.follow(&classes, &network, &addresses, &gone, &datapath);
             (served, more, problems)
         });
-        let (served, more, mut problems) = match following.await {
+        let (served, more, outward) = match following.await {
             Ok(followed) => followed,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
@@ -228,12 +248,14 @@ impl Node {
                 Err(_) => pending().await,
             },
         };
+        problems.extend(outward);
         problems.extend(unknown);
         for interfaces in [&served.pods, &served.outward] {
             problems.extend(interfaces.problems());
         }
         let news = News {
             settled: self.news.borrow().settled || view.listed && !more,
+            service_ranges: service_ranges.names(),
             interfaces: served.pods.names(),
             uplinks: served.outward.names(),
             problems,

@@ -1,7 +1,6 @@
 //! The status file, kept up to date.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_common::SCHEMA;
@@ -10,6 +9,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::node::News;
+use super::origin::Origin;
 use super::sync::View;
 use crate::bpf::pin::PinDir;
 use crate::reconcile::Report;
@@ -22,8 +22,7 @@ const CALM: Duration = Duration::from_millis(50);
 pub(super) struct Sources {
     pub(super) pins: PinDir,
     pub(super) name: String,
-    pub(super) manifests: PathBuf,
-    pub(super) service_ranges: Vec<String>,
+    pub(super) origin: Origin,
     pub(super) node: watch::Receiver<News>,
     pub(super) source: watch::Receiver<View>,
     pub(super) reconcile: watch::Receiver<Report>,
@@ -74,11 +73,14 @@ pub(super) async fn follow(mut sources: Sources) {
 
 impl Sources {
     fn status(&mut self) -> Status {
-        let Self { pins: _, name, manifests, service_ranges, node, source, reconcile, sockets, servers } =
-            self;
+        let Self { pins: _, name, origin, node, source, reconcile, sockets, servers } = self;
+        let (manifests, api_server) = match origin {
+            Origin::Folder(folder) => (Some(folder.clone()), None),
+            Origin::Api(access) => (None, Some(access.to_string())),
+        };
         let node = node.borrow_and_update().clone();
         let report = reconcile.borrow_and_update().clone();
-        let mut problems = source.borrow_and_update().problems.clone();
+        let View { listed, connected, mut problems, .. } = source.borrow_and_update().clone();
         problems.extend(node.problems);
         problems.extend(report.problems);
         problems.extend(sockets.borrow_and_update().clone());
@@ -89,8 +91,11 @@ impl Sources {
             schema: SCHEMA,
             synced: report.synced && node.settled,
             node: name.clone(),
-            manifests: manifests.clone(),
-            service_ranges: service_ranges.clone(),
+            manifests,
+            api_server,
+            connected,
+            listed,
+            service_ranges: node.service_ranges,
             interfaces: node.interfaces,
             uplinks: node.uplinks,
             held: report.held,

@@ -7,6 +7,7 @@ use lb_common::{Config, config_flags};
 use tracing::info;
 
 use super::args::{Args, SocketLb};
+use super::cidr::ServiceRanges;
 use super::masquerade::Ranges;
 use crate::bpf::map::{Array, MapError};
 use crate::bpf::pin::PinDir;
@@ -40,8 +41,6 @@ pub(super) fn of(args: &Args) -> Result<Config, ProbeError> {
         reject_rate: args.reject_rate,
         event_rate: args.event_rate,
         lifetimes: args.lifetimes(),
-        service_ranges4: args.service_cluster_ip_range.prefixes(),
-        service_ranges6: args.service_cluster_ip_range.prefixes(),
         ..Config::DEFAULT
     };
     args.masquerade().settle(&mut config);
@@ -58,6 +57,9 @@ impl Settings {
         let map: Array<Config> = Array::open(pins, CONFIG)?;
         let former = map.get(0).unwrap_or_default();
         (config.node4, config.node6) = (former.node4, former.node6);
+        // New ones hold once the tables do: in between, all Services would be addresses that no Service has.
+        config.service_ranges4 = former.service_ranges4;
+        config.service_ranges6 = former.service_ranges6;
         if former_ranges {
             (config.local4, config.local6) = (former.local4, former.local6);
         }
@@ -80,6 +82,20 @@ impl Settings {
         }
         (self.config.node4, self.config.node6) = (node.v4, node.v6);
         info!("node addresses: {}, {}", IpAddr::from(node.v4), IpAddr::from(node.v6));
+        self.map.set(0, &self.config)
+    }
+
+    /// Puts the ranges that addresses of Services are taken from in force.
+    ///
+    /// # Errors
+    /// The map is not there.
+    pub(super) fn set_service_ranges(&mut self, ranges: &ServiceRanges) -> Result<(), MapError> {
+        let (v4, v6) = (ranges.prefixes(), ranges.prefixes());
+        if (self.config.service_ranges4, self.config.service_ranges6) == (v4, v6) {
+            return Ok(());
+        }
+        (self.config.service_ranges4, self.config.service_ranges6) = (v4, v6);
+        info!("addresses of Services: {}", ranges.names().join(", "));
         self.map.set(0, &self.config)
     }
 

@@ -8,7 +8,7 @@ use tracing::warn;
 use crate::health::{self, Told};
 use crate::model::{Index, NodeView};
 use crate::reconcile::Change;
-use crate::source::{Extent, Source};
+use crate::source::{Event, Extent, Source};
 use crate::status::Problem;
 
 /// What the source says beside Services.
@@ -16,8 +16,12 @@ use crate::status::Problem;
 pub(super) struct View {
     /// Whether the first full list has come: only then does the rest say anything.
     pub(super) listed: bool,
+    /// Whether the source answers.
+    pub(super) connected: bool,
     /// The own Node object; `None`: there is none.
     pub(super) node: Option<NodeView>,
+    /// Where addresses of Services are allocated, as ServiceCIDRs say it (B5); empty where there are none.
+    pub(super) service_ranges: Vec<String>,
     /// What is wrong with the source and with objects.
     pub(super) problems: Vec<Problem>,
 }
@@ -37,13 +41,16 @@ pub(super) async fn follow(
     let mut told = BTreeSet::new();
     let mut expected = source.has_nodes();
     while let Some(update) = source.next().await {
-        for key in &update.deletes {
-            index.delete(key);
+        for event in update.events {
+            match event {
+                Event::Set(object) => index.apply(object),
+                Event::Gone(key) => index.delete(&key),
+                Event::Listed(kind, seen) => index.retain(kind, |key| seen.contains(key)),
+            }
         }
-        for object in update.upserts {
-            index.apply(object);
-        }
-        let changed = index.take_changes();
+        let listed = update.extent > Extent::Begun;
+        // Before that, what is half known would be derived again and again.
+        let changed = if listed { index.take_changes() } else { Vec::new() };
         let seen = Change::Seen(index.take_seen());
         let faults =
             update.problems.iter().map(|problem| Problem::new(problem.place(), problem.text.clone()));
@@ -58,17 +65,20 @@ pub(super) async fn follow(
         }
         told.clone_from(&objects);
         expected |= index.node().is_some();
-        tell(
-            &health,
-            Told {
-                eligible: health::is_eligible(index.node(), expected),
-                checks: index.health_checks().clone(),
-            },
-        );
-        let current =
-            View { listed: true, node: index.node().cloned(), problems: faults.chain(objects).collect() };
+        if listed {
+            let eligible = health::is_eligible(index.node(), expected);
+            tell(&health, Told { eligible, checks: index.health_checks().clone() });
+        }
+        let current = View {
+            listed,
+            connected: update.connected,
+            node: index.node().cloned(),
+            service_ranges: index.service_ranges(),
+            problems: faults.chain(objects).collect(),
+        };
         tell(&view, current);
         let change = match (known, update.extent) {
+            (_, Extent::Begun) => continue,
             (Some(_), _) => Change::Update(changed),
             (None, Extent::Whole) => Change::Replace(changed),
             (None, Extent::Partial) => Change::Partial(changed),

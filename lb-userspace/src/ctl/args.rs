@@ -105,13 +105,14 @@ pub(super) enum Object<A: Args> {
     /// Write the man pages
     #[command(hide = true)]
     Man(completion::ManArgs),
-    /// Run the agent: program the datapath as a folder of manifests says
+    /// Run the agent: program the datapath as the Kubernetes API, or a folder of manifests, says
     Agent(Agent<A>),
 }
 
 const AGENT_EXAMPLES: &str = "\
 Examples:
-  sluice agent --manifests /etc/sluice/manifests
+  sluice agent                                       in a pod of a DaemonSet
+  sluice agent --kubeconfig /etc/sluice/kubeconfig
   sluice agent --manifests . --log-level debug --socket-lb host
   sluice agent --config /etc/sluice/config.yaml
 

@@ -57,7 +57,14 @@ struct Report {
 struct Told {
     version: String,
     node: String,
-    manifests: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifests: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_server: Option<String>,
+    /// Whether the source answers.
+    connected: bool,
+    /// Whether it has told everything that was there at the start.
+    listed: bool,
     /// Where addresses of Services are allocated.
     service_ranges: Vec<String>,
     interfaces: Vec<String>,
@@ -66,6 +73,24 @@ struct Told {
     /// Addresses of Services that interfaces of the node have.
     held: Vec<IpAddr>,
     problems: Vec<Problem>,
+}
+
+impl Told {
+    /// What is followed, in words.
+    fn source(&self) -> String {
+        let source = match (&self.manifests, &self.api_server) {
+            (Some(folder), _) => folder.display().to_string(),
+            (None, Some(url)) => url.clone(),
+            (None, None) => String::new(),
+        };
+        let state = match (self.connected, self.listed) {
+            (true, true) => "followed",
+            (true, false) => "being listed",
+            (false, true) => "does not answer: what it said last stands",
+            (false, false) => "has not answered yet",
+        };
+        format!("{source}: {state}")
+    }
 }
 
 impl Report {
@@ -89,6 +114,9 @@ impl Report {
                 version: status.version,
                 node: status.node,
                 manifests: status.manifests,
+                api_server: status.api_server,
+                connected: holder.is_some() && status.connected,
+                listed: status.listed,
                 service_ranges: status.service_ranges,
                 interfaces: status.interfaces,
                 uplinks: status.uplinks,
@@ -132,7 +160,7 @@ impl Document for Report {
             fields.extend([
                 ("Version", told.version.clone()),
                 ("Node", told.node.clone()),
-                ("Manifests", told.manifests.display().to_string()),
+                ("Source", told.source()),
                 ("Service ranges", text::comma(&told.service_ranges)),
                 ("Interfaces", text::comma(&told.interfaces)),
             ]);
@@ -179,6 +207,7 @@ mod tests {
         Status {
             synced: true,
             node: "a".to_owned(),
+            api_server: Some("https://192.0.2.1:6443".to_owned()),
             problems: vec![Problem::new("default/web", "no room")],
             ..Status::default()
         }

@@ -33,6 +33,8 @@ pub type ServiceName = (Arc<str>, Arc<str>);
 pub struct Index {
     node_name: Arc<str>,
     node: Option<NodeView>,
+    /// What ServiceCIDRs name.
+    ranges: BTreeMap<Arc<str>, Vec<String>>,
     known: HashSet<ObjectKey>,
     namespaces: HashMap<Arc<str>, Namespace>,
     claims: Claims,
@@ -52,6 +54,7 @@ impl Index {
         Self {
             node_name: node_name.into(),
             node: None,
+            ranges: BTreeMap::new(),
             known: HashSet::new(),
             namespaces: HashMap::new(),
             claims: Claims::default(),
@@ -93,6 +96,10 @@ impl Index {
                 self.set_node(Some(node));
                 faults
             }
+            Object::ServiceCidr(object) => {
+                self.ranges.insert(key.name.clone(), object.spec.cidrs.clone());
+                Vec::new()
+            }
             Object::Pod(object) => {
                 let (pod, faults) = PodView::read(object, &node_name);
                 self.change(&key, |all, name| all.set_pod(name, pod));
@@ -115,6 +122,7 @@ impl Index {
             Kind::Endpoints => self.change(key, |all, name| all.set_mirrored(name, Vec::new())),
             Kind::Node => self.set_node(None),
             Kind::Pod => self.change(key, |all, name| all.set_pod(name, None)),
+            Kind::ServiceCidr => self.ranges.remove(&key.name).is_some(),
         };
         self.faults.remove(key);
     }
@@ -126,6 +134,14 @@ impl Index {
             gone.remove(&object.borrow().key());
             self.apply(object);
         }
+        for key in gone {
+            self.delete(&key);
+        }
+    }
+
+    /// Removes the objects of `kind` that are not to be kept.
+    pub fn retain(&mut self, kind: Kind, keep: impl Fn(&ObjectKey) -> bool) {
+        let gone: Vec<_> = self.known.iter().filter(|key| key.kind == kind && !keep(key)).cloned().collect();
         for key in gone {
             self.delete(&key);
         }
@@ -172,6 +188,13 @@ impl Index {
     #[must_use]
     pub fn node(&self) -> Option<&NodeView> {
         self.node.as_ref()
+    }
+
+    /// The ranges that ServiceCIDRs name, as they are written, each once; none without such objects (B5).
+    #[must_use]
+    pub fn service_ranges(&self) -> Vec<String> {
+        let all: BTreeSet<&String> = self.ranges.values().flatten().collect();
+        all.into_iter().cloned().collect()
     }
 
     /// Changes the namespace of `key`, and remembers the Services that this concerns. True if there are any.

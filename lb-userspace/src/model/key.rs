@@ -98,6 +98,8 @@ pub enum Kind {
     Node,
     /// `v1` Pod.
     Pod,
+    /// `networking.k8s.io/v1` ServiceCIDR.
+    ServiceCidr,
 }
 
 impl Kind {
@@ -110,7 +112,14 @@ impl Kind {
             Self::Endpoints => "Endpoints",
             Self::Node => "Node",
             Self::Pod => "Pod",
+            Self::ServiceCidr => "ServiceCIDR",
         }
+    }
+
+    /// Whether its objects belong to namespaces.
+    #[must_use]
+    pub const fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Node | Self::ServiceCidr)
     }
 }
 
@@ -125,7 +134,7 @@ impl fmt::Display for Kind {
 pub struct ObjectKey {
     /// The object's kind.
     pub kind: Kind,
-    /// `metadata.namespace`; empty for a Node.
+    /// `metadata.namespace`; empty if the kind has none.
     pub namespace: Arc<str>,
     /// `metadata.name`.
     pub name: Arc<str>,

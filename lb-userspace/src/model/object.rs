@@ -40,6 +40,8 @@ manifest! {
         creation_timestamp: Option<String>,
         /// Set while the object is being deleted.
         deletion_timestamp: Option<String>,
+        /// Which state of the API server it is from; not part of what is wanted.
+        resource_version: String,
         /// Those of its annotations that are used.
         annotations: Annotations,
     }
@@ -269,6 +271,20 @@ manifest! {
         address: String,
     }
 
+    /// A range that addresses of Services are taken from.
+    ServiceCidr {
+        /// Its name.
+        metadata: Metadata,
+        /// The range, of each family.
+        spec: ServiceCidrSpec,
+    }
+
+    /// `spec` of a ServiceCIDR.
+    ServiceCidrSpec {
+        /// At most one range of each family.
+        cidrs: Vec<String>,
+    }
+
     /// A Pod.
     Pod {
         /// Name, labels and deletion time.
@@ -355,20 +371,53 @@ pub enum Object {
     Endpoints(Endpoints),
     Node(Node),
     Pod(Pod),
+    ServiceCidr(ServiceCidr),
 }
 
 impl Object {
+    /// The object's kind.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Service(_) => Kind::Service,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::Endpoints(_) => Kind::Endpoints,
+            Self::Node(_) => Kind::Node,
+            Self::Pod(_) => Kind::Pod,
+            Self::ServiceCidr(_) => Kind::ServiceCidr,
+        }
+    }
+
     /// The object's identity.
     #[must_use]
     pub fn key(&self) -> ObjectKey {
-        let (kind, metadata) = match self {
-            Self::Service(object) => (Kind::Service, &object.metadata),
-            Self::EndpointSlice(object) => (Kind::EndpointSlice, &object.metadata),
-            Self::Endpoints(object) => (Kind::Endpoints, &object.metadata),
-            Self::Node(object) => (Kind::Node, &object.metadata),
-            Self::Pod(object) => (Kind::Pod, &object.metadata),
-        };
-        let namespace = if kind == Kind::Node { "" } else { metadata.namespace.as_str() };
+        let (kind, metadata) = (self.kind(), self.metadata());
+        let namespace = if kind.is_namespaced() { metadata.namespace.as_str() } else { "" };
         ObjectKey::new(kind, namespace, metadata.name.as_str())
+    }
+
+    /// The object's `metadata`.
+    #[must_use]
+    pub const fn metadata(&self) -> &Metadata {
+        match self {
+            Self::Service(object) => &object.metadata,
+            Self::EndpointSlice(object) => &object.metadata,
+            Self::Endpoints(object) => &object.metadata,
+            Self::Node(object) => &object.metadata,
+            Self::Pod(object) => &object.metadata,
+            Self::ServiceCidr(object) => &object.metadata,
+        }
+    }
+
+    /// The object's `metadata`, to be changed.
+    pub const fn metadata_mut(&mut self) -> &mut Metadata {
+        match self {
+            Self::Service(object) => &mut object.metadata,
+            Self::EndpointSlice(object) => &mut object.metadata,
+            Self::Endpoints(object) => &mut object.metadata,
+            Self::Node(object) => &mut object.metadata,
+            Self::Pod(object) => &mut object.metadata,
+            Self::ServiceCidr(object) => &mut object.metadata,
+        }
     }
 }

@@ -21,7 +21,7 @@ impl Seen {
         match kind {
             Kind::Service => self.services += 1,
             Kind::EndpointSlice | Kind::Endpoints | Kind::Pod => self.endpoints += 1,
-            Kind::Node => {}
+            Kind::Node | Kind::ServiceCidr => {}
         }
     }
 

@@ -1,11 +1,14 @@
-//! Where objects come from.
+//! Where objects come from: a folder of manifests, or an API server.
 
+pub mod api;
 pub mod manifests;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{Object, ObjectKey};
+use crate::model::{Kind, Object, ObjectKey};
+use api::Api;
 use manifests::Folder;
 
 /// What is followed.
@@ -13,13 +16,16 @@ use manifests::Folder;
 pub enum Source {
     /// A folder of manifests.
     Folder(Folder),
+    /// An API server.
+    Api(Api),
 }
 
 impl Source {
-    /// The next change. The first one comes at once. `None`: the source has ended, which it never does by itself.
+    /// The next change. `None`: the source has ended, which it never does by itself.
     pub async fn next(&mut self) -> Option<Update> {
         match self {
             Self::Folder(folder) => folder.next().await,
+            Self::Api(api) => api.next().await,
         }
     }
 
@@ -29,6 +35,7 @@ impl Source {
     pub const fn has_nodes(&self) -> bool {
         match self {
             Self::Folder(_) => false,
+            Self::Api(_) => true,
         }
     }
 }
@@ -36,21 +43,34 @@ impl Source {
 /// What changed.
 #[derive(Clone, Debug, Default)]
 pub struct Update {
-    /// Objects that are new or not as they were.
-    pub upserts: Vec<Arc<Object>>,
-    /// Objects that are gone.
-    pub deletes: Vec<ObjectKey>,
+    /// What became of objects, in this order.
+    pub events: Vec<Event>,
     /// Everything that is wrong now. What is new among it has been logged.
     pub problems: Vec<Problem>,
     /// How much has been told, with this update.
     pub extent: Extent,
+    /// Whether the source answers. While it does not, what has been told stands.
+    pub connected: bool,
+}
+
+/// What became of an object.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// It is new, or not as it was.
+    Set(Arc<Object>),
+    /// It is gone.
+    Gone(ObjectKey),
+    /// Of this kind there are these alone; all of them have been told.
+    Listed(Kind, HashSet<ObjectKey>),
 }
 
 /// How much of what there is has been told. It only grows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Extent {
-    /// Everything that could be read, and there is more.
+    /// Too little for anything to be done (B6).
     #[default]
+    Begun,
+    /// Everything that could be read, and there is more.
     Partial,
     /// Everything: what has not been told is not there.
     Whole,
@@ -59,7 +79,7 @@ pub enum Extent {
 /// Something that could not be used, or not all of it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Problem {
-    /// The file, folder or object.
+    /// The file, folder, server or object.
     pub object: String,
     /// The line of the file, counted from 1, if it is about one.
     pub line: Option<u64>,

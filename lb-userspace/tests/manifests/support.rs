@@ -8,7 +8,7 @@ use std::time::Duration;
 use lb_userspace::model::object::Service;
 use lb_userspace::model::{Object, ObjectKey};
 use lb_userspace::source::manifests::Folder;
-use lb_userspace::source::{Extent, Problem};
+use lb_userspace::source::{Event, Extent, Problem};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
@@ -51,11 +51,12 @@ impl Watched {
         let next = self.runtime.block_on(async { timeout(limit, self.folder.next()).await });
         let Ok(update) = next else { return false };
         let update = update.expect("the thread lives");
-        for object in update.upserts {
-            self.objects.insert(object.key(), (*object).clone());
-        }
-        for key in update.deletes {
-            assert!(self.objects.remove(&key).is_some(), "{key} was not there");
+        for event in update.events {
+            match event {
+                Event::Set(object) => drop(self.objects.insert(object.key(), (*object).clone())),
+                Event::Gone(key) => assert!(self.objects.remove(&key).is_some(), "{key} was not there"),
+                Event::Listed(kind, _) => panic!("a folder lists no {kind}"),
+            }
         }
         self.problems = update.problems;
         self.complete = update.extent == Extent::Whole;

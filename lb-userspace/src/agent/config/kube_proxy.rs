@@ -32,7 +32,7 @@ const FIELDS: &[(&str, Meaning)] = &[
     ("clientConnection.acceptContentTypes", Nothing(&[])),
     ("clientConnection.burst", Nothing(&["10"])),
     ("clientConnection.contentType", Nothing(&["application/vnd.kubernetes.protobuf"])),
-    ("clientConnection.kubeconfig", Nothing(&[])),
+    ("clientConnection.kubeconfig", Flag("kubeconfig")),
     ("clientConnection.qps", Nothing(&["5"])),
     ("clusterCIDR", Flag("cluster-cidr")),
     ("configSyncPeriod", Nothing(&["15m", "15m0s"])),

@@ -98,7 +98,7 @@ fn values_are_written_as_lists_maps_and_scalars() {
     assert_eq!((told.args.max_flows, told.args.max_services), (Some(4096), Some(100)));
     assert_eq!((told.args.lifetimes().tcp_close, told.args.lifetimes().udp_replied), (7, 9));
     assert_eq!(told.args.uplinks.unwrap().len(), 2);
-    assert_eq!(told.args.manifests, None, "nothing is said");
+    assert_eq!(told.args.origin.manifests, None, "nothing is said");
     let told = self::told("", "").unwrap();
     assert_eq!(told.args.pod_interfaces.len(), 7, "an empty file changes nothing");
 }

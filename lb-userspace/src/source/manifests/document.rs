@@ -148,6 +148,7 @@ fn object(value: Value, version: &str, kind: &str, origin: &Origin<'_>) -> Outco
         ("v1", "Endpoints") => Kind::Endpoints,
         ("v1", "Node") => Kind::Node,
         ("v1", "Pod") => Kind::Pod,
+        ("networking.k8s.io/v1", "ServiceCIDR") => Kind::ServiceCidr,
         _ => return Outcome::Skipped,
     };
     let Some(key) = key(&value, kind) else {
@@ -159,6 +160,7 @@ fn object(value: Value, version: &str, kind: &str, origin: &Origin<'_>) -> Outco
         Kind::Endpoints => typed(value, origin).map(Object::Endpoints),
         Kind::Node => typed(value, origin).map(Object::Node),
         Kind::Pod => typed(value, origin).map(Object::Pod),
+        Kind::ServiceCidr => typed(value, origin).map(Object::ServiceCidr),
     };
     match object {
         Ok(Object::Service(service)) if let Some(reason) = service.refused() => fault(&reason, Some(key)),
@@ -172,19 +174,15 @@ fn object(value: Value, version: &str, kind: &str, origin: &Origin<'_>) -> Outco
 
 /// Sets what the API server would set in an object that leaves it out.
 fn set_defaults(object: &mut Object, key: &ObjectKey) {
-    let metadata = match object {
-        Object::Service(object) => &mut object.metadata,
-        Object::Endpoints(object) => &mut object.metadata,
-        Object::Node(object) => &mut object.metadata,
-        Object::Pod(object) => &mut object.metadata,
-        Object::EndpointSlice(object) => {
-            for port in &mut object.ports {
-                port.name.get_or_insert_default();
-            }
-            &mut object.metadata
+    if let Object::EndpointSlice(object) = object {
+        for port in &mut object.ports {
+            port.name.get_or_insert_default();
         }
-    };
+    }
+    let metadata = object.metadata_mut();
     metadata.namespace = key.namespace.to_string();
+    // A file that was written by an API server has one: another one alone is no change.
+    metadata.resource_version.clear();
 }
 
 /// Reads `value` as a `T`. The error is the line and the reason, with the path of the field.
@@ -202,7 +200,7 @@ fn key(value: &Value, kind: Kind) -> Option<ObjectKey> {
     let metadata = value.get("metadata")?;
     let name = text(metadata, "name");
     let namespace = match text(metadata, "namespace") {
-        _ if kind == Kind::Node => String::new(),
+        _ if !kind.is_namespaced() => String::new(),
         namespace if namespace.is_empty() => "default".to_owned(),
         namespace => namespace,
     };

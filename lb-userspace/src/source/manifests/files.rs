@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::document::Reading;
 use crate::model::{Object, ObjectKey};
-use crate::source::{Extent, Problem, Update};
+use crate::source::{Event, Extent, Problem, Update};
 
 /// One file.
 #[derive(Debug, Default)]
@@ -113,24 +113,24 @@ impl Files {
     /// What changed since the last call; `None` if nothing did.
     pub(super) fn update(&mut self) -> Option<Update> {
         let problems = self.problems();
-        let mut update = Update::default();
+        let mut update = Update { connected: true, ..Update::default() };
         for key in mem::take(&mut self.touched) {
             let holder = self.holders.get(&key).and_then(|holders| holders.first());
             let object = holder.and_then(|path| self.by_path.get(path)?.objects.get(&key));
             match (object, self.published.get(&key)) {
                 (Some((_, object)), Some(former)) if object == former => {}
                 (Some((_, object)), _) => {
-                    update.upserts.push(object.clone());
+                    update.events.push(Event::Set(object.clone()));
                     self.published.insert(key, object.clone());
                 }
                 (None, Some(_)) => {
                     self.published.remove(&key);
-                    update.deletes.push(key);
+                    update.events.push(Event::Gone(key));
                 }
                 (None, None) => {}
             }
         }
-        let changed = problems != self.reported || !update.upserts.is_empty() || !update.deletes.is_empty();
+        let changed = problems != self.reported || !update.events.is_empty();
         for problem in problems.difference(&self.reported) {
             tracing::warn!("{problem}");
         }

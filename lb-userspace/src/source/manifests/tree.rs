@@ -68,7 +68,7 @@ impl Tree {
         updates: &UnboundedSender<Update>,
     ) {
         self.visit(&self.root.clone());
-        let nothing = || Update { extent: Extent::Whole, ..Update::default() };
+        let nothing = || Update { extent: Extent::Whole, connected: true, ..Update::default() };
         let mut update = Some(self.files.update().unwrap_or_else(nothing));
         let mut ticked = Instant::now();
         loop {

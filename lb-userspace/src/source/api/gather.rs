@@ -1,0 +1,222 @@
+//! News of all followers, put together.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use super::access::Server;
+use super::wire::Fault;
+use crate::model::{Kind, Object, ObjectKey};
+use crate::source::{Event, Extent, Problem, Update};
+
+/// How long the own Node is waited for once everything else is known (B112).
+const PATIENCE: Duration = Duration::from_secs(30);
+/// News in one update at most.
+const BATCH: usize = 500;
+/// Objects that cannot be read are named up to this number.
+const NAMED: usize = 20;
+
+/// What a follower has to tell.
+pub(super) enum News {
+    /// A client was made for this server.
+    Server(Server),
+    /// The server answers what it is asked about the kind.
+    Up(Kind),
+    /// It does not, and why.
+    Down(Kind, String),
+    /// The object is like this now.
+    Object(Arc<Object>),
+    /// An object of the kind cannot be read.
+    Fault(Kind, Fault),
+    /// There is no such object any more.
+    Gone(ObjectKey),
+    /// All objects of the kind have been told since the last time: these.
+    Listed(Kind, HashSet<ObjectKey>),
+}
+
+/// What is known of the source as a whole.
+#[derive(Debug)]
+pub(super) struct Gather {
+    node: String,
+    server: Option<Server>,
+    /// Addresses of Service `kubernetes`, as it writes them.
+    kubernetes: Vec<String>,
+    listed: BTreeSet<Kind>,
+    down: BTreeMap<Kind, String>,
+    /// Objects that cannot be read; the key is `None` if it is not known which.
+    faults: BTreeMap<(Kind, Option<ObjectKey>), String>,
+    /// Whether there is the own Node with an address.
+    addressed: bool,
+    /// When the Node is waited for no longer.
+    patience: Option<Instant>,
+    extent: Extent,
+    told: BTreeSet<Problem>,
+}
+
+impl Gather {
+    pub(super) fn new(node: &str) -> Self {
+        Self {
+            node: node.to_owned(),
+            server: None,
+            kubernetes: Vec::new(),
+            listed: BTreeSet::new(),
+            down: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            addressed: false,
+            patience: None,
+            extent: Extent::Begun,
+            told: BTreeSet::new(),
+        }
+    }
+
+    /// Makes updates of `news` until one of the ends is gone.
+    pub(super) async fn run(mut self, mut news: mpsc::Receiver<News>, updates: mpsc::Sender<Update>) {
+        let mut batch = Vec::new();
+        loop {
+            let patience = self.patience.filter(|_| self.extent == Extent::Begun);
+            tokio::select! {
+                count = news.recv_many(&mut batch, BATCH) => if count == 0 { return },
+                () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {}
+            }
+            let update = self.update(batch.drain(..), Instant::now());
+            if updates.send(update).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// What `news` add up to.
+    fn update(&mut self, news: impl Iterator<Item = News>, now: Instant) -> Update {
+        let mut update = Update::default();
+        for news in news {
+            self.take(news, &mut update);
+        }
+        if [Kind::Service, Kind::EndpointSlice].iter().all(|kind| self.listed.contains(kind)) {
+            let patience = *self.patience.get_or_insert(now + PATIENCE);
+            if self.addressed || patience <= now {
+                self.extent = Extent::Whole;
+            }
+        }
+        let problems = self.problems();
+        for problem in problems.difference(&self.told) {
+            warn!("{problem}");
+        }
+        for problem in self.told.difference(&problems) {
+            info!("no longer: {problem}");
+        }
+        self.told.clone_from(&problems);
+        Update {
+            problems: problems.into_iter().collect(),
+            extent: self.extent,
+            connected: self.server.is_some() && self.down.is_empty(),
+            ..update
+        }
+    }
+
+    fn take(&mut self, news: News, update: &mut Update) {
+        let event = match news {
+            News::Server(server) => {
+                self.server = Some(server);
+                return;
+            }
+            News::Up(kind) => {
+                self.down.remove(&kind);
+                return;
+            }
+            News::Down(kind, reason) => {
+                self.down.insert(kind, reason);
+                return;
+            }
+            News::Fault(kind, Fault { key, reason }) => {
+                self.faults.insert((kind, key), reason);
+                return;
+            }
+            News::Object(object) => {
+                self.look(&object);
+                if !self.faults.is_empty() {
+                    let key = object.key();
+                    self.faults.remove(&(key.kind, Some(key)));
+                }
+                Event::Set(object)
+            }
+            News::Gone(key) => {
+                self.forget(key.kind, |known| *known == key);
+                Event::Gone(key)
+            }
+            News::Listed(kind, seen) => {
+                self.down.remove(&kind);
+                self.forget(kind, |known| !seen.contains(known));
+                self.listed.insert(kind);
+                Event::Listed(kind, seen)
+            }
+        };
+        update.events.push(event);
+    }
+
+    /// Notes what the source itself needs of an object.
+    fn look(&mut self, object: &Object) {
+        match object {
+            Object::Node(node) => self.addressed = !node.status.addresses.is_empty(),
+            Object::Service(service) if is_kubernetes(&object.key()) => {
+                self.kubernetes.clone_from(&service.spec.cluster_ips);
+            }
+            _ => {}
+        }
+    }
+
+    /// Objects of `kind` that are `gone`.
+    fn forget(&mut self, kind: Kind, gone: impl Fn(&ObjectKey) -> bool) {
+        if kind == Kind::Node && gone(&ObjectKey::new(Kind::Node, "", self.node.as_str())) {
+            self.addressed = false;
+        }
+        self.faults.retain(|(of, key), _| *of != kind || key.as_ref().is_some_and(|key| !gone(key)));
+    }
+
+    fn problems(&self) -> BTreeSet<Problem> {
+        let problem = |object: String, text: String| Problem { object, line: None, text };
+        let url = self.server.as_ref().map_or("API server", |server| &server.url);
+        let mut problems = BTreeSet::new();
+        let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (kind, reason) in &self.down {
+            by_reason.entry(reason).or_default().push(kind.name());
+        }
+        problems.extend(by_reason.into_iter().map(|(reason, kinds)| {
+            let text = format!("{} not followed, what is known stays: {reason}", kinds.join(", "));
+            problem(url.to_owned(), text)
+        }));
+        if let Some(server) = self.server.as_ref().filter(|server| self.is_service(server)) {
+            let text = "this is the address of Service kubernetes, which Sluice provides itself: a node that has \
+                        just begun cannot reach it. Name an address of the API server itself by --master or in a \
+                        kubeconfig";
+            problems.insert(problem(server.url.clone(), text.to_owned()));
+        }
+        if self.extent != Extent::Begun && !self.addressed {
+            let text = "the API server has no such Node, or it has no address: hints for zones do not count, and \
+                        the node counts as not eligible. --hostname-override names another one";
+            problems.insert(problem(format!("Node {}", self.node), text.to_owned()));
+        }
+        problems.extend(self.faults.iter().take(NAMED).map(|((kind, key), reason)| {
+            let object = key.as_ref().map_or_else(|| format!("{kind} without a name"), ToString::to_string);
+            problem(object, format!("it cannot be read and is left as it was: {reason}"))
+        }));
+        if let Some(more) = self.faults.len().checked_sub(NAMED).filter(|more| *more > 0) {
+            problems.insert(problem(url.to_owned(), format!("{more} more objects cannot be read")));
+        }
+        problems
+    }
+
+    /// Whether the server is reached through a Service (B117).
+    fn is_service(&self, server: &Server) -> bool {
+        let addresses = self.kubernetes.iter().filter_map(|text| text.parse().ok());
+        server.is_service || addresses.into_iter().any(|address: IpAddr| server.addresses.contains(&address))
+    }
+}
+
+fn is_kubernetes(key: &ObjectKey) -> bool {
+    (&*key.namespace, &*key.name) == ("default", "kubernetes")
+}
