@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::demo::{self, DemoArgs};
 use xtask::fuzz::{self, FuzzArgs};
+use xtask::kube::KubeVerb;
 use xtask::lab::helper::HelperVerb;
 use xtask::soak::{self, SoakArgs};
 use xtask::{build, image, lint, setup, test};
@@ -45,6 +46,9 @@ enum Verb {
     Lint,
     /// Show what Sluice does: a node, pods, Services, in well under a minute
     Demo(DemoArgs),
+    /// A cluster to play with: a real control plane, nodes and pods as network namespaces
+    #[command(subcommand)]
+    Kube(KubeVerb),
     /// Let Services, endpoints, pods and the agent come and go for minutes, under traffic that must not notice
     Soak(SoakArgs),
     /// What the lab runs inside its namespaces
@@ -71,6 +75,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Lint => lint::run(),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Kube(verb) => verb.run(),
         Verb::Soak(args) => soak::run(&args),
         Verb::LabHelper(verb) => verb.run(),
     }

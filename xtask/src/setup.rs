@@ -11,6 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::compiler::{Compiler, LLVM};
+use crate::kube::{Binaries, binaries};
 use crate::{machine, sh};
 
 /// The BPF linker's version; part of its folder's name, so a new version is a new folder.
@@ -70,6 +71,7 @@ pub fn everything() -> Result<()> {
     let tools = build_tools()?;
     lab_tools()?;
     engine_tools()?;
+    Binaries::get(binaries::ALL)?;
     clippy(&tools.compiler)?;
     licence_checker()?;
     tutorial_python()?;

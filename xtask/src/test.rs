@@ -103,7 +103,7 @@ pub fn run(choice: Option<Choice>, bless: bool, words: &[String]) -> Result<()> 
         Some(Choice::Prog) => &[Layer::Prog],
         Some(Choice::Lab) => &[Layer::Lab],
         Some(Choice::Kube) => &[Layer::Kube],
-        Some(Choice::All) | None => &[Layer::Host, Layer::Prog, Layer::Lab],
+        Some(Choice::All) | None => &[Layer::Host, Layer::Prog, Layer::Lab, Layer::Kube],
     };
     let mut surroundings: Vec<(&str, String)> = Vec::new();
     let mut cluster = None;

@@ -17,11 +17,13 @@ mod cluster;
 mod control_plane;
 mod forward;
 mod go;
+mod kubelet;
 mod namespace;
 pub mod objects;
 mod parts;
 mod pki;
 mod pods;
+mod up;
 
 pub use api::Api;
 pub use binaries::{Binaries, Tool};
@@ -31,6 +33,7 @@ pub use namespace::{Namespace, Service};
 pub use parts::Part;
 pub use pki::{ADMIN, User};
 pub use pods::RunningPod;
+pub use up::KubeVerb;
 
 /// How long a part may take to start or to end, on a machine that does other things besides.
 const PATIENCE: Duration = Duration::from_secs(120);

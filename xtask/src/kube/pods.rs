@@ -31,23 +31,43 @@ impl<'c> RunningPod<'c> {
     /// Makes a pod on `node` as `object` says (with a name and a namespace), in the node's network if that says
     /// `hostNetwork`. It serves both protocols at `port` under its name, and says that it is ready.
     pub(super) fn start(api: &'c Api, node: &'c Machine, object: &Value, port: u16) -> Result<Self> {
+        let pod = Self::place(api, node, object)?;
+        let mut bound = object.clone();
+        bound["spec"]["nodeName"] = node.name().into();
+        let (folder, _) = pod.path.rsplit_once('/').context("a path")?;
+        api.post(folder, &bound)?;
+        pod.serve_all(&[(Transport::Tcp, port), (Transport::Udp, port)])
+    }
+
+    /// As [`RunningPod::start`], for an `object` that the API server has and that is bound to `node`, with servers at
+    /// these `ports`.
+    pub(super) fn adopt(
+        api: &'c Api,
+        node: &'c Machine,
+        object: &Value,
+        ports: &[(Transport, u16)],
+    ) -> Result<Self> {
+        Self::place(api, node, object)?.serve_all(ports)
+    }
+
+    fn place(api: &'c Api, node: &'c Machine, object: &Value) -> Result<Self> {
         let path = api.path(object)?;
-        let (folder, name) = path.rsplit_once('/').context("a path")?;
+        let (_, name) = path.rsplit_once('/').context("a path")?;
         let full = format!("{}-{name}", object["metadata"]["namespace"].as_str().unwrap_or_default());
         let place = if object["spec"]["hostNetwork"] == true {
             Place::Host(node.host().beside(&node.cgroup().join(full))?)
         } else {
             Place::Own(node.pod(&full)?)
         };
-        let mut bound = object.clone();
-        bound["spec"]["nodeName"] = node.name().into();
-        api.post(folder, &bound)?;
-        let pod = Self { api, node, name: name.to_owned(), place, path };
-        for transport in [Transport::Tcp, Transport::Udp] {
-            pod.serve(transport, port, &pod.name)?;
+        Ok(Self { api, node, name: name.to_owned(), place, path })
+    }
+
+    fn serve_all(self, ports: &[(Transport, u16)]) -> Result<Self> {
+        for (transport, port) in ports {
+            self.serve(*transport, *port, &self.name)?;
         }
-        pod.ready(true)?;
-        Ok(pod)
+        self.ready(true)?;
+        Ok(self)
     }
 
     /// The pod's name, which its servers answer with.

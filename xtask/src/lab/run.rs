@@ -73,6 +73,12 @@ impl Lab {
         run_dir(self.id)
     }
 
+    /// The directory that the run of the process `id` has until all of it is gone.
+    #[must_use]
+    pub fn dir_of(id: u32) -> PathBuf {
+        run_dir(id)
+    }
+
     /// The control group above all others of this run.
     #[must_use]
     pub fn cgroup(&self) -> &Path {

@@ -3,3 +3,4 @@
 
 mod plane;
 mod support;
+mod up;
