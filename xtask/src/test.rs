@@ -4,6 +4,7 @@
 //! `required-features = ["root-tests"]`: plain `cargo test` leaves it out. Those of `lb-userspace` are the
 //! layer `prog`, `lab` and `kube` of `xtask` the layers of these names.
 
+use std::env;
 use std::io::{BufRead, BufReader, Write, stdout};
 use std::panic::resume_unwind;
 use std::process::{Command, Stdio};
@@ -200,7 +201,12 @@ impl<'a> Built<'a> {
             return Ok(Outcome::failed(self.layer));
         }
         let begun = Instant::now();
-        let tally = count(self.command().arg("--no-fail-fast").arg("--").args(words))?;
+        let mut command = self.command();
+        if self.layer == Layer::Kube && env::var_os("RUST_TEST_THREADS").is_none() {
+            // These wait for controllers, and for one another, more than they compute.
+            command.env("RUST_TEST_THREADS", "6");
+        }
+        let tally = count(command.arg("--no-fail-fast").arg("--").args(words))?;
         Ok(Outcome { layer: self.layer, tally, took: begun.elapsed() })
     }
 }

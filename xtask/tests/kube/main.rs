@@ -1,6 +1,14 @@
 //! The agent and the deployment against a real control plane. Run by `cargo xtask test kube`.
 #![expect(clippy::unwrap_used, reason = "fixtures outside of test functions fail the test that uses them")]
 
+mod endpoints;
+mod faults;
+mod nodes;
+mod own;
 mod plane;
+mod reach;
+mod services;
 mod support;
+mod tables;
+mod transitions;
 mod up;

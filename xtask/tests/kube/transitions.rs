@@ -1,0 +1,118 @@
+//! Changes of a Service in flight that leave its kind of endpoints another one.
+
+use serde_json::{Value, json};
+use xtask::kube::objects;
+use xtask::lab::{Space, wait_for};
+
+use crate::support::{
+    SOON, Scene, TARGET, TCP4, UDP6, WAYS, ask, cluster, endpoint, eventually, gone, serves,
+};
+
+#[test]
+fn b27_a_service_loses_its_selector_and_goes_by_slices_made_by_hand() {
+    let scene = Scene::new("selector");
+    let (a, b) = (scene.pod(0, "a"), scene.pod(1, "b"));
+    let mut service = scene.service("web");
+    serves(&service, &[&a, &b]);
+    service.patch(&json!({"spec": {"selector": null}})).unwrap();
+    // The controller leaves its slices alone from now on; whoever takes over removes them.
+    let slices = format!("/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices", scene.namespace.name());
+    cluster().api().delete(&slices).unwrap();
+    for family in [0, 1] {
+        scene.slice(&format!("own-{family}"), "web", family, &[endpoint(b.ips()[family])]);
+    }
+    serves(&service, &[&b]);
+    service.patch(&json!({"spec": {"selector": scene.labels()}})).unwrap();
+    cluster().api().delete(&slices).unwrap();
+    serves(&service, &[&a, &b]);
+}
+
+#[test]
+fn b30_b49_the_address_of_a_pod_is_used_again() {
+    let scene = Scene::new("reuse");
+    let pod = scene.pod(0, "a");
+    let service = scene.service("web");
+    serves(&service, &[&pod]);
+    pod.terminate().unwrap();
+    // A second object with the same address, as a node gives it to the next pod while the old one still terminates.
+    let mut object = scene.pod_object("heir");
+    object["spec"]["nodeName"] = cluster().nodes()[0].name().into();
+    let heir = scene.path(&scene.namespace.create(&object).unwrap());
+    let status = objects::pod_status(&pod.ips(), &cluster().nodes()[0].ips(), true);
+    cluster().api().merge(&format!("{heir}/status"), &status).unwrap();
+    serves(&service, &[&pod]);
+    pod.delete().unwrap();
+    serves(&service, &[&pod]);
+    cluster().api().delete(&heir).unwrap();
+    serves(&service, &[]);
+}
+
+#[test]
+fn b53_b58_the_internal_policy_is_flipped() {
+    let scene = Scene::new("b53");
+    let (a, b) = (scene.pod(0, "a"), scene.pod(1, "b"));
+    let mut service = scene.service("web");
+    serves(&service, &[&a, &b]);
+    service.patch(&json!({"spec": {"internalTrafficPolicy": "Local"}})).unwrap();
+    for (node, name) in [(0, "a"), (1, "b")] {
+        for way in WAYS {
+            for client in [cluster().client(node).unwrap() as &Space, cluster().nodes()[node].host()] {
+                eventually("the local pod alone", || {
+                    for _ in 0..2 {
+                        let answer = ask(client, &service, way).map_err(|failure| failure.to_string())?;
+                        if answer.pod != name {
+                            return Err(answer.pod);
+                        }
+                    }
+                    Ok(())
+                });
+            }
+        }
+    }
+    // Nobody is local on the third: silence on the wire, which the socket of a host's datagram is told at once.
+    let third = cluster().nodes()[2].host();
+    wait_for(SOON, || ask(third, &service, UDP6).is_err()).unwrap();
+    service.patch(&json!({"spec": {"internalTrafficPolicy": "Cluster"}})).unwrap();
+    serves(&service, &[&a, &b]);
+}
+
+#[test]
+fn b71_b72_an_established_connection_outlives_every_change() {
+    let scene = Scene::new("lives");
+    let (a, b) = (scene.pod(0, "a"), scene.pod(2, "b"));
+    let mut service = scene.service("web");
+    serves(&service, &[&a, &b]);
+    let clients = cluster().clients();
+    let to = service.at(0, 80).unwrap();
+    let open: Vec<_> =
+        clients.iter().map(|client| client.space.open(TCP4.socket, Some(to)).unwrap()).collect();
+    let first: Vec<_> = open.iter().map(|conn| conn.ask().unwrap()).collect();
+    let alive = |when: &str| {
+        for ((conn, first), client) in open.iter().zip(&first).zip(&clients) {
+            let now = conn.ask().unwrap_or_else(|failure| panic!("{when}, {}: {failure}", client.name));
+            assert_eq!(now, *first, "{when}, {}", client.name);
+        }
+    };
+    let changes: [(&str, Value); 5] = [
+        ("affinity", json!({"spec": {"sessionAffinity": "ClientIP"}})),
+        (
+            "policy",
+            json!({"spec": {"sessionAffinity": "None", "sessionAffinityConfig": null, "internalTrafficPolicy": "Local"}}),
+        ),
+        (
+            "other ports",
+            json!({"spec": {"internalTrafficPolicy": "Cluster", "ports": [{"name": "tcp", "port": 81, "targetPort": TARGET}]}}),
+        ),
+        ("another proxy", json!({"metadata": {"labels": {"service.kubernetes.io/service-proxy-name": "x"}}})),
+        ("no selector", json!({"metadata": {"labels": null}, "spec": {"selector": null}})),
+    ];
+    for (when, patch) in changes {
+        service.patch(&patch).unwrap();
+        alive(when);
+    }
+    a.delete().unwrap();
+    b.delete().unwrap();
+    service.delete().unwrap();
+    gone(&scene, "web");
+    alive("deleted");
+}
