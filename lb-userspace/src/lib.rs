@@ -20,6 +20,7 @@
 //! | [`ctl`] | the command line: its grammar, and the tables as text and JSON |
 //! | [`health`] | what probes and load balancers are told |
 //! | [`http`] | small servers |
+//! | [`metrics`] | what Prometheus is told |
 //! | [`model`] | objects in, desired Service ports out |
 //! | [`net`] | interfaces and addresses, followed by netlink; reserved ports |
 //! | [`plan`] | a mirror of the tables, and ordered writes that turn it into what is desired |
@@ -34,6 +35,7 @@ pub(crate) mod counts;
 pub mod ctl;
 pub mod health;
 pub mod http;
+pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod plan;

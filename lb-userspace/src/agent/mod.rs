@@ -5,7 +5,7 @@
 //! then    source ─> index ─> reconcile ─> tables      (sync)
 //!         netlink ─> interfaces, addresses            (node)
 //!         reconcile ─> sockets that lost a backend    (datagrams)
-//!         source, reconcile ─> probes                 (serving)
+//!         source, reconcile, maps ─> probes, metrics  (serving)
 //!         all of them ─> status file                  (report)
 //! ```
 //!
@@ -42,6 +42,7 @@ use crate::bpf::sweep::Sweeper;
 use crate::bpf::{object, probe};
 use crate::health::{self, Health};
 use crate::http::Board;
+use crate::metrics::{Exporter, Metrics};
 use crate::net::reserved;
 use crate::reconcile::{self, Reconciler};
 use crate::source::Source;
@@ -49,7 +50,7 @@ use crate::status::StatusFile;
 use crate::tables::Kernel;
 use args::Args;
 use classes::Classes;
-use config::Told;
+use config::{Effective, Told};
 use origin::Origin;
 use settings::Settings;
 
@@ -60,7 +61,7 @@ const CHANGES: usize = 64;
 ///
 /// # Errors
 /// What keeps it from starting: the object, the system call and what to do about it.
-pub fn run(Told { args, ignored, .. }: Told, pins: &PinDir) -> anyhow::Result<()> {
+pub fn run(Told { args, effective, ignored }: Told, pins: &PinDir) -> anyhow::Result<()> {
     log::init(args.log_format, args.log_level);
     let origin = args.origin.origin()?;
     info!(
@@ -97,12 +98,13 @@ pub fn run(Told { args, ignored, .. }: Told, pins: &PinDir) -> anyhow::Result<()
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
     let origin = (origin, name, source);
-    runtime.block_on(follow(args, datapath, settings, &cgroup, origin))
+    runtime.block_on(follow(args, &effective, datapath, settings, &cgroup, origin))
 }
 
 /// Attaches, then follows everything until a signal comes.
 async fn follow(
     args: Args,
+    effective: &Effective,
     datapath: Arc<Datapath>,
     settings: Settings,
     cgroup: &Path,
@@ -134,7 +136,6 @@ async fn follow(
     let (tell_health, told) = watch::channel(health::Told::default());
     let health = Health::new(reports.clone(), told)?;
     let board = Board::default();
-    args.serving.serve(sockets, &health, &board);
     let sources = report::Sources {
         pins: datapath.pins().clone(),
         name: name.clone(),
@@ -145,6 +146,10 @@ async fn follow(
         sockets: datagram_news,
         servers: board.follow(),
     };
+    let known = sources.clone();
+    let exporter = Exporter::new(datapath.pins().clone(), health.clone(), move || known.facts());
+    let metrics = Metrics::new(exporter, effective)?;
+    args.serving.serve(sockets, &health, metrics, &board);
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => info!("SIGTERM: the datapath stays in place"),

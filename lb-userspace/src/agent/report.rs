@@ -12,6 +12,7 @@ use super::node::News;
 use super::origin::Origin;
 use super::sync::View;
 use crate::bpf::pin::PinDir;
+use crate::metrics::Facts;
 use crate::reconcile::Report;
 use crate::status::{Problem, Status, StatusFile};
 
@@ -19,6 +20,7 @@ use crate::status::{Problem, Status, StatusFile};
 const CALM: Duration = Duration::from_millis(50);
 
 /// What the file is made of.
+#[derive(Clone)]
 pub(super) struct Sources {
     pub(super) pins: PinDir,
     pub(super) name: String,
@@ -72,6 +74,25 @@ pub(super) async fn follow(mut sources: Sources) {
 }
 
 impl Sources {
+    /// The same in numbers.
+    pub(super) fn facts(&self) -> Facts {
+        let (node, report, source) = (self.node.borrow(), self.reconcile.borrow(), self.source.borrow());
+        Facts {
+            synced: report.synced && node.settled,
+            listed: source.listed,
+            connected: source.connected,
+            pods: node.interfaces.len(),
+            outward: node.uplinks.len(),
+            problems: vec![
+                ("source", source.problems.len()),
+                ("reconcile", report.problems.len()),
+                ("node", node.problems.len()),
+                ("sockets", self.sockets.borrow().iter().len()),
+                ("servers", self.servers.borrow().values().map(Vec::len).sum()),
+            ],
+        }
+    }
+
     fn status(&mut self) -> Status {
         let Self { pins: _, name, origin, node, source, reconcile, sockets, servers } = self;
         let (manifests, api_server) = match origin {

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::health::{self, Health};
 use crate::http::{self, Board};
+use crate::metrics::Metrics;
 
 /// Where the agent answers.
 #[derive(clap::Args, Clone, Debug)]
@@ -17,7 +18,11 @@ pub struct Serving {
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10256")]
     pub healthz_bind_address: Bind<10256>,
 
-    /// End if that address cannot be had, rather than to try again
+    /// Address of `/metrics`, `/healthz`, `/proxyMode` and `/configz`; empty: none
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:10249")]
+    pub metrics_bind_address: Bind<10249>,
+
+    /// End if one of these addresses cannot be had, rather than to try again
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL", hide_default_value = true, hide_possible_values = true)]
     pub bind_address_hard_fail: bool,
 }
@@ -50,6 +55,7 @@ impl<const PORT: u16> fmt::Display for Bind<PORT> {
 /// The sockets of the servers; `None` where there is no server, or its address cannot be had now.
 pub(super) struct Sockets {
     health: Option<TcpListener>,
+    metrics: Option<TcpListener>,
 }
 
 impl Serving {
@@ -63,11 +69,14 @@ impl Serving {
                 addr.map(|addr| http::bind(addr, false).with_context(|| format!("{name} {addr}: listen")));
             if self.bind_address_hard_fail { listener.transpose() } else { Ok(listener.and_then(Result::ok)) }
         };
-        Ok(Sockets { health: listen("--healthz-bind-address", self.healthz_bind_address.0)? })
+        Ok(Sockets {
+            health: listen("--healthz-bind-address", self.healthz_bind_address.0)?,
+            metrics: listen("--metrics-bind-address", self.metrics_bind_address.0)?,
+        })
     }
 
     /// Serves from now on. What goes wrong stands on `board`.
-    pub(super) fn serve(&self, sockets: Sockets, health: &Health, board: &Board) {
+    pub(super) fn serve(&self, sockets: Sockets, health: &Health, metrics: Metrics, board: &Board) {
         tokio::spawn(health::follow(health.clone(), board.clone()));
         if let Some(addr) = self.healthz_bind_address.0 {
             let (health, board) = (health.clone(), board.clone());
@@ -77,6 +86,13 @@ impl Serving {
                     async move { answer }
                 };
                 http::keep("--healthz-bind-address", addr, sockets.health, &board, answer).await;
+            });
+        }
+        if let Some(addr) = self.metrics_bind_address.0 {
+            let board = board.clone();
+            tokio::spawn(async move {
+                let answer = move |path| metrics.clone().answer(path);
+                http::keep("--metrics-bind-address", addr, sockets.metrics, &board, answer).await;
             });
         }
     }

@@ -51,7 +51,6 @@ pub(super) async fn follow(
         let listed = update.extent > Extent::Begun;
         // Before that, what is half known would be derived again and again.
         let changed = if listed { index.take_changes() } else { Vec::new() };
-        let seen = Change::Seen(index.take_seen());
         let faults =
             update.problems.iter().map(|problem| Problem::new(problem.place(), problem.text.clone()));
         let objects: BTreeSet<Problem> = index
@@ -85,6 +84,7 @@ pub(super) async fn follow(
         };
         let end = (known, update.extent) == (Some(Extent::Partial), Extent::Whole);
         let end = end.then_some(Change::Whole);
+        let seen = Change::Seen(index.take_seen());
         known = known.max(Some(update.extent));
         for change in [Some(seen), Some(change), end].into_iter().flatten() {
             if changes.send(change).await.is_err() {

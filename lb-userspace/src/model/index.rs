@@ -36,6 +36,8 @@ pub struct Index {
     /// What ServiceCIDRs name.
     ranges: BTreeMap<Arc<str>, Vec<String>>,
     known: HashSet<ObjectKey>,
+    /// How many of each kind they are.
+    count: BTreeMap<Kind, u64>,
     namespaces: HashMap<Arc<str>, Namespace>,
     claims: Claims,
     /// Services to look at again.
@@ -56,6 +58,7 @@ impl Index {
             node: None,
             ranges: BTreeMap::new(),
             known: HashSet::new(),
+            count: BTreeMap::new(),
             namespaces: HashMap::new(),
             claims: Claims::default(),
             touched: BTreeSet::new(),
@@ -107,7 +110,10 @@ impl Index {
             }
         };
         set(&mut self.faults, &key, faults);
-        self.known.insert(key);
+        let kind = key.kind;
+        if self.known.insert(key) {
+            *self.count.entry(kind).or_default() += 1;
+        }
     }
 
     /// Removes the object called `key`, if it is there.
@@ -115,6 +121,7 @@ impl Index {
         if !self.known.remove(key) {
             return;
         }
+        self.count.entry(key.kind).and_modify(|count| *count -= 1);
         self.seen.count(key.kind);
         let _ = match key.kind {
             Kind::Service => self.change(key, |all, name| all.set_service(name, None)),
@@ -166,9 +173,9 @@ impl Index {
         changes.into_iter().map(|(_, change)| change).collect()
     }
 
-    /// Which objects came since the last call.
+    /// Which objects came since the last call, and how many there are.
     pub fn take_seen(&mut self) -> Seen {
-        mem::take(&mut self.seen)
+        Seen { objects: self.count.clone(), ..mem::take(&mut self.seen) }
     }
 
     /// What is wrong, by object, each thing by itself. Covers everything

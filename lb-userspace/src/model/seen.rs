@@ -1,5 +1,7 @@
 //! Which objects came, for the figures.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use super::object::EndpointSlice;
@@ -14,6 +16,8 @@ pub struct Seen {
     pub endpoints: u64,
     /// Of each EndpointSlice that changed something: its family, and when that happened which it tells of.
     pub triggers: Vec<(Family, Timestamp)>,
+    /// How many objects there are now, by kind; of Nodes the own one.
+    pub objects: BTreeMap<Kind, u64>,
 }
 
 impl Seen {

@@ -245,6 +245,7 @@ impl<T: Tables> Reconciler<T> {
             families: self.book.families.clone(),
             seen: self.book.seen,
             pending: self.book.pending,
+            objects: self.book.objects.clone(),
             used: self.shadow.used().to_vec(),
             held,
             problems,

@@ -16,10 +16,10 @@ pub use core::{Outcome, Reconciler};
 pub use progress::{Histogram, Objects, Progress};
 pub use run::run;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::model::{Seen, ServicePort, ServicePortKey};
+use crate::model::{Kind, Seen, ServicePort, ServicePortKey};
 use crate::plan::Use;
 use crate::status::Problem;
 
@@ -65,6 +65,8 @@ pub struct Report {
     pub seen: Objects,
     /// Those of them that no completed sync has covered.
     pub pending: Objects,
+    /// How many objects there are, by kind.
+    pub objects: BTreeMap<Kind, u64>,
     /// How much of the tables of records is in use.
     pub used: Vec<Use>,
     /// Addresses of Services that are left to the host because an interface of this node has them.

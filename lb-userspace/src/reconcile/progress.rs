@@ -1,10 +1,11 @@
 //! How far the programming of changes has come, and how long it takes: for health checks and metrics.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::model::{Family, Seen, ServicePort};
+use crate::model::{Family, Kind, Seen, ServicePort};
 
 /// Upper bounds of the time that a sync takes: 1 ms, doubled up to 16 s.
 const SYNC: [Duration; 15] = {
@@ -133,6 +134,8 @@ pub(super) struct Book {
     pub(super) families: [Progress; 2],
     pub(super) seen: Objects,
     pub(super) pending: Objects,
+    /// How many objects there are.
+    pub(super) objects: BTreeMap<Kind, u64>,
     /// When that happened of which waiting changes tell, by family.
     triggers: [Vec<Timestamp>; 2],
     /// Whether objects came since the last step began.
@@ -143,6 +146,7 @@ impl Book {
     /// Notes objects that came. What they say about times before `started` tells nothing about this agent.
     pub(super) fn see(&mut self, seen: Seen, started: Option<Timestamp>) {
         self.news = true;
+        self.objects = seen.objects;
         for objects in [&mut self.seen, &mut self.pending] {
             objects.services += seen.services;
             objects.endpoints += seen.endpoints;

@@ -62,6 +62,7 @@ impl Netns {
     pub(crate) fn new() -> Self {
         let name = unique("slt");
         run(&format!("ip netns add {name}"));
+        run(&format!("ip -n {name} link set lo up"));
         Self(name)
     }
 

@@ -105,7 +105,7 @@ fn programming_is_timed_from_what_happened_in_the_cluster() {
         (Family::V6, at(1_001_000)),
     ];
     assert_eq!(subject.due(now), None);
-    subject.desire(Change::Seen(Seen { services: 1, endpoints: 4, triggers }));
+    subject.desire(Change::Seen(Seen { services: 1, endpoints: 4, triggers, ..Seen::default() }));
     let report = subject.report();
     assert_eq!(report.pending, Objects { services: 1, endpoints: 4 });
     assert_eq!(subject.due(now), Some(now), "also where nothing follows for this node");

@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test says no more than that it failed, and where")]
 
 mod health;
+mod metrics;
 mod nodeports;
 mod support;

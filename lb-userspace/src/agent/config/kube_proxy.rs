@@ -63,7 +63,7 @@ const FIELDS: &[(&str, Meaning)] = &[
     // `logLevel` has names for what klog counts.
     ("logging.verbosity", Nothing(&["1", "2"])),
     ("logging.vmodule", Nothing(&[])),
-    ("metricsBindAddress", Nothing(&["127.0.0.1:10249"])),
+    ("metricsBindAddress", Flag("metrics-bind-address")),
     ("mode", Nothing(&[])),
     ("nftables.masqueradeAll", OfMode("masquerade-all")),
     ("nftables.masqueradeBit", Nothing(&["14"])),
