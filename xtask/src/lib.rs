@@ -14,3 +14,4 @@ pub mod sh;
 pub mod soak;
 pub mod tally;
 pub mod test;
+pub mod titles;

@@ -1,8 +1,10 @@
 //! The agent and the deployment against a real control plane. Run by `cargo xtask test kube`.
 #![expect(clippy::unwrap_used, reason = "fixtures outside of test functions fail the test that uses them")]
 
+mod dns;
 mod endpoints;
 mod faults;
+mod kubelet;
 mod nodes;
 mod own;
 mod plane;
@@ -11,4 +13,6 @@ mod services;
 mod support;
 mod tables;
 mod transitions;
+mod tutorial;
 mod up;
+mod upstream;

@@ -1,0 +1,14 @@
+//! Upstream's end-to-end tests, mirrored under their titles; `docs/upstream.md` has the table.
+
+mod affinity;
+mod api;
+mod conntrack;
+mod disruptive;
+mod distribution;
+mod dual_stack;
+mod endpoints;
+mod jig;
+mod policies;
+mod services;
+mod slices;
+mod svc;
