@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 
 use crate::source::Source;
 use crate::source::api::{Access, Api};
@@ -15,7 +15,7 @@ use crate::source::manifests::Folder;
 #[group(skip)]
 pub struct Flags {
     /// Folder of Kubernetes manifests (YAML or JSON) to follow in place of an API server
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "master"])]
     pub manifests: Option<PathBuf>,
 
     /// Kubeconfig that names the API server and the credentials for it [default: the service account of the pod]
@@ -46,14 +46,10 @@ impl Flags {
     /// A file or variable that says how to reach the API server cannot be used.
     pub(super) fn origin(&self) -> anyhow::Result<Origin> {
         let Self { manifests, kubeconfig, master } = self;
-        let Some(folder) = manifests else {
-            return Ok(Origin::Api(Access::new(kubeconfig.clone(), master.clone())?));
-        };
-        ensure!(
-            kubeconfig.is_none() && master.is_none(),
-            "--manifests names a folder, --kubeconfig or --master an API server: only one of them can be followed"
-        );
-        Ok(Origin::Folder(std::path::absolute(folder).context("getcwd")?))
+        Ok(match manifests {
+            Some(folder) => Origin::Folder(std::path::absolute(folder).context("getcwd")?),
+            None => Origin::Api(Access::new(kubeconfig.clone(), master.clone())?),
+        })
     }
 }
 

@@ -127,14 +127,20 @@ impl clap::Args for Told {
 
 impl FromArgMatches for Told {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let wrong = |text: String| clap::Error::raw(ErrorKind::ValueValidation, text + "\n");
+        let wrong = |text: String| clap::Error::raw(ErrorKind::ValueValidation, text);
         let file = matches.get_one::<std::path::PathBuf>("config");
-        let reading = match file {
+        let mut reading = match file {
             Some(path) => read(path).map_err(wrong)?,
             None => Reading::default(),
         };
         let mut command = command();
         let words = words(&command, matches);
+        let beaten = |given: &Given| {
+            let mut flags =
+                command.get_arguments().filter(|arg| is_given(arg, matches)).filter_map(Arg::get_long);
+            flags.any(|flag| exclude(&command, &given.flag, flag))
+        };
+        reading.given.retain(|given| !beaten(given));
         for Given { flag, value, .. } in &reading.given {
             let id =
                 command.get_arguments().find(|arg| arg.get_long() == Some(flag)).map(Arg::get_id).cloned();
@@ -163,9 +169,7 @@ fn words(command: &Command, matches: &ArgMatches) -> Vec<OsString> {
     for arg in command.get_arguments() {
         let id = arg.get_id().as_str();
         let Some(long) = arg.get_long() else { continue };
-        if !matches!(matches.try_contains_id(id), Ok(true))
-            || matches.value_source(id) != Some(ValueSource::CommandLine)
-        {
+        if !is_given(arg, matches) {
             continue;
         }
         if !arg.get_action().takes_values() {
@@ -179,6 +183,23 @@ fn words(command: &Command, matches: &ArgMatches) -> Vec<OsString> {
         }
     }
     words
+}
+
+/// Whether `arg` stood on the command line.
+fn is_given(arg: &Arg, matches: &ArgMatches) -> bool {
+    let id = arg.get_id().as_str();
+    matches!(matches.try_contains_id(id), Ok(true))
+        && matches.value_source(id) == Some(ValueSource::CommandLine)
+}
+
+/// Whether only one of these flags can be given.
+fn exclude(command: &Command, one: &str, other: &str) -> bool {
+    let excluded = |one: &str, other: &str| {
+        let arg = command.get_arguments().find(|arg| arg.get_long() == Some(one));
+        let all = arg.into_iter().flat_map(|arg| command.get_arg_conflicts_with(arg));
+        all.into_iter().any(|arg| arg.get_long() == Some(other))
+    };
+    excluded(one, other) || excluded(other, one)
 }
 
 /// Reads the file at `path`. The error names the line and says what to do.
@@ -209,8 +230,13 @@ fn parse(text: &str) -> Result<Reading, Fault> {
         seen.push(kind);
     }
     reading.given = merged(reading.given);
-    for given in &reading.given {
+    for (position, given) in reading.given.iter().enumerate() {
         check(&command, given)?;
+        let mut others = reading.given.iter().take(position);
+        if let Some(other) = others.find(|other| exclude(&command, &other.flag, &given.flag)) {
+            let text = format!("{} and {} exclude each other: take one out", given.field, other.field);
+            return Err(Fault::new(given.line, text));
+        }
     }
     Ok(reading)
 }

@@ -243,6 +243,23 @@ fn what_cannot_be_meant_is_refused_with_its_line() {
 }
 
 #[test]
+fn a_flag_beats_what_it_excludes_in_the_file() {
+    let folder = own("manifests: /m\n");
+    let told_twice = told("--kubeconfig /k", &folder).unwrap();
+    assert_eq!(
+        (told_twice.args.origin.manifests, value(&told("", &folder).unwrap(), "manifests").from),
+        (None, Origin::File)
+    );
+    let both = format!("{}---\n{folder}", kube_proxy("clientConnection: {kubeconfig: /k}\n"));
+    let error = told("", &both).unwrap_err();
+    assert!(
+        error.contains("FILE:7: manifests and clientConnection.kubeconfig exclude each other: take one out"),
+        "{error}"
+    );
+    assert!(told("--manifests /m --kubeconfig /k", "").is_err());
+}
+
+#[test]
 fn the_effective_settings_say_where_they_come_from() {
     let told = told("--reject-rate 5 --masquerade-all", &own("maxServices: 100\n")).unwrap();
     let shown = serde_json::to_value(&told.effective).unwrap();
