@@ -6,6 +6,7 @@
 //!         netlink ─> interfaces, addresses            (node)
 //!         reconcile ─> sockets that lost a backend    (datagrams)
 //!         source, reconcile, maps ─> probes, metrics  (serving)
+//!         all of them ─> Kubernetes Events            (events)
 //!         all of them ─> status file                  (report)
 //! ```
 //!
@@ -16,6 +17,7 @@ pub mod cidr;
 mod classes;
 pub mod config;
 mod datagrams;
+mod events;
 mod facts;
 mod interfaces;
 mod log;
@@ -136,6 +138,16 @@ async fn follow(
     let (tell_health, told) = watch::channel(health::Told::default());
     let health = Health::new(reports.clone(), told)?;
     let board = Board::default();
+    let (uids, asked) = mpsc::channel(1);
+    if let Origin::Api(access) = &origin {
+        let sources = events::Sources {
+            view: views.clone(),
+            reconcile: reports.clone(),
+            servers: board.follow(),
+            uids,
+        };
+        tokio::spawn(events::follow(sources, access.clone(), name.clone(), board.clone()));
+    }
     let sources = report::Sources {
         pins: datapath.pins().clone(),
         name: name.clone(),
@@ -160,7 +172,7 @@ async fn follow(
         // Ends by `stop`.
         () = reconcile::run(reconciler, desired, report, stop) => Ok(()),
         () = node.follow(views) => Ok(()),
-        () = sync::follow(source, &name, changes, view, tell_health) => anyhow::bail!("the source is no longer followed: start the agent again"),
+        () = sync::follow(source, &name, changes, view, tell_health, asked) => anyhow::bail!("the source is no longer followed: start the agent again"),
         () = datagrams::follow(datapath.pins(), synced, datagrams) => Ok(()),
         () = report::follow(sources) => Ok(()),
     }

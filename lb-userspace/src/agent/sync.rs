@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
+use super::events;
 use crate::health::{self, Told};
 use crate::model::{Index, NodeView};
 use crate::reconcile::Change;
@@ -26,13 +27,14 @@ pub(super) struct View {
     pub(super) problems: Vec<Problem>,
 }
 
-/// Follows `source` for the node called `name`. Returns when one of the ends is gone.
+/// Follows `source` for the node called `name`, and says which uids Services have. Returns when one of the ends is gone.
 pub(super) async fn follow(
     mut source: Source,
     name: &str,
     changes: mpsc::Sender<Change>,
     view: watch::Sender<View>,
     health: watch::Sender<Told>,
+    mut asked: mpsc::Receiver<events::Asked>,
 ) {
     let mut index = Index::new(name);
     // How much the reconciler knows of; `None`: nothing.
@@ -40,7 +42,18 @@ pub(super) async fn follow(
     // The source logs what it cannot read; this is what it could.
     let mut told = BTreeSet::new();
     let mut expected = source.has_nodes();
-    while let Some(update) = source.next().await {
+    loop {
+        let update = tokio::select! {
+            update = source.next() => match update {
+                Some(update) => update,
+                None => return,
+            },
+            Some((service, answer)) = asked.recv() => {
+                // Who no longer waits for it has ended.
+                let _ = answer.send(index.uid(&service.namespace, &service.name).map(str::to_owned));
+                continue;
+            }
+        };
         for event in update.events {
             match event {
                 Event::Set(object) => index.apply(object),

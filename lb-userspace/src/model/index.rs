@@ -185,6 +185,13 @@ impl Index {
         all.flat_map(|(key, complaints)| complaints.iter().map(move |complaint| (key, complaint)))
     }
 
+    /// The uid of the Service `namespace`/`name`; `None` if it is not served, or from no API server.
+    #[must_use]
+    pub fn uid(&self, namespace: &str, name: &str) -> Option<&str> {
+        let service = self.namespaces.get(namespace)?.entries.get(name)?.service.as_ref()?;
+        Some(&*service.uid).filter(|uid| !uid.is_empty())
+    }
+
     /// What load balancers ask for (B84), as of the last [`Index::take_changes`].
     #[must_use]
     pub const fn health_checks(&self) -> &BTreeMap<ServiceName, HealthCheck> {

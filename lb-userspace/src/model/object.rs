@@ -34,6 +34,8 @@ manifest! {
         name: String,
         /// Its namespace; empty if it has none.
         namespace: String,
+        /// What tells it from others that had its name before; only an API server gives one.
+        uid: String,
         /// Its labels.
         labels: BTreeMap<String, String>,
         /// RFC 3339, in UTC.

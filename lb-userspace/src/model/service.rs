@@ -25,6 +25,8 @@ const MAX_AFFINITY: u32 = 86_400;
 /// A Service that is to be balanced. Equal views mean equal treatment, so that an update of anything else is none (B25).
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct ServiceView {
+    /// `metadata.uid`; empty if it is from no API server.
+    pub(super) uid: Box<str>,
     /// `metadata.creationTimestamp`: the older Service keeps an address that two want.
     pub(super) created: Option<String>,
     /// ClusterIPs, at most one a family.
@@ -73,6 +75,7 @@ impl ServiceView {
         let mut problems = Vec::new();
         let addresses = addresses(spec, &mut problems);
         let view = Self {
+            uid: metadata.uid.as_str().into(),
             created: metadata.creation_timestamp.clone(),
             ports: ports(spec, &mut problems),
             internal_local: parse::policy(

@@ -210,6 +210,21 @@ fn what_comes_later_is_named_and_the_cluster_ip_works() {
 }
 
 #[test]
+fn only_an_api_server_gives_uids() {
+    let mut followed = Followed::new();
+    followed.apply(&service(json!({})));
+    assert_eq!(followed.index.uid("d", "s"), None);
+    assert_eq!(
+        followed.apply(&service(json!({"metadata": {"uid": "1-2"}}))),
+        0,
+        "nothing that is served by it"
+    );
+    assert_eq!(followed.index.uid("d", "s"), Some("1-2"));
+    followed.delete(&service(json!({})));
+    assert_eq!(followed.index.uid("d", "s"), None);
+}
+
+#[test]
 fn b17_names_that_fit_nowhere_leave_the_service_out() {
     let long = "x".repeat(64);
     let (ports, problems) = outcome(&[service(json!({"metadata": {"name": long}}))]);

@@ -3,6 +3,7 @@
 
 mod dns;
 mod endpoints;
+mod events;
 mod faults;
 mod kubelet;
 mod nodes;

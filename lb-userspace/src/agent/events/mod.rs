@@ -1,0 +1,124 @@
+//! Kubernetes Events: what is wrong with objects, told to their owners.
+//!
+//! ```text
+//! problems (source, reconciler, servers) ──> ledger (what was said, how much may be) ──> post ──> API server
+//!                                              uids ──> sync
+//! ```
+//!
+//! Problems are states: while one lasts, its Event is told again before the API server forgets it. What cannot be posted
+//! is dropped, and nothing waits for it.
+
+mod ledger;
+mod post;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::debug;
+
+use super::sync::View;
+use crate::http::Board;
+use crate::model::{Kind, ObjectKey};
+use crate::reconcile::Report;
+use crate::source::api::Access;
+use crate::status::Problem;
+use ledger::{Ledger, Subject};
+use post::{Outcome, Poster};
+
+/// What is wrong for a shorter time is not said: while objects are changed together, they may contradict each other.
+const SETTLE: Duration = Duration::from_secs(1);
+/// The name on the board.
+const BOARD: &str = "Kubernetes Events";
+
+/// A question: which uid has this Service? There is none for what no API server knows.
+pub(super) type Asked = (ObjectKey, oneshot::Sender<Option<String>>);
+
+/// Where problems come from.
+pub(super) struct Sources {
+    pub(super) view: watch::Receiver<View>,
+    pub(super) reconcile: watch::Receiver<Report>,
+    pub(super) servers: watch::Receiver<BTreeMap<&'static str, Vec<Problem>>>,
+    /// Who knows the objects.
+    pub(super) uids: mpsc::Sender<Asked>,
+}
+
+/// Posts Events about what is wrong, by `access`, as the node called `node`. What keeps it from that stands on `board`.
+/// Returns when nothing can change any more.
+pub(super) async fn follow(mut sources: Sources, access: Access, node: String, board: Board) {
+    let mut ledger = Ledger::new(Instant::now().into_std());
+    let mut poster = Poster::new(access, &node);
+    loop {
+        ledger.set(sources.wrong(), Instant::now().into_std());
+        while let Some(post) = ledger.next(Instant::now().into_std()) {
+            let Some(uid) = sources.uid(&post.subject.0).await else {
+                ledger.posted(post, None);
+                continue;
+            };
+            match poster.post(&post, &uid).await {
+                Ok(Outcome::Posted(name)) => {
+                    debug!(object = %post.subject.0, reason = post.subject.1.name(), "event");
+                    board.tell(BOARD, Vec::new());
+                    ledger.posted(post, Some(name));
+                }
+                Ok(Outcome::Expired) => ledger.expired(&post, Instant::now().into_std()),
+                Err(error) => {
+                    let text = format!("what is wrong with objects is told here alone: {error:#}");
+                    board.tell(BOARD, vec![Problem::new(BOARD, text)]);
+                    ledger.posted(post, None);
+                }
+            }
+        }
+        let due = ledger.due(Instant::now().into_std()).map(Instant::from_std);
+        let again = async {
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        let changed = tokio::select! {
+            changed = sources.view.changed() => changed,
+            changed = sources.reconcile.changed() => changed,
+            changed = sources.servers.changed() => changed,
+            () = again => continue,
+        };
+        if changed.is_err() {
+            return;
+        }
+        sleep(SETTLE).await;
+    }
+}
+
+impl Sources {
+    /// All that is wrong with objects and concerns their owners.
+    fn wrong(&mut self) -> BTreeMap<Subject, String> {
+        let mut wrong: BTreeMap<Subject, String> = BTreeMap::new();
+        let mut add = |problem: &Problem| {
+            // Of everything else an API server takes only what is right.
+            let is_meant = |(key, reason): &Subject| key.kind == Kind::Service && reason.is_for_owner();
+            let Some(subject) = problem.owner.clone().filter(is_meant) else {
+                return;
+            };
+            let note = wrong.entry(subject).or_default();
+            // One table without room is one thing, for however many ports.
+            if note.contains(&problem.text) {
+                return;
+            }
+            if !note.is_empty() {
+                note.push_str("; ");
+            }
+            note.push_str(&problem.text);
+        };
+        self.view.borrow_and_update().problems.iter().for_each(&mut add);
+        self.reconcile.borrow_and_update().problems.iter().for_each(&mut add);
+        self.servers.borrow_and_update().values().flatten().for_each(&mut add);
+        wrong
+    }
+
+    async fn uid(&self, key: &ObjectKey) -> Option<String> {
+        let (answer, uid) = oneshot::channel();
+        self.uids.send((key.clone(), answer)).await.ok()?;
+        uid.await.ok()?
+    }
+}
