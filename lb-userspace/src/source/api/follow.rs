@@ -142,6 +142,7 @@ impl Follower {
         let mut next = None;
         loop {
             let page = self.page(client, next, None).await?;
+            self.answered().await;
             for item in page.items {
                 self.take(item, Some(&mut seen)).await;
             }
@@ -154,7 +155,7 @@ impl Follower {
     }
 
     async fn page(
-        &mut self,
+        &self,
         client: &Client,
         next: Option<String>,
         limit: Option<u32>,
@@ -192,6 +193,7 @@ impl Follower {
             }
             answer => answer?,
         };
+        self.answered().await;
         let mut line = Vec::new();
         let mut seen = version.is_none().then(HashSet::new);
         let list_ends = Instant::now() + LIST;
@@ -234,18 +236,22 @@ impl Follower {
     }
 
     async fn ask(
-        &mut self,
+        &self,
         client: &Client,
         question: Request<Vec<u8>>,
     ) -> Result<impl AsyncBufRead + Unpin + use<>, Failure> {
         let answer = timeout(ANSWER, client.request_stream(question)).await;
-        let answer = answer.map_err(|_| Failure::silent(ANSWER))?.map_err(|error| Failure::from(&error))?;
+        answer.map_err(|_| Failure::silent(ANSWER))?.map_err(|error| Failure::from(&error))
+    }
+
+    /// Takes note that the kind can be followed: it was listed or is watched. That the server says where it stands is
+    /// not enough, for it may refuse what comes next.
+    async fn answered(&mut self) {
         if !self.up {
             self.up = true;
             self.link.back.notify_waiters();
             self.tell(News::Up(self.resource.kind)).await;
         }
-        Ok(answer)
     }
 
     async fn take(&mut self, item: Item, seen: Option<&mut HashSet<ObjectKey>>) {
