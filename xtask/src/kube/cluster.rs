@@ -1,10 +1,12 @@
 //! A cluster without kubelets: a control plane, machines with an agent each, Node objects, and pods that are namespaces.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use super::{Api, Binaries, ControlPlane, Namespace, User, objects};
 use crate::lab::{Agent, Lab, Machine, Network, Pod, Space};
@@ -56,9 +58,7 @@ impl Cluster {
         let mut members = Vec::new();
         for ((number, zone), flags) in (1..).zip(ZONES.iter().cycle()).zip(flags) {
             let machine = network.add(&format!("{name}-{number}"), ("--kubeconfig", kubeconfig.clone()))?;
-            let path = format!("/api/v1/nodes/{}/status", machine.name());
-            plane.api().post("/api/v1/nodes", &objects::node(machine, zone))?;
-            plane.api().merge(&path, &objects::node_status(machine))?;
+            register(plane.api(), machine, &objects::node(machine, zone))?;
             members.push(Member {
                 client: machine.pod("client")?,
                 flags: flags.iter().map(ToString::to_string).collect(),
@@ -97,10 +97,38 @@ impl Cluster {
         &self.network
     }
 
-    /// The machines.
+    /// The machines, but for those that are spare.
     #[must_use]
     pub fn nodes(&self) -> &[Machine] {
-        self.network.machines()
+        &self.network.machines()[..self.members.len()]
+    }
+
+    /// Adds a machine for an agent that the caller starts, with the kubeconfig [`Cluster::spare_kubeconfig`]. For hints of
+    /// zones it does not count.
+    ///
+    /// # Errors
+    /// When there is no room for it, or a command fails.
+    pub fn add_spare(&mut self, name: &str) -> Result<()> {
+        let kubeconfig = self.spare_kubeconfig(name);
+        let machine = self.network.add(name, ("--kubeconfig", kubeconfig))?;
+        let mut node = objects::node(machine, "zone-b");
+        node["metadata"]["labels"]["node-role.kubernetes.io/control-plane"] = "".into();
+        register(self.plane.api(), machine, &node)
+    }
+
+    /// The spare machine called `name`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn spare(&self, name: &str) -> Result<&Machine> {
+        let mut spare = self.network.machines().iter().skip(self.members.len());
+        spare.find(|machine| machine.name() == name).with_context(|| format!("no spare machine {name}"))
+    }
+
+    /// What the agent of a spare machine reads, once the caller has written it.
+    #[must_use]
+    pub fn spare_kubeconfig(&self, name: &str) -> PathBuf {
+        self.plane.dir().join(format!("spare-{name}.kubeconfig"))
     }
 
     /// Starts the agent of the machine `index` and waits until it is ready.
@@ -169,6 +197,13 @@ impl Cluster {
         self.plane.namespace(name)?;
         Ok(Namespace::new(self, name))
     }
+}
+
+/// What a kubelet tells of its machine.
+fn register(api: &Api, machine: &Machine, node: &Value) -> Result<()> {
+    api.post("/api/v1/nodes", node)?;
+    api.merge(&format!("/api/v1/nodes/{}/status", machine.name()), &objects::node_status(machine))?;
+    Ok(())
 }
 
 impl Member {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::forward::Forward;
 use super::parts::Parts;
 use super::pki::{ADMIN, Pair, Pki, User};
-use super::{Api, Binaries, PATIENCE, Part, Tool};
+use super::{Api, Binaries, PATIENCE, Part, Tool, audit};
 use crate::lab::{Lab, Space, wait_for};
 use crate::sh;
 
@@ -239,6 +239,14 @@ impl ControlPlane {
         self.dir.join(format!("{}.log", part.tool().name()))
     }
 
+    /// The requests of ServiceAccounts, in the form of `audit.k8s.io/v1`; the controllers' are left out.
+    ///
+    /// # Errors
+    /// When there have been none.
+    pub fn audited(&self) -> Result<Vec<Value>> {
+        audit::read(&self.dir)
+    }
+
     fn log(&self, part: Part) -> String {
         let text = fs::read_to_string(self.log_file(part)).unwrap_or_default();
         let lines: Vec<_> = text.lines().rev().take(20).collect();
@@ -262,6 +270,7 @@ impl ControlPlane {
         let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
         let first: [IpAddr; 2] =
             [Ipv4Addr::new(10, 96, 0, 1).into(), Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 1).into()];
+        let [policy, records] = audit::prepare(&self.dir)?;
         let own = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         let server = self.pki.server(&names, &[self.addresses, first, own].concat())?;
         let tokens = self.pki.token_pair();
@@ -279,6 +288,8 @@ impl ControlPlane {
             ("service-account-key-file", text(&tokens.certificate)),
             ("service-account-signing-key-file", text(&tokens.key)),
             ("allow-privileged", "true".into()),
+            ("audit-policy-file", text(&policy)),
+            ("audit-log-path", text(&records)),
         ]))
     }
 

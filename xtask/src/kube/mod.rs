@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 pub mod api;
+mod audit;
 pub mod binaries;
 mod cluster;
 mod control_plane;

@@ -1,6 +1,7 @@
 //! The hidden verb `lab-helper`: what runs inside namespaces and control groups, and the reaper.
 
 mod client;
+pub mod container;
 mod load;
 mod server;
 pub mod wire;
@@ -34,6 +35,8 @@ pub enum HelperVerb {
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
+    /// Become the container that standard input describes.
+    Container,
     /// Open sockets as told on standard input.
     Serve,
     /// Wait for the end of standard input, then remove a run of the lab.
@@ -51,6 +54,7 @@ impl HelperVerb {
     pub fn run(self) -> Result<()> {
         match self {
             Self::Enter { netns, cgroup, command } => enter(&netns, &cgroup, &command),
+            Self::Container => container::become_container(),
             Self::Serve => serve(),
             Self::Reap { id } => run::reap(id),
         }
