@@ -42,10 +42,16 @@ pub(crate) fn binaries() -> &'static Binaries {
 }
 
 /// The cluster that tests share. Its machines 0 and 1 are in zone-a, 2 in zone-b; that of zone-b leaves pods' TCP to the
-/// packet path.
+/// packet path. Two more have no agent: what is installed, and what it may do, is tested there.
 pub(crate) fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| Cluster::start(lab(), "kube", binaries(), &[SOCKETS, SOCKETS, PACKETS]).unwrap())
+    CLUSTER.get_or_init(|| {
+        let mut cluster = Cluster::start(lab(), "kube", binaries(), &[SOCKETS, SOCKETS, PACKETS]).unwrap();
+        for name in ["install", "role"] {
+            cluster.add_spare(name).unwrap();
+        }
+        cluster
+    })
 }
 
 /// One way to ask: a kind of socket and a family (0: IPv4, 1: IPv6).

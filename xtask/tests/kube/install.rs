@@ -1,0 +1,6 @@
+//! What `deploy/` installs: the chart and the kustomization, the image and the role.
+
+mod chart;
+mod container;
+mod daemonset;
+mod role;

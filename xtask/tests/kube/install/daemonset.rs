@@ -1,0 +1,153 @@
+//! The chart installed by helm, and its DaemonSet run: what a node does with the pod that the controller makes of it.
+
+use serde_json::{Value, json};
+use xtask::kube::{Cluster, Tool};
+use xtask::lab::helper::wire::{Socket, Transport};
+use xtask::lab::{Machine, wait_for};
+use xtask::sh;
+
+use super::chart::{command, deploy};
+use super::container::Running;
+use crate::support::{SOON, TARGET, cluster, endpoint, eventually, slice};
+
+/// Where the chart is installed.
+const NAMESPACE: &str = "sluice-system";
+
+/// The capabilities of the list: `1 << CAP_NET_ADMIN | 1 << CAP_PERFMON | 1 << CAP_BPF`.
+const LIST: u64 = 1 << 12 | 1 << 38 | 1 << 39;
+
+/// The chart, installed for one machine.
+struct Release<'a> {
+    cluster: &'a Cluster,
+    machine: &'a Machine,
+}
+
+impl Release<'_> {
+    fn helm(&self, args: &[&str]) {
+        let mut helm = command(Tool::Helm);
+        helm.env("KUBECONFIG", self.cluster.plane().admin_kubeconfig()).args(["--namespace", NAMESPACE]);
+        sh::read(helm.args(args)).unwrap();
+    }
+
+    /// Installs it, or changes what is installed, and gives the pod that is now to run on the machine.
+    fn install(&self, values: &[&str]) -> Value {
+        let chart = deploy("helm/sluice").display().to_string();
+        let node = format!(r#"nodeSelector={{"kubernetes.io/hostname":"{}"}}"#, self.machine.name());
+        let fixed = [
+            // The control plane's certificate has this name; the nodes' hosts file says where that is.
+            r#"k8sServiceHost="kubernetes""#,
+            r#"extraArgs=["--cgroup-root=/host/cgroup","--max-flows=65536"]"#,
+            &node,
+        ];
+        let values = fixed.iter().chain(values).flat_map(|value| ["--set-json", value]);
+        let verb = ["upgrade", "--install", "--create-namespace", "sluice", &chart];
+        self.helm(&verb.into_iter().chain(values).collect::<Vec<_>>());
+        self.pod()
+    }
+
+    /// The pod that the DaemonSet's controller makes of its present template, on the machine as the scheduler would have it.
+    fn pod(&self) -> Value {
+        let api = self.cluster.api();
+        let set = format!("/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/sluice");
+        let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
+        let mut pod = Value::Null;
+        eventually("the pod of the DaemonSet", || {
+            let set = api.get(&set).map_err(|error| error.to_string())?;
+            let found = api.get(&pods).map_err(|error| error.to_string())?;
+            let template = &set["spec"]["template"]["spec"]["containers"][0];
+            let is_made_of_it = |pod: &&Value| {
+                let container = &pod["spec"]["containers"][0];
+                ["args", "securityContext"].iter().all(|field| container[field] == template[field])
+            };
+            let found = found["items"].as_array().and_then(|pods| pods.iter().find(is_made_of_it).cloned());
+            pod = found.ok_or("there is none of this template")?;
+            Ok(())
+        });
+        let path = format!("{pods}/{}", pod["metadata"]["name"].as_str().unwrap());
+        let target = json!({"apiVersion": "v1", "kind": "Node", "name": self.machine.name()});
+        let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod["metadata"]["name"]}, "target": target});
+        api.post(&format!("{path}/binding"), &binding).unwrap();
+        api.get(&path).unwrap()
+    }
+
+    /// What a kubelet reports once a pod that is to go has ended.
+    fn ended(&self, pod: &Value) {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        self.cluster.api().delete(&format!("/api/v1/namespaces/{NAMESPACE}/pods/{name}")).unwrap();
+    }
+
+    /// What of the agent's requests the API server has refused, and how many it has answered.
+    fn refused(&self) -> (Vec<String>, usize) {
+        let user = format!("system:serviceaccount:{NAMESPACE}:sluice");
+        let of_agent = self
+            .cluster
+            .plane()
+            .audited()
+            .unwrap()
+            .into_iter()
+            .filter(|event| event["user"]["username"] == user);
+        let (refused, fine): (Vec<_>, Vec<_>) = of_agent.partition(|event| {
+            event["responseStatus"]["code"].as_u64().is_some_and(|code| code == 401 || code == 403)
+        });
+        (refused.iter().map(Value::to_string).collect(), fine.len())
+    }
+}
+
+/// Waits until the probes of `pod` are content and everything has been programmed.
+fn ready(machine: &Machine, pod: &Value, running: &Running) {
+    let probe = &pod["spec"]["containers"][0]["livenessProbe"]["httpGet"];
+    let (host, port, path) = (&probe["host"], &probe["port"], &probe["path"]);
+    let url = format!("http://{}:{port}{}", host.as_str().unwrap(), path.as_str().unwrap());
+    let ready = wait_for(SOON, || {
+        running
+            .exec(&["status"])
+            .is_some_and(|status| status["synced"] == true && status["problems"] == json!([]))
+            && sh::read(machine.host().command("curl").args(["--fail", "--silent", "--max-time", "5", &url]))
+                .is_ok()
+    });
+    ready.unwrap_or_else(|error| panic!("{error}: {:?}\n{}", running.exec(&["status"]), running.log()));
+}
+
+#[test]
+fn b116_b117_what_the_chart_installs_runs_and_is_denied_nothing() {
+    let (cluster, machine) = (cluster(), cluster().spare("install").unwrap());
+    let (server, client) = (machine.pod("server").unwrap(), machine.pod("client").unwrap());
+    server.serve(Transport::Tcp, TARGET, "server").unwrap();
+    let namespace = cluster.namespace("install").unwrap();
+    let mut object = xtask::kube::objects::service("install", "web", &json!({}), TARGET);
+    object["spec"]["selector"] = Value::Null;
+    let service = namespace.service(&object).unwrap();
+    for (family, ip) in server.ips().into_iter().enumerate() {
+        namespace.create(&slice(&format!("web-{family}"), "web", family, &[endpoint(ip)])).unwrap();
+    }
+
+    let release = Release { cluster, machine };
+    for privileged in [true, false] {
+        let pod = release.install(&[&format!("privileged={privileged}")]);
+        let running = Running::start(machine, cluster.api(), &pod);
+        ready(machine, &pod, &running);
+        assert_eq!(running.capabilities() == LIST, !privileged);
+        for (name, space) in [("pod", &*client), ("host", machine.host())] {
+            for family in [0, 1] {
+                let answer = space.ask(Socket::Tcp, service.at(family, 80).unwrap());
+                assert_eq!(
+                    answer.unwrap().pod,
+                    "server",
+                    "privileged: {privileged}, {name}, family {family}"
+                );
+            }
+        }
+        let log = running.stop();
+        assert!(!log.contains("WARN") && !log.contains("ERROR"), "privileged: {privileged}\n{log}");
+        release.ended(&pod);
+    }
+
+    let pod = release.install(&["cleanup=true"]);
+    Running::start(machine, cluster.api(), &pod).end();
+    release.ended(&pod);
+    assert!(!machine.pin_dir().join("sluice").exists());
+    release.helm(&["uninstall", "sluice"]);
+
+    let (refused, answered) = release.refused();
+    assert!(refused.is_empty() && answered > 10, "{answered} answered, refused: {refused:#?}");
+}

@@ -1,0 +1,133 @@
+//! The role: an agent without each of its permissions in turn.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use xtask::kube::Cluster;
+use xtask::lab::{Agent, Machine};
+use xtask::sh;
+
+use super::chart::{SERVER, objects, render};
+use crate::support::{cluster, eventually};
+
+/// Who the agent is.
+const NAMESPACE: &str = "role";
+const ACCOUNT: &str = "agent";
+
+/// What a role permits: API group, resource, verb.
+type Permission = [String; 3];
+
+/// What the chart's role permits.
+fn permissions() -> Vec<Permission> {
+    let role = objects(&render(&[SERVER]).unwrap()).remove("ClusterRole").unwrap();
+    let texts = |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
+    let mut all = Vec::new();
+    for rule in role["rules"].as_array().unwrap() {
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                all.extend(
+                    texts(&rule["verbs"]).into_iter().map(|verb| [group.clone(), resource.clone(), verb]),
+                );
+            }
+        }
+    }
+    all
+}
+
+/// A machine whose agent's account has a role of its own.
+struct Subject<'a> {
+    cluster: &'a Cluster,
+    machine: &'a Machine,
+}
+
+impl Subject<'_> {
+    /// Makes account, role and credentials.
+    fn prepare(&self) {
+        let plane = self.cluster.plane();
+        plane.namespace(NAMESPACE).unwrap();
+        let (account, kind) = (json!({"namespace": NAMESPACE, "name": ACCOUNT}), "ServiceAccount");
+        let subject = json!({"kind": kind, "namespace": NAMESPACE, "name": ACCOUNT});
+        let role =
+            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "role-test"});
+        for object in [
+            json!({"apiVersion": "v1", "kind": kind, "metadata": account}),
+            json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+                "metadata": {"name": "role-test"}, "roleRef": role, "subjects": [subject],
+            }),
+        ] {
+            plane.apply(&object).unwrap();
+        }
+        let kubeconfig = plane.account_kubeconfig(NAMESPACE, ACCOUNT).unwrap();
+        fs::rename(kubeconfig, self.cluster.spare_kubeconfig(self.machine.name())).unwrap();
+    }
+
+    /// Has the role permit all of these but `missing`, and waits until that is in force.
+    fn permit(&self, all: &[Permission], missing: Option<&Permission>) {
+        let permitted = |it: &Permission| Some(it) != missing;
+        let rules = all.iter().filter(|it| permitted(it)).map(
+            |[group, resource, verb]| json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]}),
+        );
+        let rules: Vec<_> = rules.collect();
+        let metadata = json!({"name": "role-test"});
+        let api = self.cluster.api();
+        api.apply(&json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": metadata, "rules": rules,
+        }))
+        .unwrap();
+        eventually("the role is in force", || match all.iter().find(|it| self.may(it) != permitted(it)) {
+            None => Ok(()),
+            Some(other) => Err(format!("{other:?} is not yet as it will be")),
+        });
+    }
+
+    /// Whether the API server permits it to the account.
+    fn may(&self, [group, resource, verb]: &Permission) -> bool {
+        let spec = json!({
+            "user": format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}"),
+            "resourceAttributes": {"group": group, "resource": resource, "verb": verb},
+        });
+        let kind =
+            json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec});
+        let review =
+            self.cluster.api().post("/apis/authorization.k8s.io/v1/subjectaccessreviews", &kind).unwrap();
+        review["status"]["allowed"] == true
+    }
+
+    fn status(&self) -> Value {
+        self.machine.sluice_json(&["status"]).unwrap_or_default()
+    }
+
+    /// Takes a permission from an agent that works, has it ask anew, and waits until its status says what it may not do.
+    fn misses(&self, all: &[Permission], missing: &Permission) {
+        let [_, resource, verb] = missing;
+        self.permit(all, None);
+        let agent =
+            Agent::start(self.machine, &["--max-flows", "65536", "--healthz-bind-address", ""]).unwrap();
+        self.permit(all, Some(missing));
+        // After a break the agent lists, to see where the server stands, and then watches.
+        sh::read(self.machine.host().command("ss").args(["--kill", "dst", "172.18.0.10"])).unwrap();
+        let told = format!("cannot {verb} resource \"{resource}\"");
+        eventually(&format!("{verb} {resource} is missed"), || {
+            let status = self.status();
+            let problems = status["problems"].as_array().into_iter().flatten();
+            let mut texts = problems.filter_map(|problem| problem["text"].as_str());
+            if texts.any(|text| text.contains(&told)) {
+                Ok(())
+            } else {
+                Err(format!("{status}\n{}", agent.log()))
+            }
+        });
+    }
+}
+
+#[test]
+fn b116_an_agent_misses_each_permission_of_the_role() {
+    let subject = Subject { cluster: cluster(), machine: cluster().spare("role").unwrap() };
+    subject.prepare();
+    let all = permissions();
+    assert_eq!(all.len(), 8);
+    for missing in &all {
+        subject.misses(&all, missing);
+    }
+}
