@@ -1,7 +1,7 @@
 //! What the sweep removes, when, and where the traffic of what it removes is counted.
 
 use lb_common::{Addr4, Addr6, FlowKey, Point, Proto, Reason, ServiceStats};
-use lb_ebpf::env::{Env, FlowTable};
+use lb_ebpf::env::{FlowTable, Tables as _};
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::Scene;
 use lb_ebpf::testing::host;

@@ -1,4 +1,4 @@
-//! [`Env`] over maps and helper calls.
+//! [`Tables`] over maps and helper calls.
 
 use core::ffi::c_void;
 use core::ptr::{addr_of, addr_of_mut, null_mut};
@@ -7,23 +7,12 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use lb_common::{
     AddressValue, AffinityKey, AffinityWord, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, FrontendKey, FrontendValue, Masquerade, Reason, Scratch, ServiceStats, Slot, StateRecord,
+    FragmentValue, FrontendKey, FrontendValue, Reason, ServiceStats, Slot, StateRecord,
 };
-use lb_ebpf::env::{Env, FlowTable, Inserted, Note, Traffic};
-
-use lb_ebpf::cut;
-use lb_ebpf::family::Family;
-use lb_ebpf::flow::{Assured, Attempt, Contention, Made, Mended};
-use lb_ebpf::fragment::Met;
-use lb_ebpf::parse::Part;
-use lb_ebpf::pkt::Pkt;
-use lb_ebpf::route::{Ask, Found, Route};
-use lb_ebpf::select::{Choice, Chosen, Pick, Range};
-use lb_ebpf::tc::{Cleared, Placed, Renewal};
-use lb_ebpf::verdict::Verdict;
+use lb_ebpf::env::{FlowTable, Inserted, Note, Tables, Traffic};
+use lb_ebpf::route::{Ask, Route};
 
 use super::atomic;
-use super::cuts::Cuts;
 use super::event::Event;
 use super::fib;
 use super::in_place::{Backend, Entry, Memory, Remembered, Service};
@@ -102,7 +91,7 @@ unsafe fn word_of<A: Maps>(state: *mut StateRecord, note: Note) -> *mut u64 {
     }
 }
 
-impl<A: Maps + Family + Cuts> Env<A> for Kernel {
+impl<A: Maps> Tables<A> for Kernel {
     type Flow = Entry<A>;
     type Service = Service;
     type Backend = Backend;
@@ -133,133 +122,6 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     #[inline(always)]
     fn scratch(&self) -> Option<Memory<A>> {
         A::scratch().get_ptr_mut(0).map(Memory)
-    }
-
-    #[inline(always)]
-    fn parse<P: Pkt>(&self, _pkt: &P, scratch: &mut Scratch<A>) -> Result<Part, Reason> {
-        // SAFETY: a function of this object, called with the packet's own context and memory.
-        cut::result(unsafe { A::parse_cut(self.context(), scratch) })
-    }
-
-    #[inline(always)]
-    fn place(&self, scratch: &mut Scratch<A>) -> Result<Placed, Reason> {
-        // SAFETY: a function of this object, called with the packet's own memory.
-        cut::result(unsafe { A::place(scratch) })
-    }
-
-    #[inline(always)]
-    fn clear(&self, scratch: &mut Scratch<A>) -> Result<Cleared, Reason> {
-        // SAFETY: a function of this object, called with the packet's own memory.
-        cut::result(unsafe { A::clear(scratch) })
-    }
-
-    #[inline(always)]
-    fn stick(&self, pick: Pick, choice: &mut Choice<A>) -> Result<Chosen, Reason> {
-        // SAFETY: a function of this object, called with memory of its caller.
-        cut::result(unsafe { A::stick(pick.number(), choice) })
-    }
-
-    #[inline(always)]
-    fn make(&self, scratch: &mut Scratch<A>) -> Result<Made, Reason> {
-        // SAFETY: a function of this object, called with the packet's own memory.
-        cut::result(unsafe { A::make(scratch) })
-    }
-
-    #[inline(always)]
-    fn attempt(&self, scratch: &mut Scratch<A>) -> Result<Attempt, Reason> {
-        // SAFETY: a function of this object, called with the packet's own memory.
-        cut::result(unsafe { A::attempt(scratch) })
-    }
-
-    #[inline(always)]
-    fn contend(&self, scratch: &mut Scratch<A>) -> Result<Contention, Reason> {
-        // SAFETY: a function of this object, called with the packet's own memory.
-        cut::result(unsafe { A::contend(scratch) })
-    }
-
-    #[inline(always)]
-    fn make_way(&self, scratch: &mut Scratch<A>) -> Result<Contention, Reason> {
-        // SAFETY: a function of this object, called with the packet's own memory.
-        cut::result(unsafe { A::make_way(scratch) })
-    }
-
-    #[inline(always)]
-    fn meet(&self, scratch: &mut Scratch<A>) -> Result<Met, Reason> {
-        // SAFETY: a function of this object, called with the packet's own memory.
-        cut::result(unsafe { A::meet(scratch) })
-    }
-
-    #[inline(always)]
-    fn translate<P: Pkt>(&self, _pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict {
-        // SAFETY: as above, with the packet's own context.
-        let number = unsafe { A::translate(self.context(), u32::from(reason as u8), scratch) };
-        cut::result(number).unwrap_or(Verdict::Drop)
-    }
-
-    #[inline(always)]
-    fn renew(&self, scratch: &mut Scratch<A>) -> Result<Renewal, Reason> {
-        // SAFETY: a function of this object, called with the packet's own memory.
-        cut::result(unsafe { A::renew(scratch) })
-    }
-
-    #[inline(always)]
-    fn turn_away<P: Pkt>(&self, _pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict {
-        // SAFETY: as above.
-        let number = unsafe { A::turn_away(self.context(), u32::from(reason as u8), scratch) };
-        cut::result(number).unwrap_or(Verdict::Drop)
-    }
-
-    #[inline(always)]
-    fn assure(&self, scratch: &mut Scratch<A>) -> Result<Assured, Reason> {
-        // SAFETY: a function of this object, called with the packet's own memory, or the sweep's.
-        cut::result(unsafe { A::assure(scratch) })
-    }
-
-    #[inline(always)]
-    fn mend(&self, scratch: &mut Scratch<A>) -> Result<Mended, Reason> {
-        // SAFETY: a function of this object, called with the packet's own memory.
-        cut::result(unsafe { A::mend(scratch) })
-    }
-
-    #[inline(always)]
-    fn masquerade<P: Pkt>(&self, _pkt: &P, scratch: &mut Scratch<A>) -> Result<Masquerade, Reason> {
-        // SAFETY: as above, with the packet's own context.
-        cut::result(unsafe { A::masquerade(self.context(), scratch) })
-    }
-
-    #[inline(always)]
-    fn find_way<P: Pkt>(&self, _pkt: &P, scratch: &mut Scratch<A>) -> Result<Found, Reason> {
-        // SAFETY: as above.
-        cut::result(unsafe { A::find_way(self.context(), scratch) })
-    }
-
-    #[inline(always)]
-    fn range(&self, scratch: &mut Scratch<A>) -> Result<Range, Reason> {
-        // SAFETY: a function of this object, called with the packet's own memory.
-        cut::result(unsafe { A::range(scratch) })
-    }
-
-    #[inline(always)]
-    fn portless<P: Pkt>(&self, _pkt: &mut P, scratch: &mut Scratch<A>) -> Result<Verdict, Reason> {
-        // SAFETY: as above, with the packet's own context.
-        cut::result(unsafe { A::portless(self.context(), scratch) })
-    }
-
-    #[inline(always)]
-    fn reject<P: Pkt>(
-        &self,
-        _pkt: &mut P,
-        reason: Reason,
-        scratch: &mut Scratch<A>,
-    ) -> Result<Verdict, Reason> {
-        // SAFETY: as above, with the packet's own context.
-        cut::result(unsafe { A::reject(self.context(), u32::from(reason as u8), scratch) })
-    }
-
-    #[inline(always)]
-    fn record<P: Pkt>(&self, _pkt: &P, reason: Reason, scratch: &mut Scratch<A>) {
-        // SAFETY: as above. Whether there was room for a record does not matter to the packet.
-        let _ = unsafe { A::record(self.context(), u32::from(reason as u8), scratch) };
     }
 
     #[inline(always)]

@@ -10,8 +10,10 @@ mod event;
 mod fib;
 mod in_place;
 pub(crate) mod maps;
+mod seams;
 pub(crate) mod skb;
 pub(crate) mod sock;
+mod sock_env;
 pub(crate) mod sweep;
 
 pub(crate) use env::Kernel;

@@ -3,19 +3,15 @@
 use core::ops::{Deref, DerefMut};
 use core::ptr::{addr_of, addr_of_mut, null_mut};
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_sock_addr};
+use aya_ebpf::bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::bpf_get_current_comm as get_current_comm;
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval, bpf_sk_storage_get,
 };
 use aya_ebpf::programs::{SockAddrContext, SockContext};
-use lb_common::{
-    Addr4, Addr6, Address, Endpoint, Port, Proto, Reason, SockCall, SockStorage, SockUdpKey, SockUdpValue,
-};
-use lb_ebpf::cut;
+use lb_common::{Addr4, Addr6, Address, Endpoint, Port, Proto, SockStorage};
 use lb_ebpf::family::Family;
-use lb_ebpf::select::{Choice, Chosen};
-use lb_ebpf::sock::{self, Call, Directed, Purpose, Recalled, Settled, Sock, SockEnv};
+use lb_ebpf::sock::{self, Call, Sock};
 
 use super::cuts::Cuts;
 use super::env::Kernel;
@@ -50,20 +46,6 @@ impl DerefMut for Memory {
     fn deref_mut(&mut self) -> &mut SockStorage {
         // SAFETY: as above.
         unsafe { &mut *self.0 }
-    }
-}
-
-/// An entry of a table of UDP translations, in place.
-pub(crate) struct Translation<A>(*const SockUdpValue<A>);
-
-impl<A> Deref for Translation<A> {
-    type Target = SockUdpValue<A>;
-
-    #[inline(always)]
-    fn deref(&self) -> &SockUdpValue<A> {
-        // SAFETY: an element of a preallocated map, mapped for the life of the map. What an eviction may put there
-        // misdirects one datagram.
-        unsafe { &*self.0 }
     }
 }
 
@@ -175,72 +157,6 @@ const fn called(context: *mut bpf_sock_addr) -> *mut bpf_sock {
 
 sock!(Closing, core::convert::identity);
 sock!(Calling, called);
-
-impl<A: Maps + Family + Cuts> SockEnv<A> for Kernel {
-    type SockUdp = Translation<A>;
-
-    #[inline(always)]
-    fn sock_udp(&self, key: &SockUdpKey<A>) -> Option<Translation<A>> {
-        A::sock_udp().get_ptr(key).map(Translation)
-    }
-
-    #[inline(always)]
-    fn insert_sock_udp(&self, key: &SockUdpKey<A>, value: &SockUdpValue<A>) -> bool {
-        A::sock_udp().insert(key, value, u64::from(BPF_ANY)).is_ok()
-    }
-
-    #[inline(always)]
-    fn delete_sock_udp(&self, key: &SockUdpKey<A>) {
-        // Whether it was still there does not matter: it may have been evicted.
-        let _ = A::sock_udp().remove(key);
-    }
-
-    #[inline(always)]
-    fn direct<S: Sock>(
-        &self,
-        _sock: &S,
-        purpose: Purpose,
-        endpoint: &mut Endpoint<A>,
-    ) -> Result<Directed, Reason> {
-        let Purpose { proto, host, connects } = purpose;
-        let (proto, host, connects) = (u32::from(proto as u8), u32::from(host), u32::from(connects));
-        // SAFETY: a function of this object, called with the program's own context and memory.
-        cut::result(unsafe { A::direct(self.context(), proto, host, connects, endpoint) })
-    }
-
-    #[inline(always)]
-    fn refuse<S: Sock>(
-        &self,
-        _sock: &S,
-        call: SockCall,
-        _proto: Proto,
-        reason: Reason,
-        endpoint: &mut Endpoint<A>,
-    ) {
-        let number = u32::from_le_bytes([reason as u8, call as u8, 0, 0]);
-        // The cut asks the socket for its protocol again: this stack is short.
-        // SAFETY: as above. Whether it was recorded does not matter to the call.
-        let _ = unsafe { A::refused(self.context(), number, endpoint) };
-    }
-
-    #[inline(always)]
-    fn choose(&self, proto: Proto, host: bool, choice: &mut Choice<A>) -> Result<Chosen, Reason> {
-        // SAFETY: a function of this object, called with memory of its caller.
-        cut::result(unsafe { A::choose(u32::from(proto as u8), u32::from(host), choice) })
-    }
-
-    #[inline(always)]
-    fn recall<S: Sock>(&self, _sock: &S, choice: &mut Choice<A>) -> Result<Recalled, Reason> {
-        // SAFETY: as above, with the program's own context.
-        cut::result(unsafe { A::recall(self.context(), choice) })
-    }
-
-    #[inline(always)]
-    fn settle<S: Sock>(&self, _sock: &S, share: bool, choice: &mut Choice<A>) -> Result<Settled, Reason> {
-        // SAFETY: as above.
-        cut::result(unsafe { A::settle(self.context(), u32::from(share), choice) })
-    }
-}
 
 /// Addresses of a family in the context of a hook.
 trait InContext: Maps + Family + Cuts {

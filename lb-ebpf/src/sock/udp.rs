@@ -8,7 +8,7 @@ use lb_common::{Address, Endpoint, Port, Proto, Reason, Slot, SockUdpKey, SockUd
 
 use super::{Call, Sock, SockEnv, conclude};
 use crate::cut::outcome;
-use crate::env::Env;
+use crate::env::Tables;
 use crate::select::{Choice, Chosen};
 
 /// Backends that are tried before two Service addresses share one: the replies are then those of the one asked last.
@@ -141,7 +141,7 @@ pub fn settle<A: Address, E: SockEnv<A>, S: Sock>(
 /// `recvmsg` of a datagram that came from `endpoint`.
 #[inline(always)]
 pub fn recvmsg<A: Address, E: SockEnv<A>, S: Sock>(env: &E, sock: &S, endpoint: &mut Endpoint<A>) -> Call {
-    if Env::config(env).is_none_or(|config| sock.netns() != config.netns_cookie) {
+    if Tables::config(env).is_none_or(|config| sock.netns() != config.netns_cookie) {
         return conclude(env, Reason::SockLeft);
     }
     let Some(known) = env.sock_udp(&SockUdpKey::new(sock.cookie(), endpoint, SockUdpRole::ToService)) else {

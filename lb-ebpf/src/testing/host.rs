@@ -12,7 +12,7 @@ use super::schedule::Schedule;
 use super::tables::Tables;
 use super::wire;
 use super::world::{Counters, Cpu, World};
-use crate::env::{Env as _, FlowTable};
+use crate::env::{FlowTable, Tables as _};
 use crate::tc;
 use crate::verdict::Verdict;
 

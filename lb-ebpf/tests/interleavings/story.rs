@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lb_common::{Addr4, FlowKind, Point, Proto};
-use lb_ebpf::env::{Env as _, FlowTable};
+use lb_ebpf::env::{FlowTable, Tables as _};
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::Scene;
 use lb_ebpf::testing::host;

@@ -13,7 +13,7 @@ use lb_common::{
 };
 
 use super::{ServiceCell, World, at, lock, read};
-use crate::env::{BackendRef, Env, FlowTable, Inserted, Note, Traffic};
+use crate::env::{BackendRef, Env, FlowTable, Inserted, Note, Tables, Traffic};
 use crate::route::{Ask, Route, Way};
 use crate::sock::SockEnv;
 use crate::sweep::{self, Walk};
@@ -127,7 +127,9 @@ impl BackendRef for BackendRecord {
 
 macro_rules! environment {
     ($addr:ty, $family:ident) => {
-        impl<'w> Env<$addr> for Cpu<'w> {
+        impl Env<$addr> for Cpu<'_> {}
+
+        impl<'w> Tables<$addr> for Cpu<'w> {
             type Flow = Flow<'w, $addr>;
             type Service = &'w ServiceCell;
             type Backend = BackendRecord;
@@ -323,7 +325,7 @@ macro_rules! environment {
             type Report = MutexGuard<'w, SweepReport>;
 
             fn clock(&self) -> u64 {
-                Env::<$addr>::now(self)
+                Tables::<$addr>::now(self)
             }
 
             fn report(&self) -> Option<Self::Report> {
@@ -331,7 +333,7 @@ macro_rules! environment {
             }
 
             fn walk(&self, table: FlowTable) {
-                let mut scratch = Env::<$addr>::scratch(self).unwrap_or_default();
+                let mut scratch = Tables::<$addr>::scratch(self).unwrap_or_default();
                 let mut report = *lock(&self.world.$family.report);
                 self.world.$family.table(table).for_each(|key, entry| {
                     sweep::visit(self, table, &key, entry, &mut scratch, &mut report);

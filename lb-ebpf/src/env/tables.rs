@@ -1,29 +1,14 @@
-//! What the datapath asks of the world around it: tables, clock, counters.
-//!
-//! The programs implement these traits over maps and helper calls, the tests over shared memory. Nothing here decides
-//! anything.
+//! Tables, clock, counters and routes.
 
 use core::ops::DerefMut;
 
 use lb_common::{
     Address, AddressValue, AffinityKey, AffinityWord, BackendWord, Config, CpuRecord, EventRecord, FlowKey,
-    FlowValue, FlowWord, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Masquerade, Port, Reason,
-    Scratch, Slot, Span,
+    FlowValue, FlowWord, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Port, Reason, Scratch, Slot,
+    Span,
 };
 
-use crate::event;
-use crate::family::Family;
-use crate::flow::{self, Assured, Attempt, Contention, Made, Mended};
-use crate::fragment::{self, Met};
-use crate::icmp;
-use crate::masquerade;
-use crate::parse::{self, Part};
-use crate::pkt::Pkt;
-use crate::reject;
-use crate::route::{self, Ask, Found, Route};
-use crate::select::{self, Choice, Chosen, Pick, Range};
-use crate::tc::{self, Cleared, Placed, Renewal};
-use crate::verdict::Verdict;
+use crate::route::{Ask, Route};
 
 /// The two flow tables of a family. They are one name space: a key is in one of them at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,7 +131,7 @@ pub trait ServiceRef: Copy {
 /// Hash accesses, which have a budget per path: `flow`, `insert_flow`, `delete_flow`, `address`,
 /// `frontend`, `interface`, the two of affinity and the three of fragments. Everything else is an array access or
 /// cheaper.
-pub trait Env<A: Address> {
+pub trait Tables<A: Address> {
     /// A flow table entry in place.
     type Flow: FlowRef<A>;
     /// A Service port in place.
@@ -168,192 +153,6 @@ pub trait Env<A: Address> {
     fn with_cpu<R>(&self, f: impl FnOnce(&mut CpuRecord) -> R) -> Option<R>;
     /// This CPU's memory for a packet; `None` if there is none. Taken once per packet.
     fn scratch(&self) -> Option<Self::Scratch>;
-    /// [`parse::packet`]. A seam where the programs are cut, see [`crate::cut`].
-    #[inline(always)]
-    fn parse<P: Pkt>(&self, pkt: &P, scratch: &mut Scratch<A>) -> Result<Part, Reason>
-    where
-        A: Family,
-        Self: Sized,
-    {
-        parse::packet(pkt, scratch)
-    }
-
-    /// [`crate::tc::place`]. A seam as well.
-    #[inline(always)]
-    fn place(&self, scratch: &mut Scratch<A>) -> Result<Placed, Reason>
-    where
-        Self: Sized,
-    {
-        tc::place(self, scratch)
-    }
-
-    /// [`crate::tc::clear`]. A seam as well.
-    #[inline(always)]
-    fn clear(&self, scratch: &mut Scratch<A>) -> Result<Cleared, Reason>
-    where
-        Self: Sized,
-    {
-        tc::clear(self, scratch)
-    }
-
-    /// [`crate::select::stick`]. A seam as well.
-    #[inline(always)]
-    fn stick(&self, pick: Pick, choice: &mut Choice<A>) -> Result<Chosen, Reason>
-    where
-        Self: Sized,
-    {
-        select::stick(self, pick, choice)
-    }
-
-    /// [`crate::flow::make`]. A seam as well.
-    #[inline(always)]
-    fn make(&self, scratch: &mut Scratch<A>) -> Result<Made, Reason>
-    where
-        Self: Sized,
-    {
-        flow::make(self, scratch)
-    }
-
-    /// [`crate::flow::attempt`]. A seam as well.
-    #[inline(always)]
-    fn attempt(&self, scratch: &mut Scratch<A>) -> Result<Attempt, Reason>
-    where
-        Self: Sized,
-    {
-        flow::attempt(self, scratch)
-    }
-
-    /// [`crate::flow::contend`]. A seam as well.
-    #[inline(always)]
-    fn contend(&self, scratch: &mut Scratch<A>) -> Result<Contention, Reason>
-    where
-        Self: Sized,
-    {
-        flow::contend(self, scratch)
-    }
-
-    /// [`crate::flow::make_way`]. A seam as well.
-    #[inline(always)]
-    fn make_way(&self, scratch: &mut Scratch<A>) -> Result<Contention, Reason>
-    where
-        Self: Sized,
-    {
-        flow::make_way(self, scratch)
-    }
-
-    /// [`fragment::meet`]. A seam as well.
-    #[inline(always)]
-    fn meet(&self, scratch: &mut Scratch<A>) -> Result<Met, Reason>
-    where
-        Self: Sized,
-    {
-        fragment::meet(self, scratch)
-    }
-
-    /// [`crate::tc::translate`]. A seam as well.
-    #[inline(always)]
-    fn translate<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict
-    where
-        A: Family,
-        Self: Sized,
-    {
-        tc::translate(pkt, self, reason, scratch)
-    }
-
-    /// [`crate::tc::renew`]. A seam as well.
-    #[inline(always)]
-    fn renew(&self, scratch: &mut Scratch<A>) -> Result<Renewal, Reason>
-    where
-        Self: Sized,
-    {
-        tc::renew(self, scratch)
-    }
-
-    /// [`crate::tc::turn_away`]. A seam as well.
-    #[inline(always)]
-    fn turn_away<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict
-    where
-        A: Family,
-        Self: Sized,
-    {
-        tc::turn_away(pkt, self, reason, scratch)
-    }
-
-    /// [`crate::flow::assure`]. A seam as well.
-    #[inline(always)]
-    fn assure(&self, scratch: &mut Scratch<A>) -> Result<Assured, Reason>
-    where
-        Self: Sized,
-    {
-        flow::assure(self, scratch)
-    }
-
-    /// [`crate::flow::mend`]. A seam as well.
-    #[inline(always)]
-    fn mend(&self, scratch: &mut Scratch<A>) -> Result<Mended, Reason>
-    where
-        Self: Sized,
-    {
-        flow::mend(self, scratch)
-    }
-
-    /// [`crate::select::range`]. A seam as well.
-    #[inline(always)]
-    fn range(&self, scratch: &mut Scratch<A>) -> Result<Range, Reason>
-    where
-        Self: Sized,
-    {
-        select::range(self, scratch)
-    }
-
-    /// [`crate::masquerade::decide`]. A seam as well.
-    #[inline(always)]
-    fn masquerade<P: Pkt>(&self, pkt: &P, scratch: &mut Scratch<A>) -> Result<Masquerade, Reason>
-    where
-        Self: Sized,
-    {
-        masquerade::decide(pkt, self, scratch)
-    }
-
-    /// [`crate::route::find`]. A seam as well.
-    #[inline(always)]
-    fn find_way<P: Pkt>(&self, pkt: &P, scratch: &mut Scratch<A>) -> Result<Found, Reason>
-    where
-        A: Family,
-        Self: Sized,
-    {
-        route::find(pkt, self, scratch)
-    }
-
-    /// [`crate::icmp::portless`]. A seam as well.
-    #[inline(always)]
-    fn portless<P: Pkt>(&self, pkt: &mut P, scratch: &mut Scratch<A>) -> Result<Verdict, Reason>
-    where
-        A: Family,
-        Self: Sized,
-    {
-        icmp::portless(pkt, self, scratch)
-    }
-
-    /// [`crate::reject::answer`]. A seam as well.
-    #[inline(always)]
-    fn reject<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Result<Verdict, Reason>
-    where
-        A: Family,
-        Self: Sized,
-    {
-        reject::answer(pkt, self, reason, scratch)
-    }
-
-    /// [`crate::event::packet`]. A seam as well.
-    #[inline(always)]
-    fn record<P: Pkt>(&self, pkt: &P, reason: Reason, scratch: &mut Scratch<A>)
-    where
-        Self: Sized,
-    {
-        event::packet(pkt, self, reason, scratch);
-    }
-
     /// The settings.
     fn config(&self) -> Option<&Config>;
     /// Adds one to the counter of `reason`.

@@ -1,0 +1,216 @@
+//! What the datapath asks of the world around it, and where its programs are cut.
+//!
+//! The programs implement these traits over maps and helper calls, the tests over shared memory. Nothing here decides
+//! anything.
+
+mod tables;
+
+use lb_common::{Address, Masquerade, Reason, Scratch};
+
+use crate::event;
+use crate::family::Family;
+use crate::flow::{self, Assured, Attempt, Contention, Made, Mended};
+use crate::fragment::{self, Met};
+use crate::icmp;
+use crate::masquerade;
+use crate::parse::{self, Part};
+use crate::pkt::Pkt;
+use crate::reject;
+use crate::route::{self, Found};
+use crate::select::{self, Choice, Chosen, Pick, Range};
+use crate::tc::{self, Cleared, Placed, Renewal};
+use crate::verdict::Verdict;
+
+pub use tables::{
+    AffinityRef, BackendRef, FlowRef, FlowTable, Inserted, Note, ServiceRef, Tables, Traffic, note,
+};
+
+/// The world, and the seams where the programs are cut (see [`crate::cut`]): each method is the function that its
+/// documentation names, which the programs call as one that the kernel verifies by itself.
+pub trait Env<A: Address>: Tables<A> {
+    /// [`parse::packet`].
+    #[inline(always)]
+    fn parse<P: Pkt>(&self, pkt: &P, scratch: &mut Scratch<A>) -> Result<Part, Reason>
+    where
+        A: Family,
+        Self: Sized,
+    {
+        parse::packet(pkt, scratch)
+    }
+
+    /// [`crate::tc::place`].
+    #[inline(always)]
+    fn place(&self, scratch: &mut Scratch<A>) -> Result<Placed, Reason>
+    where
+        Self: Sized,
+    {
+        tc::place(self, scratch)
+    }
+
+    /// [`crate::tc::clear`].
+    #[inline(always)]
+    fn clear(&self, scratch: &mut Scratch<A>) -> Result<Cleared, Reason>
+    where
+        Self: Sized,
+    {
+        tc::clear(self, scratch)
+    }
+
+    /// [`crate::select::stick`].
+    #[inline(always)]
+    fn stick(&self, pick: Pick, choice: &mut Choice<A>) -> Result<Chosen, Reason>
+    where
+        Self: Sized,
+    {
+        select::stick(self, pick, choice)
+    }
+
+    /// [`crate::flow::make`].
+    #[inline(always)]
+    fn make(&self, scratch: &mut Scratch<A>) -> Result<Made, Reason>
+    where
+        Self: Sized,
+    {
+        flow::make(self, scratch)
+    }
+
+    /// [`crate::flow::attempt`].
+    #[inline(always)]
+    fn attempt(&self, scratch: &mut Scratch<A>) -> Result<Attempt, Reason>
+    where
+        Self: Sized,
+    {
+        flow::attempt(self, scratch)
+    }
+
+    /// [`crate::flow::contend`].
+    #[inline(always)]
+    fn contend(&self, scratch: &mut Scratch<A>) -> Result<Contention, Reason>
+    where
+        Self: Sized,
+    {
+        flow::contend(self, scratch)
+    }
+
+    /// [`crate::flow::make_way`].
+    #[inline(always)]
+    fn make_way(&self, scratch: &mut Scratch<A>) -> Result<Contention, Reason>
+    where
+        Self: Sized,
+    {
+        flow::make_way(self, scratch)
+    }
+
+    /// [`fragment::meet`].
+    #[inline(always)]
+    fn meet(&self, scratch: &mut Scratch<A>) -> Result<Met, Reason>
+    where
+        Self: Sized,
+    {
+        fragment::meet(self, scratch)
+    }
+
+    /// [`crate::tc::translate`].
+    #[inline(always)]
+    fn translate<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict
+    where
+        A: Family,
+        Self: Sized,
+    {
+        tc::translate(pkt, self, reason, scratch)
+    }
+
+    /// [`crate::tc::renew`].
+    #[inline(always)]
+    fn renew(&self, scratch: &mut Scratch<A>) -> Result<Renewal, Reason>
+    where
+        Self: Sized,
+    {
+        tc::renew(self, scratch)
+    }
+
+    /// [`crate::tc::turn_away`].
+    #[inline(always)]
+    fn turn_away<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict
+    where
+        A: Family,
+        Self: Sized,
+    {
+        tc::turn_away(pkt, self, reason, scratch)
+    }
+
+    /// [`crate::flow::assure`].
+    #[inline(always)]
+    fn assure(&self, scratch: &mut Scratch<A>) -> Result<Assured, Reason>
+    where
+        Self: Sized,
+    {
+        flow::assure(self, scratch)
+    }
+
+    /// [`crate::flow::mend`].
+    #[inline(always)]
+    fn mend(&self, scratch: &mut Scratch<A>) -> Result<Mended, Reason>
+    where
+        Self: Sized,
+    {
+        flow::mend(self, scratch)
+    }
+
+    /// [`crate::select::range`].
+    #[inline(always)]
+    fn range(&self, scratch: &mut Scratch<A>) -> Result<Range, Reason>
+    where
+        Self: Sized,
+    {
+        select::range(self, scratch)
+    }
+
+    /// [`crate::masquerade::decide`].
+    #[inline(always)]
+    fn masquerade<P: Pkt>(&self, pkt: &P, scratch: &mut Scratch<A>) -> Result<Masquerade, Reason>
+    where
+        Self: Sized,
+    {
+        masquerade::decide(pkt, self, scratch)
+    }
+
+    /// [`crate::route::find`].
+    #[inline(always)]
+    fn find_way<P: Pkt>(&self, pkt: &P, scratch: &mut Scratch<A>) -> Result<Found, Reason>
+    where
+        A: Family,
+        Self: Sized,
+    {
+        route::find(pkt, self, scratch)
+    }
+
+    /// [`crate::icmp::portless`].
+    #[inline(always)]
+    fn portless<P: Pkt>(&self, pkt: &mut P, scratch: &mut Scratch<A>) -> Result<Verdict, Reason>
+    where
+        A: Family,
+        Self: Sized,
+    {
+        icmp::portless(pkt, self, scratch)
+    }
+
+    /// [`crate::reject::answer`].
+    #[inline(always)]
+    fn reject<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Result<Verdict, Reason>
+    where
+        A: Family,
+        Self: Sized,
+    {
+        reject::answer(pkt, self, reason, scratch)
+    }
+
+    /// [`crate::event::packet`].
+    #[inline(always)]
+    fn record<P: Pkt>(&self, pkt: &P, reason: Reason, scratch: &mut Scratch<A>)
+    where
+        Self: Sized,
+    {
+        event::packet(pkt, self, reason, scratch);
+    }
+}
