@@ -106,6 +106,7 @@ fn play(kernel: &mut Kernel, fixture: &Fixture) -> Result<()> {
             }
             Step::Packet(exchange) => {
                 exchange_packet(kernel, exchange).with_context(|| format!("step {number}"))?;
+                kernel.hold_rates()?;
             }
         }
     }

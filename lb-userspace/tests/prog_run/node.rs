@@ -8,10 +8,16 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use lb_ebpf::testing::routes::{GATEWAY, GUEST, NETS, NODES, OTHER, POD, UPLINK};
-use rustix::thread::{LinkNameSpaceType, gettid, move_into_link_name_space};
+use rustix::thread::{
+    CpuSet, LinkNameSpaceType, gettid, move_into_link_name_space, sched_getcpu, sched_setaffinity,
+};
 
-/// Moves this thread into a network namespace of its own that is the node. It ends with the thread.
+/// Moves this thread into a network namespace of its own that is the node, which ends with the thread, and keeps it on the
+/// CPU that it is on: what rates allow is each CPU's own.
 pub(crate) fn enter() -> Result<()> {
+    let mut cpu = CpuSet::new();
+    cpu.set(sched_getcpu());
+    sched_setaffinity(None, &cpu).context("stay on one CPU")?;
     let name = format!("sluice-fixtures-{}", gettid().as_raw_nonzero());
     ip(&format!("netns add {name}\n"))?;
     let joined = File::open(format!("/run/netns/{name}")).context("open the namespace").and_then(|netns| {
