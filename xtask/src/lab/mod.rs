@@ -15,6 +15,7 @@ mod agent;
 mod cgroup;
 mod conn;
 pub mod helper;
+pub mod http;
 mod machine;
 pub mod manifest;
 mod network;

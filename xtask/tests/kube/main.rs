@@ -5,6 +5,7 @@ mod dns;
 mod endpoints;
 mod events;
 mod faults;
+mod health;
 mod install;
 mod kubelet;
 mod nodes;

@@ -12,6 +12,7 @@ mod events;
 mod floods;
 mod foreign;
 mod harness;
+mod health;
 mod icmp;
 mod interfaces;
 mod json;
