@@ -131,12 +131,12 @@ pub fn run(choice: Option<Choice>, bless: bool, words: &[String]) -> Result<()> 
     let built: Vec<_> =
         layers.iter().map(|&layer| Built::new(layer, &surroundings)).collect::<Result<_>>()?;
     // Two compilers at once would count as the layers' own time.
-    let cluster = cluster.map_or(Ok(()), |building| building.join().unwrap_or_else(|it| resume_unwind(it)));
+    let cluster = cluster.map(|building| building.join().unwrap_or_else(|panic| resume_unwind(panic)));
     let mut outcomes = Vec::new();
     for built in built {
         let layer = built.layer;
         sh::say(&format!("tests of layer {}", layer.name()));
-        if let (Layer::Kube, Err(error)) = (layer, &cluster) {
+        if let (Layer::Kube, Some(Err(error))) = (layer, &cluster) {
             sh::say(&format!("no programs of a cluster: {error:#}"));
             outcomes.push(Outcome::failed(layer));
             continue;
@@ -150,17 +150,14 @@ pub fn run(choice: Option<Choice>, bless: bool, words: &[String]) -> Result<()> 
         }
         outcomes.push(outcome);
     }
-    report(&outcomes)
+    report(&outcomes, cluster.and_then(Result::ok))
 }
 
-/// Finds or builds what the tests of the layer `kube` run, and compares the time with its budget.
-fn cluster_programs() -> Result<()> {
+/// Finds or builds what the tests of the layer `kube` run: how long that took.
+fn cluster_programs() -> Result<Duration> {
     let begun = Instant::now();
     Binaries::get(binaries::ALL)?;
-    let (took, budget) = (begun.elapsed(), CLUSTER.as_secs());
-    let verdict = if took > CLUSTER { "OVER the budget" } else { "of a budget" };
-    sh::say(&format!("programs of a cluster: {:.0} s {verdict} of {budget} s", took.as_secs_f64()));
-    Ok(())
+    Ok(begun.elapsed())
 }
 
 /// Builds what the tests with root run, and gives the variables that tell them where it is.
@@ -293,8 +290,8 @@ fn root_tests(layer: Layer) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Says what ran, against its budget, and fails if anything failed.
-fn report(outcomes: &[Outcome]) -> Result<()> {
+/// Says what ran, against its budget, and fails if anything failed. `cluster`: what the programs of a cluster took.
+fn report(outcomes: &[Outcome], cluster: Option<Duration>) -> Result<()> {
     let mut total = Tally::default();
     let mut out = stdout().lock();
     writeln!(out)?;
@@ -313,14 +310,21 @@ fn report(outcomes: &[Outcome]) -> Result<()> {
         let took: Duration = outcomes.iter().filter(of).map(|outcome| outcome.took).sum();
         let names: Vec<_> = outcomes.iter().filter(of).map(|outcome| outcome.layer.name()).collect();
         if !names.is_empty() {
-            let verdict = if took > *budget { "OVER the budget" } else { "of a budget" };
-            let (names, took, budget) = (names.join(" and "), took.as_secs_f64(), budget.as_secs());
-            writeln!(out, "{names}: {took:.0} s {verdict} of {budget} s")?;
+            writeln!(out, "{}", compared(&names.join(" and "), took, *budget))?;
         }
+    }
+    if let Some(took) = cluster {
+        writeln!(out, "{}", compared("programs of a cluster", took, CLUSTER))?;
     }
     writeln!(out, "{total}")?;
     if total.failed > 0 {
         bail!("{} failed", total.failed);
     }
     Ok(())
+}
+
+/// A time and its budget.
+fn compared(what: &str, took: Duration, budget: Duration) -> String {
+    let verdict = if took > budget { "OVER the budget" } else { "of a budget" };
+    format!("{what}: {:.0} s {verdict} of {} s", took.as_secs_f64(), budget.as_secs())
 }
