@@ -3,4 +3,5 @@
 mod chart;
 mod container;
 mod daemonset;
+mod quarrel;
 mod role;

@@ -3,11 +3,12 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use xtask::kube::Cluster;
+use xtask::kube::{Cluster, Namespace};
 use xtask::lab::{Agent, Machine};
 use xtask::sh;
 
 use super::chart::{SERVER, objects, render};
+use super::quarrel::Quarrel;
 use crate::support::{cluster, eventually};
 
 /// Who the agent is.
@@ -38,13 +39,13 @@ fn permissions() -> Vec<Permission> {
 struct Subject<'a> {
     cluster: &'a Cluster,
     machine: &'a Machine,
+    namespace: Namespace<'a>,
 }
 
 impl Subject<'_> {
     /// Makes account, role and credentials.
     fn prepare(&self) {
         let plane = self.cluster.plane();
-        plane.namespace(NAMESPACE).unwrap();
         let (account, kind) = (json!({"namespace": NAMESPACE, "name": ACCOUNT}), "ServiceAccount");
         let subject = json!({"kind": kind, "namespace": NAMESPACE, "name": ACCOUNT});
         let role =
@@ -94,39 +95,61 @@ impl Subject<'_> {
         review["status"]["allowed"] == true
     }
 
-    fn status(&self) -> Value {
-        self.machine.sluice_json(&["status"]).unwrap_or_default()
-    }
-
-    /// Takes a permission from an agent that works, has it ask anew, and waits until its status says what it may not do.
+    /// Takes a permission from an agent that works, has it do what takes that, and waits until its status says what it may
+    /// not do.
     fn misses(&self, all: &[Permission], missing: &Permission) {
         let [_, resource, verb] = missing;
         self.permit(all, None);
         let agent =
             Agent::start(self.machine, &["--max-flows", "65536", "--healthz-bind-address", ""]).unwrap();
-        self.permit(all, Some(missing));
-        // After a break the agent lists, to see where the server stands, and then watches.
-        sh::read(self.machine.host().command("ss").args(["--kill", "dst", "172.18.0.10"])).unwrap();
+        let quarrel = |address| Quarrel::begin(self.cluster.api(), &self.namespace, verb, address);
         let told = format!("cannot {verb} resource \"{resource}\"");
-        eventually(&format!("{verb} {resource} is missed"), || {
-            let status = self.status();
+        let is_told = || {
+            let status = self.machine.sluice_json(&["status"]).unwrap_or_default();
             let problems = status["problems"].as_array().into_iter().flatten();
             let mut texts = problems.filter_map(|problem| problem["text"].as_str());
-            if texts.any(|text| text.contains(&told)) {
-                Ok(())
-            } else {
-                Err(format!("{status}\n{}", agent.log()))
+            let is_told = texts.any(|text| text.contains(&told));
+            if is_told { Ok(()) } else { Err(format!("{status}\n{}", agent.log())) }
+        };
+        let what = format!("{verb} {resource} is missed");
+        match (resource.as_str(), verb.as_str()) {
+            ("events", "patch") => {
+                let quarrel = quarrel("192.0.2.78");
+                eventually("an Event", || match quarrel.said(self.machine.name()) {
+                    0 => Err(agent.log()),
+                    _ => Ok(()),
+                });
+                self.permit(all, Some(missing));
+                eventually(&what, || {
+                    quarrel.again();
+                    is_told()
+                });
             }
-        });
+            ("events", _) => {
+                self.permit(all, Some(missing));
+                quarrel("192.0.2.79");
+                eventually(&what, is_told);
+            }
+            _ => {
+                self.permit(all, Some(missing));
+                // After a break the agent lists, to see where the server stands, and then watches.
+                sh::read(self.machine.host().command("ss").args(["--kill", "dst", "172.18.0.10"])).unwrap();
+                eventually(&what, is_told);
+            }
+        }
     }
 }
 
 #[test]
 fn b116_an_agent_misses_each_permission_of_the_role() {
-    let subject = Subject { cluster: cluster(), machine: cluster().spare("role").unwrap() };
+    let subject = Subject {
+        cluster: cluster(),
+        machine: cluster().spare("role").unwrap(),
+        namespace: cluster().namespace(NAMESPACE).unwrap(),
+    };
     subject.prepare();
     let all = permissions();
-    assert_eq!(all.len(), 8);
+    assert_eq!(all.len(), 10);
     for missing in &all {
         subject.misses(&all, missing);
     }
