@@ -139,12 +139,14 @@ async fn follow(
     let health = Health::new(reports.clone(), told)?;
     let board = Board::default();
     let (uids, asked) = mpsc::channel(1);
+    let (counts, events) = watch::channel(events::Counts::default());
     if let Origin::Api(access) = &origin {
         let sources = events::Sources {
             view: views.clone(),
             reconcile: reports.clone(),
             servers: board.follow(),
             uids,
+            counts,
         };
         tokio::spawn(events::follow(sources, access.clone(), name.clone(), board.clone()));
     }
@@ -157,6 +159,7 @@ async fn follow(
         reconcile: reports,
         sockets: datagram_news,
         servers: board.follow(),
+        events,
     };
     let known = sources.clone();
     let exporter = Exporter::new(datapath.pins().clone(), health.clone(), move || known.facts());

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::events::Counts;
 use super::node::News;
 use super::origin::Origin;
 use super::sync::View;
@@ -30,6 +31,7 @@ pub(super) struct Sources {
     pub(super) reconcile: watch::Receiver<Report>,
     pub(super) sockets: watch::Receiver<Option<Problem>>,
     pub(super) servers: watch::Receiver<BTreeMap<&'static str, Vec<Problem>>>,
+    pub(super) events: watch::Receiver<Counts>,
 }
 
 /// Writes the file with every change, and logs `ready` after the first full synchronisation. Returns when nothing can
@@ -76,6 +78,7 @@ pub(super) async fn follow(mut sources: Sources) {
 impl Sources {
     /// The same in numbers.
     pub(super) fn facts(&self) -> Facts {
+        let Counts { posted, failed } = *self.events.borrow();
         let (node, report, source) = (self.node.borrow(), self.reconcile.borrow(), self.source.borrow());
         Facts {
             synced: report.synced && node.settled,
@@ -90,11 +93,12 @@ impl Sources {
                 ("sockets", self.sockets.borrow().iter().len()),
                 ("servers", self.servers.borrow().values().map(Vec::len).sum()),
             ],
+            events: vec![("posted", posted), ("failed", failed)],
         }
     }
 
     fn status(&mut self) -> Status {
-        let Self { pins: _, name, origin, node, source, reconcile, sockets, servers } = self;
+        let Self { pins: _, events: _, name, origin, node, source, reconcile, sockets, servers } = self;
         let (manifests, api_server) = match origin {
             Origin::Folder(folder) => (Some(folder.clone()), None),
             Origin::Api(access) => (None, Some(access.to_string())),

@@ -40,6 +40,8 @@ pub struct Facts {
     pub outward: usize,
     /// How many problems there are, by what they are about.
     pub problems: Vec<(&'static str, usize)>,
+    /// How many Kubernetes Events there were, by what became of them.
+    pub events: Vec<(&'static str, u64)>,
 }
 
 /// Tells everything.
@@ -145,6 +147,8 @@ fn tell_facts(families: &mut Families, facts: &Facts) {
     families.many(&INTERFACES, classes.map(|(class, count)| ([class.to_owned()], count as f64)));
     let problems = facts.problems.iter().map(|(about, count)| ([(*about).to_owned()], *count as f64));
     families.many(&PROBLEMS, problems);
+    let events = facts.events.iter().map(|(outcome, count)| ([(*outcome).to_owned()], *count as f64));
+    families.many(&EVENTS, events);
 }
 
 impl Tables {
@@ -288,7 +292,12 @@ mod tests {
         let health = Health::new(heard, node).unwrap();
         assert_eq!(health.answer("/healthz").status(), 200);
         assert_eq!(health.answer("/livez").status(), 200);
-        let facts = || Facts { pods: 3, problems: vec![("source", 2)], ..Facts::default() };
+        let facts = || Facts {
+            pods: 3,
+            problems: vec![("source", 2)],
+            events: vec![("posted", 1)],
+            ..Facts::default()
+        };
         let exporter = Exporter::new(PinDir::new("/nowhere"), health, facts);
         let later = Some(Instant::now() + Duration::from_secs(3600));
         *exporter.tables.lock().unwrap() = Tables { due: later, ..tables() };

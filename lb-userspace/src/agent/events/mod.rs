@@ -35,6 +35,15 @@ const BOARD: &str = "Kubernetes Events";
 /// A question: which uid has this Service? There is none for what no API server knows.
 pub(super) type Asked = (ObjectKey, oneshot::Sender<Option<String>>);
 
+/// What became of Events.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    /// Made, or told again.
+    pub(super) posted: u64,
+    /// Dropped.
+    pub(super) failed: u64,
+}
+
 /// Where problems come from.
 pub(super) struct Sources {
     pub(super) view: watch::Receiver<View>,
@@ -42,6 +51,8 @@ pub(super) struct Sources {
     pub(super) servers: watch::Receiver<BTreeMap<&'static str, Vec<Problem>>>,
     /// Who knows the objects.
     pub(super) uids: mpsc::Sender<Asked>,
+    /// Who counts.
+    pub(super) counts: watch::Sender<Counts>,
 }
 
 /// Posts Events about what is wrong, by `access`, as the node called `node`. What keeps it from that stands on `board`.
@@ -60,12 +71,14 @@ pub(super) async fn follow(mut sources: Sources, access: Access, node: String, b
                 Ok(Outcome::Posted(name)) => {
                     debug!(object = %post.subject.0, reason = post.subject.1.name(), "event");
                     board.tell(BOARD, Vec::new());
+                    sources.counts.send_modify(|counts| counts.posted += 1);
                     ledger.posted(post, Some(name));
                 }
                 Ok(Outcome::Expired) => ledger.expired(&post, Instant::now().into_std()),
                 Err(error) => {
                     let text = format!("what is wrong with objects is told here alone: {error:#}");
                     board.tell(BOARD, vec![Problem::new(BOARD, text)]);
+                    sources.counts.send_modify(|counts| counts.failed += 1);
                     ledger.posted(post, None);
                 }
             }
