@@ -4,10 +4,14 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use xtask::lab::{Network, Node, Space, binary, wait_for};
 
-use crate::support::{SOON, TARGET, WAYS, lab, serve};
+use crate::support::{TARGET, WAYS, lab, serve};
+
+/// What making and removing a dozen namespaces may take where everything else is under way as well.
+const BUSY: Duration = Duration::from_secs(60);
 
 #[test]
 fn pods_hosts_and_other_nodes_reach_one_another_and_see_true_addresses() {
@@ -90,10 +94,10 @@ fn a_killed_run_leaves_nothing() {
         names.filter(|name| name.starts_with(&prefix)).count()
     };
     let run = Path::new("/run/sluice-lab").join(demo.id().to_string());
-    wait_for(SOON, || netns() >= 6).unwrap();
+    wait_for(BUSY, || netns() >= 6).unwrap();
     demo.kill().unwrap();
     demo.wait().unwrap();
-    wait_for(SOON, || netns() == 0 && !run.exists()).unwrap();
+    wait_for(BUSY, || netns() == 0 && !run.exists()).unwrap();
     let pins =
         fs::read_dir("/sys/fs/bpf").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     assert_eq!(pins.filter(|name| name.starts_with(&format!("sluice-lab-{}-", demo.id()))).count(), 0);
