@@ -88,11 +88,12 @@ impl View {
     }
 }
 
-/// Which backends are in a scope, as (Service, backend).
+/// Which backends are in a scope, as (Service, backend), and which Services choose from the local one.
 #[derive(Default)]
 struct Scopes {
     cluster: HashSet<(u32, u32)>,
     local: HashSet<(u32, u32)>,
+    choose_local: HashSet<u32>,
 }
 
 fn read_services(pins: &PinDir, view: &mut View) -> anyhow::Result<Scopes> {
@@ -110,6 +111,9 @@ fn read_services(pins: &PinDir, view: &mut View) -> anyhow::Result<Scopes> {
                 _ => backends_of(&slots6, Span(span)),
             };
             scope.extend(ids.into_iter().map(|backend| (id, backend)));
+        }
+        if record.flags & service_flags::INTERNAL_LOCAL != 0 {
+            scopes.choose_local.insert(id);
         }
         let service = Service {
             name: PortName::of(&meta),
@@ -160,7 +164,8 @@ fn read_backends(pins: &PinDir, scopes: &Scopes, view: &mut View) -> Result<(), 
         // A block that passed to another Service between two reads names backends of that one: both ids must agree.
         let key = (record.service, id);
         let (cluster, local) = (scopes.cluster.contains(&key), scopes.local.contains(&key));
-        let selected = cluster || local;
+        // The local scope may have one that terminates, for a policy that is not this Service's.
+        let selected = if scopes.choose_local.contains(&record.service) { local } else { cluster };
         if record.family == 0 || !(selected || word.serving()) {
             continue;
         }

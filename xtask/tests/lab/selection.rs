@@ -166,6 +166,17 @@ fn none_local(world: &World, service: &Svc<'_>, family: usize) {
     }
 }
 
+/// Waits until `count` endpoints are usable, wherever they are.
+fn anywhere(service: &Svc<'_>, count: u64) {
+    let name = format!("default/{}", service.name);
+    wait_for(SOON, || {
+        let shown = service.world.node.sluice_json(&["service", "show", &name]).unwrap_or_default();
+        let ports = shown.as_array().map_or(&[][..], Vec::as_slice);
+        !ports.is_empty() && ports.iter().all(|port| port["endpoints"]["cluster"] == count)
+    })
+    .unwrap();
+}
+
 #[test]
 fn b52_b69_none_local_is_silence_none_at_all_a_refusal() {
     thread::scope(|scope| {
@@ -179,10 +190,10 @@ fn b52_b69_none_local_is_silence_none_at_all_a_refusal() {
                 used(&service, &[&world.a]);
                 // A terminating one elsewhere is one, too.
                 write(&service, &local(), &endpoints(UNREADY, DRAINING));
-                service.wait(&[&world.remote]);
+                anywhere(&service, 1);
                 none_local(world, &service, family);
                 write(&service, &local(), &endpoints(UNREADY, UNREADY));
-                service.wait(&[]);
+                anywhere(&service, 0);
                 world.everywhere(|case, client, way| case.refused(service.ask(client, way)));
             });
         }
