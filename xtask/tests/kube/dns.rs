@@ -35,8 +35,8 @@ pub(crate) fn documents(file: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Starts CoreDNS unless it runs.
-pub(crate) fn start() {
+/// The pods of CoreDNS, which are started unless they run.
+pub(crate) fn start() -> &'static Mutex<Kubelet> {
     static DNS: OnceLock<Mutex<Kubelet>> = OnceLock::new();
     DNS.get_or_init(|| {
         apply("coredns.yaml", "kube-system");
@@ -45,7 +45,7 @@ pub(crate) fn start() {
         });
         kubelet.until("CoreDNS", |it| it.ready().len() == 2);
         Mutex::new(kubelet)
-    });
+    })
 }
 
 /// Waits until `http://NAME` leads from the client of the machine `index` to exactly these pods.

@@ -8,6 +8,7 @@ mod faults;
 mod health;
 mod install;
 mod kubelet;
+mod names;
 mod nodes;
 mod own;
 mod plane;
