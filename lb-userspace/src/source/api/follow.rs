@@ -51,7 +51,7 @@ pub(super) struct Follower {
     streams: bool,
     /// The last client that failed.
     failed: Generation,
-    /// Whether the server has answered since the last failure.
+    /// Whether the server has done what it was asked for since the last failure.
     up: bool,
 }
 
@@ -142,7 +142,6 @@ impl Follower {
         let mut next = None;
         loop {
             let page = self.page(client, next, None).await?;
-            self.answered().await;
             for item in page.items {
                 self.take(item, Some(&mut seen)).await;
             }
@@ -193,7 +192,9 @@ impl Follower {
             }
             answer => answer?,
         };
-        self.answered().await;
+        if version.is_some() {
+            self.answered().await;
+        }
         let mut line = Vec::new();
         let mut seen = version.is_none().then(HashSet::new);
         let list_ends = Instant::now() + LIST;
@@ -244,8 +245,8 @@ impl Follower {
         answer.map_err(|_| Failure::silent(ANSWER))?.map_err(|error| Failure::from(&error))
     }
 
-    /// Takes note that the kind can be followed: it was listed or is watched. That the server says where it stands is
-    /// not enough, for it may refuse what comes next.
+    /// Takes note that the kind can be followed: it was listed or is watched. That the server answers, or says where it
+    /// stands, is not enough, for what comes next may be refused or nonsense.
     async fn answered(&mut self) {
         if !self.up {
             self.up = true;
@@ -271,6 +272,7 @@ impl Follower {
     }
 
     async fn listed(&mut self, seen: HashSet<ObjectKey>, version: String) {
+        self.answered().await;
         self.version = Some(version);
         self.doubt = false;
         self.backoff.reset();

@@ -220,3 +220,53 @@ impl Gather {
 fn is_kubernetes(key: &ObjectKey) -> bool {
     (&*key.namespace, &*key.name) == ("default", "kubernetes")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::object::{Node, NodeAddress};
+
+    fn node(addresses: usize) -> News {
+        let mut node = Node::default();
+        node.metadata.name = "n1".to_owned();
+        node.status.addresses = vec![NodeAddress::default(); addresses];
+        News::Object(Arc::new(Object::Node(node)))
+    }
+
+    #[test]
+    fn b112_the_own_node_is_waited_for_but_not_for_ever() {
+        let mut gather = Gather::new("n1");
+        let begin = Instant::now();
+        let mut after = |seconds, news: Vec<News>| {
+            let update = gather.update(news.into_iter(), begin + Duration::from_secs(seconds));
+            (update.extent, update.problems.iter().map(|problem| problem.object.clone()).collect::<Vec<_>>())
+        };
+        let listed = |kind| News::Listed(kind, HashSet::new());
+        assert_eq!(after(100, vec![listed(Kind::Service)]).0, Extent::Begun);
+        assert_eq!(after(200, vec![listed(Kind::EndpointSlice), node(0)]).0, Extent::Begun);
+        assert_eq!(after(229, Vec::new()).0, Extent::Begun);
+        assert_eq!(after(230, Vec::new()), (Extent::Whole, vec!["Node n1".to_owned()]));
+        assert_eq!(after(231, vec![node(1)]), (Extent::Whole, Vec::new()));
+        assert_eq!(after(232, vec![listed(Kind::Node)]).1, ["Node n1"]);
+    }
+
+    #[test]
+    fn b112_with_a_node_that_has_an_address_there_is_no_wait() {
+        let mut gather = Gather::new("n1");
+        let lists = [Kind::Service, Kind::EndpointSlice].map(|kind| News::Listed(kind, HashSet::new()));
+        let update = gather.update([node(1)].into_iter().chain(lists), Instant::now());
+        assert_eq!((update.extent, update.problems), (Extent::Whole, Vec::new()));
+    }
+
+    #[test]
+    fn b17_of_many_faults_some_are_named_and_all_are_counted() {
+        let mut gather = Gather::new("n1");
+        let fault = |number: usize| {
+            let key = Some(ObjectKey::new(Kind::Service, "d", format!("s{number}").as_str()));
+            News::Fault(Kind::Service, Fault { key, reason: "bad".to_owned() })
+        };
+        let update = gather.update((0..NAMED + 5).map(fault), Instant::now());
+        assert_eq!(update.problems.len(), NAMED + 1);
+        assert!(update.problems.iter().any(|problem| problem.text == "5 more objects cannot be read"));
+    }
+}
