@@ -58,6 +58,13 @@ fn b119_pods_and_hosts_reach_the_api_server_through_its_service() {
     assert_eq!(endpoints.unwrap()["endpoints"][0]["addresses"][0], json!(Network::control_ips()[0]));
 }
 
+#[test]
+fn status_names_the_api_server_that_is_followed() {
+    let status = cluster().nodes()[0].sluice_json(&["status"]).unwrap();
+    assert_eq!(status["api_server"], json!(cluster().plane().url()));
+    assert_eq!([&status["connected"], &status["listed"]], [true, true], "{status}");
+}
+
 /// Hints are for zones of the test's own: nobody changes those of the cluster's machines beside it.
 #[test]
 fn b4_b60_the_zone_is_the_label_of_the_own_node_and_followed() {

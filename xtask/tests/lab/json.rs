@@ -109,8 +109,9 @@ impl<'p> Judge<'p> {
     }
 }
 
-/// Keys that there is no occasion for: the kernel counts runs if it is told to.
-const NOT_HERE: [(&str, &str); 2] = [("prog list", "run_count"), ("prog list", "run_time_ns")];
+/// Keys that there is no occasion for: the kernel counts runs if it is told to, and the agents of the lab follow a folder.
+const NOT_HERE: [(&str, &str); 3] =
+    [("prog list", "run_count"), ("prog list", "run_time_ns"), ("status", "api_server")];
 
 /// What `sluice LINE -j` prints.
 fn answer(node: &Node, line: &str) -> Value {
