@@ -80,6 +80,8 @@ impl Follower {
                 self.backoff.reset();
             }
             let pause = match end {
+                // The server ends watches in good order every few minutes; what changes meanwhile must not wait.
+                Ok(()) if begun.elapsed() >= GOOD => Duration::ZERO,
                 Ok(()) => self.backoff.next(),
                 Err(failure) => self.fail(failure, generation).await,
             };
@@ -107,6 +109,9 @@ impl Follower {
             }
             Failure::Absent if kind == Kind::ServiceCidr => {
                 self.tell(News::Listed(kind, HashSet::new())).await;
+                // A server that has them again has to tell them all: another one may have answered this time.
+                self.version = None;
+                self.up = false;
                 ABSENT
             }
             failure => {
