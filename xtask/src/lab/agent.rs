@@ -24,10 +24,10 @@ impl Agent {
     /// ready.
     ///
     /// # Errors
-    /// With its log, when it ends or is not ready within 20 seconds.
+    /// With its log, when it ends or is not ready within a minute.
     pub fn start(node: &Machine, flags: &[&str]) -> Result<Self> {
         let mut agent = Self::spawn(node, flags)?;
-        let limit = Duration::from_secs(20);
+        let limit = Duration::from_secs(60);
         let mut ended = None;
         let ready = wait_for(limit, || {
             ended = agent.child.try_wait().ok().flatten();
@@ -112,10 +112,10 @@ impl Agent {
     /// SIGTERM, and the exit status.
     ///
     /// # Errors
-    /// When the process does not end within five seconds.
+    /// When the process does not end within half a minute.
     pub fn stop(mut self) -> Result<ExitStatus> {
         kill_process(Pid::from_child(&self.child), Signal::TERM).context("signal the agent")?;
-        self.exit(Duration::from_secs(5))
+        self.exit(Duration::from_secs(30))
     }
 
     /// Waits for the agent to end by itself.

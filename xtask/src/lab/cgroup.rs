@@ -40,14 +40,14 @@ pub(super) fn create(path: &Path) -> Result<()> {
 /// Ends every process of the group and of the groups below it, and removes them all. A group that is absent is fine.
 ///
 /// # Errors
-/// When a group cannot be removed within two seconds.
+/// When a group cannot be removed within a minute.
 pub(super) fn remove(path: &Path) -> Result<()> {
     if !path.exists() {
         return Ok(());
     }
     fs::write(path.join("cgroup.kill"), "1")
         .with_context(|| format!("end the processes of {}", path.display()))?;
-    wait_for(Duration::from_secs(2), || remove_tree(path).is_ok())
+    wait_for(Duration::from_secs(60), || remove_tree(path).is_ok())
         .with_context(|| format!("remove the control group {}", path.display()))
 }
 

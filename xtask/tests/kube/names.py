@@ -28,23 +28,24 @@ def ask(number):
             return stream.read(struct.unpack(">H", stream.read(2))[0])
 
 
-def resolve(number, tries):
+def resolve(number, tries, patience=0):
     errors = []
-    for _ in range(tries):
+    end = time.monotonic() + patience
+    while len(errors) < tries or time.monotonic() < end:
         try:
             answer = ask(number)
             # One record whose address stands at the end.
             if answer[:2] == struct.pack(">H", number) and answer.endswith(socket.inet_aton(address)):
                 return
             errors.append(answer.hex())
-            time.sleep(0.1)
         except (OSError, struct.error) as error:
             errors.append(repr(error))
+        time.sleep(0.1)
     sys.exit(f"{transport} {server}, query {number}: {errors}")
 
 
-# The server may not have heard of the name yet.
-resolve(0, 300)
+# The server may not have heard of the name yet, nor the node of the server.
+resolve(0, 3, 60)
 number = 0
 while not select.select([sys.stdin], [], [], 0.005)[0]:
     number += 1

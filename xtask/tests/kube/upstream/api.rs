@@ -8,7 +8,7 @@ use serde_json::json;
 use xtask::lab::helper::wire::Socket;
 
 use super::jig::{Jig, TARGETS, clients, node, patiently, port, spot};
-use crate::support::cluster;
+use crate::support::{Over, cluster};
 
 #[test]
 fn should_find_a_service_from_listing_all_namespaces() {
@@ -49,6 +49,7 @@ fn should_complete_a_service_status_lifecycle() {
     svc.up(0, &["1a", "2a"]);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
+        let end = Over(&over);
         // Traffic notices nothing of what follows, but for the end.
         let traffic = scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
@@ -74,7 +75,7 @@ fn should_complete_a_service_status_lifecycle() {
             api.merge(&svc.path(), &json!({"metadata": {"labels": {"test-service": "patched"}}})).unwrap();
         assert_eq!(labelled["metadata"]["labels"]["test-service"], "patched");
         jig.barrier(0);
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         traffic.join().unwrap();
     });
     svc.up(0, &["1a", "2a"]);
