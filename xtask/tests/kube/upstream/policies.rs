@@ -35,7 +35,7 @@ fn should_respect_internaltrafficpolicy_local_pod_to_pod() {
     for family in svc.families() {
         reach(pod, Socket::Tcp, svc.at(family, 80), &["1a".to_owned()].into());
     }
-    svc.settle(1, &["1a"]);
+    jig.barrier(1);
     silent(&svc, 1);
 }
 
@@ -49,7 +49,7 @@ fn should_respect_internaltrafficpolicy_local_pod_hostnetwork_true_to_pod() {
     for family in svc.families() {
         reach(host, Socket::Tcp, svc.at(family, 80), &["1b".to_owned()].into());
     }
-    svc.settle(2, &["1b"]);
+    jig.barrier(2);
     silent(&svc, 2);
 }
 
@@ -68,13 +68,12 @@ fn should_respect_internaltrafficpolicy_local_pod_and_node_to_pod_hostnetwork_tr
     jig.host_pod("echo-hostname-0", 0, "svc-itp");
     for family in svc.families() {
         let endpoint = SocketAddr::new(node(0).ips()[family], PORT);
-        for index in [0, 1] {
-            svc.settled(index, "TCP", 80, family, &[endpoint].into());
-        }
+        svc.settled(0, "TCP", 80, family, &[endpoint].into());
         for client in clients(0) {
             reach(client, Socket::Tcp, svc.at(family, 80), &[node(0).name().to_owned()].into());
         }
     }
+    jig.barrier(1);
     silent(&svc, 1);
 }
 
