@@ -14,7 +14,7 @@ use super::forward::Forward;
 use super::parts::Parts;
 use super::pki::{ADMIN, Pair, Pki, User};
 use super::{Api, Binaries, PATIENCE, Part, Tool, audit};
-use crate::lab::{Lab, Space, wait_for};
+use crate::lab::{Lab, Network, Space, wait_for};
 use crate::sh;
 
 /// The port of the API server in its namespace.
@@ -40,9 +40,6 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// The networks of Services.
-    pub const SERVICES: &str = "10.96.0.0/16,fd00:10:96::/112";
-
     /// Starts a control plane in a namespace `name` of its own and waits until it is ready. Nodes reach it under
     /// `addresses` (IPv4 first) once the caller has given them to an interface of [`ControlPlane::space`].
     ///
@@ -116,7 +113,7 @@ impl ControlPlane {
     /// When it cannot be written.
     pub fn kubeconfig(&self, user: User<'_>) -> Result<PathBuf> {
         let pair = self.pki.client(user)?;
-        self.write_kubeconfig(&format!("node-{}", file_name(user.name)), &self.url(), &certificate(&pair))
+        self.write_kubeconfig(&format!("node-{}", user.file_name()), &self.url(), &certificate(&pair))
     }
 
     /// A kubeconfig for use on nodes, that shows a token of the ServiceAccount `NAMESPACE/NAME`.
@@ -279,7 +276,7 @@ impl ControlPlane {
             ("bind-address", "::".into()),
             ("secure-port", PORT.to_string()),
             ("advertise-address", self.addresses[0].to_string()),
-            ("service-cluster-ip-range", Self::SERVICES.into()),
+            ("service-cluster-ip-range", Network::SERVICES.join(",")),
             ("authorization-mode", "RBAC".into()),
             ("client-ca-file", text(&self.pki.authority())),
             ("tls-cert-file", text(&server.certificate)),
@@ -347,10 +344,6 @@ impl Drop for ControlPlane {
 /// A user of a kubeconfig who shows a client certificate.
 fn certificate(pair: &Pair) -> Value {
     json!({ "client-certificate": text(&pair.certificate), "client-key": text(&pair.key) })
-}
-
-fn file_name(user: &str) -> String {
-    user.replace([':', '/'], "-")
 }
 
 fn text(path: &Path) -> String {

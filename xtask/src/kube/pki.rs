@@ -19,6 +19,13 @@ pub struct User<'a> {
     pub group: Option<&'a str>,
 }
 
+impl User<'_> {
+    /// The name as part of a file's name.
+    pub(super) fn file_name(&self) -> String {
+        self.name.replace([':', '/'], "-")
+    }
+}
+
 /// May do everything.
 pub const ADMIN: User<'static> = User { name: "admin", group: Some("system:masters") };
 
@@ -84,7 +91,7 @@ impl Pki {
         if let Some(group) = user.group {
             params.distinguished_name.push(DnType::OrganizationName, group);
         }
-        self.sign(&user.name.replace([':', '/'], "-"), params, ExtendedKeyUsagePurpose::ClientAuth)
+        self.sign(&user.file_name(), params, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     fn sign(
