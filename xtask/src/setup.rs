@@ -46,6 +46,9 @@ const LAB: &[Package] = &[
     ("iputils-ping", "ping"),
 ];
 
+/// What kube-proxy runs.
+const INCUMBENT: &[Package] = &[("nftables", "nft")];
+
 /// What unpacks a toolchain.
 const ARCHIVE: &[Package] = &[("curl", "curl"), ("unzip", "unzip")];
 
@@ -118,6 +121,15 @@ pub fn build_tools() -> Result<Tools> {
 pub fn lab_tools() -> Result<()> {
     let _turn = turn(&tools_folder()?)?;
     install(LAB)
+}
+
+/// The program that kube-proxy runs, installed where it is not there.
+///
+/// # Errors
+/// Names what is missing and how to get it.
+pub fn incumbent_tools() -> Result<()> {
+    let _turn = turn(&tools_folder()?)?;
+    install(INCUMBENT)
 }
 
 /// What fetches and unpacks a toolchain, installed where it is not there.

@@ -122,6 +122,9 @@ impl Binaries {
     /// # Errors
     /// Names the program that cannot be built, with what the compiler said.
     pub fn get(tools: &[Tool]) -> Result<Self> {
+        if tools.contains(&KubeProxy) {
+            setup::incumbent_tools()?;
+        }
         let mut found = BTreeMap::new();
         for &tool in tools {
             let cached = tool.cached()?;

@@ -1,5 +1,6 @@
 //! A cluster without kubelets: a control plane, machines with an agent each, Node objects, and pods that are namespaces.
 
+use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -103,13 +104,15 @@ impl Cluster {
         &self.network.machines()[..self.members.len()]
     }
 
-    /// Adds a machine for an agent that the caller starts, with the kubeconfig [`Cluster::spare_kubeconfig`]. For hints of
-    /// zones it does not count.
+    /// Adds a machine for an agent that the caller starts, with the kubeconfig [`Cluster::spare_kubeconfig`], which the
+    /// caller may replace. For hints of zones it does not count.
     ///
     /// # Errors
     /// When there is no room for it, or a command fails.
     pub fn add_spare(&mut self, name: &str) -> Result<()> {
+        let (_, agents) = self.machine(0)?.source();
         let kubeconfig = self.spare_kubeconfig(name);
+        fs::copy(agents, &kubeconfig).with_context(|| format!("make {}", kubeconfig.display()))?;
         let machine = self.network.add(name, ("--kubeconfig", kubeconfig))?;
         let mut node = objects::node(machine, "zone-b");
         node["metadata"]["labels"]["node-role.kubernetes.io/control-plane"] = "".into();
@@ -125,7 +128,7 @@ impl Cluster {
         spare.find(|machine| machine.name() == name).with_context(|| format!("no spare machine {name}"))
     }
 
-    /// What the agent of a spare machine reads, once the caller has written it.
+    /// What the agent of a spare machine reads: at first, what the other agents do.
     #[must_use]
     pub fn spare_kubeconfig(&self, name: &str) -> PathBuf {
         self.plane.dir().join(format!("spare-{name}.kubeconfig"))

@@ -18,6 +18,7 @@ mod cluster;
 mod control_plane;
 mod forward;
 mod go;
+pub mod incumbent;
 mod kubelet;
 mod namespace;
 pub mod objects;

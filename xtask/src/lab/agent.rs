@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Lab, Machine, wait_for};
 
-/// A running `sluice agent`. Killed on drop unless the run is kept; what it has pinned stays.
+/// A running `sluice agent`, or what does its work in its place. Killed on drop unless the run is kept; what it has
+/// pinned stays.
 #[derive(Debug)]
 pub struct Agent {
     child: Child,
@@ -26,18 +27,7 @@ impl Agent {
     /// # Errors
     /// With its log, when it ends or is not ready within a minute.
     pub fn start(node: &Machine, flags: &[&str]) -> Result<Self> {
-        let mut agent = Self::spawn(node, flags)?;
-        let limit = Duration::from_secs(60);
-        let mut ended = None;
-        let ready = wait_for(limit, || {
-            ended = agent.child.try_wait().ok().flatten();
-            ended.is_some() || agent.is_ready(node)
-        });
-        match ended {
-            Some(status) => bail!("the agent ended, {status}; its log:\n{}", agent.log()),
-            None => ready.with_context(|| format!("the agent is not ready; its log:\n{}", agent.log()))?,
-        }
-        Ok(agent)
+        Self::spawn(node, flags)?.until(|agent| agent.is_ready(node))
     }
 
     /// Starts the agent and does not wait.
@@ -45,25 +35,41 @@ impl Agent {
     /// # Errors
     /// When the program cannot be started.
     pub fn spawn(node: &Machine, flags: &[&str]) -> Result<Self> {
+        let (flag, source) = node.source();
+        let mut agent = node.sluice(&["agent", "--hostname-override", node.name(), flag]);
+        agent.arg(source).arg("--cgroup-root").arg(node.cgroup()).args(flags);
+        Self::run(node, "agent", &mut agent)
+    }
+
+    /// Starts `command`, which runs on `node`; its log has `name` in its own.
+    pub(crate) fn run(node: &Machine, name: &str, command: &mut Command) -> Result<Self> {
         let dir = node.host().lab().dir().join(node.name());
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
         let number = fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))?.count();
-        let log = dir.join(format!("agent-{number}.log"));
+        let log = dir.join(format!("{name}-{number}.log"));
         let file = File::create(&log).with_context(|| format!("make {}", log.display()))?;
-        let (flag, source) = node.source();
-        let child = node
-            .sluice(&["agent", "--hostname-override", node.name(), flag])
-            .arg(source)
-            .arg("--cgroup-root")
-            .arg(node.cgroup())
-            .args(flags)
-            // A kept lab must not hold on to the output of the command that made it.
-            .stdout(Stdio::null())
-            .stderr(file)
-            .spawn()
-            .context("start the agent")?;
-        let lab = Arc::clone(node.host().lab());
-        Ok(Self { child, log, lab })
+        // A kept lab must not hold on to the output of the command that made it.
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn();
+        let child = child.with_context(|| format!("start the {name} of {}", node.name()))?;
+        Ok(Self { child, log, lab: Arc::clone(node.host().lab()) })
+    }
+
+    /// Waits until it `is_ready`.
+    ///
+    /// # Errors
+    /// With its log, when it ends or is not ready within a minute.
+    pub(crate) fn until(mut self, mut is_ready: impl FnMut(&Self) -> bool) -> Result<Self> {
+        let limit = Duration::from_secs(60);
+        let mut ended = None;
+        let ready = wait_for(limit, || {
+            ended = self.child.try_wait().ok().flatten();
+            ended.is_some() || is_ready(&self)
+        });
+        match ended {
+            Some(status) => bail!("the agent ended, {status}; its log:\n{}", self.log()),
+            None => ready.with_context(|| format!("the agent is not ready; its log:\n{}", self.log()))?,
+        }
+        Ok(self)
     }
 
     fn is_ready(&self, node: &Machine) -> bool {

@@ -81,7 +81,7 @@ impl Machine {
     }
 
     /// What its agent reads.
-    pub(super) fn source(&self) -> &Source {
+    pub(crate) fn source(&self) -> &Source {
         &self.source
     }
 

@@ -6,6 +6,7 @@ mod endpoints;
 mod events;
 mod faults;
 mod health;
+mod incumbent;
 mod install;
 mod kubelet;
 mod names;

@@ -13,11 +13,14 @@ use crate::support::{
 };
 use crate::tables;
 
-/// The cluster that this test may break: two machines in one zone.
+/// The cluster that this test may break: two machines in one zone, and one that has no agent.
 pub(crate) fn own() -> MutexGuard<'static, Cluster> {
     static OWN: OnceLock<Mutex<Cluster>> = OnceLock::new();
-    let own = OWN
-        .get_or_init(|| Mutex::new(Cluster::start(lab(), "own", binaries(), &[SOCKETS, PACKETS]).unwrap()));
+    let own = OWN.get_or_init(|| {
+        let mut own = Cluster::start(lab(), "own", binaries(), &[SOCKETS, PACKETS]).unwrap();
+        own.add_spare("change").unwrap();
+        Mutex::new(own)
+    });
     // A test that failed leaves what the next one may well work with.
     own.lock().unwrap_or_else(PoisonError::into_inner)
 }
