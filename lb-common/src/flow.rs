@@ -81,9 +81,25 @@ pub enum Point {
     PodEgress = 1,
     /// What comes from outside the node, at tcx ingress of its uplinks and overlays.
     OutwardIngress = 2,
+    /// What leaves the node, at tcx egress of its uplinks and overlays.
+    OutwardEgress = 3,
 }
 
 impl Point {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::PodIngress, Self::PodEgress, Self::OutwardIngress, Self::OutwardEgress];
+
+    /// Name of the program there.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::PodIngress => "pod_ingress",
+            Self::PodEgress => "pod_egress",
+            Self::OutwardIngress => "outward_ingress",
+            Self::OutwardEgress => "outward_egress",
+        }
+    }
+
     /// Stable name, for the CLI.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -91,6 +107,7 @@ impl Point {
             Self::PodIngress => "pod-ingress",
             Self::PodEgress => "pod-egress",
             Self::OutwardIngress => "outward-ingress",
+            Self::OutwardEgress => "outward-egress",
         }
     }
 
@@ -101,6 +118,7 @@ impl Point {
             0 => Some(Self::PodIngress),
             1 => Some(Self::PodEgress),
             2 => Some(Self::OutwardIngress),
+            3 => Some(Self::OutwardEgress),
             _ => None,
         }
     }
@@ -147,7 +165,7 @@ impl Masquerade {
     }
 }
 
-/// Which half of a pair an entry is.
+/// Which half of a pair an entry is, if it is one.
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FlowKind {
@@ -155,6 +173,22 @@ pub enum FlowKind {
     Forward = 0,
     /// Backend to client.
     Reverse = 1,
+    /// Neither: a connection that the host itself has from a port which is a node port too. What comes in for it passes
+    /// untouched; its tuple is that of its key.
+    Host = 2,
+}
+
+impl FlowKind {
+    /// The kind with this number; `None` for a number that no version has used.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Forward),
+            1 => Some(Self::Reverse),
+            2 => Some(Self::Host),
+            _ => None,
+        }
+    }
 }
 
 /// What one direction of a flow has shown so far: the low byte of a [`FlowWord`].
@@ -268,8 +302,8 @@ pub struct FlowValue<A> {
     pub kind: u8,
     /// A [`Masquerade`].
     pub masquerade: u8,
-    /// Zero.
-    pub pad: u8,
+    /// The [`Point`] where the other half applies.
+    pub other_point: u8,
     /// [`FlowValue::check_of`] of this entry's key and id.
     pub check: u32,
 }

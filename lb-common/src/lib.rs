@@ -15,6 +15,7 @@ mod config;
 mod event;
 mod flow;
 mod fragment;
+mod frontend;
 mod interface;
 pub mod maps;
 mod reason;
@@ -30,13 +31,17 @@ pub use config::{Config, Lifetimes, PortRange, Prefix, SERVICE_RANGES, config_fl
 pub use event::{EventRecord, SockCall};
 pub use flow::{FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masquerade, Point, Tuple};
 pub use fragment::{FragmentKey, FragmentValue};
+pub use frontend::{
+    AddressKind, AddressValue, ClientOf, FrontendKey, FrontendKind, FrontendValue, SourceRangeKey,
+    address_flags,
+};
 pub use interface::{InterfaceValue, interface_flags};
 pub use reason::{Effect, Reason};
 pub use schema::SCHEMA;
 pub use scratch::Scratch;
 pub use service::{
-    AddressValue, BackendRecord, BackendStats, BackendWord, FrontendKey, FrontendKind, FrontendValue,
-    ServiceMeta, ServiceRecord, ServiceStats, Slot, Span, address_flags, backend_flags, service_flags,
+    BackendRecord, BackendStats, BackendWord, ServiceMeta, ServiceRecord, ServiceStats, Slot, Span,
+    backend_flags, service_flags,
 };
 pub use sock::{SockStorage, SockUdpKey, SockUdpRole, SockUdpValue};
 pub use state::{Bucket, CpuRecord, StateRecord, SweepReport};

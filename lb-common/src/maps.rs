@@ -6,7 +6,7 @@ use crate::{
     Addr4, Addr6, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config, CpuRecord,
     EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, InterfaceValue,
     Reason, Scratch, ServiceMeta, ServiceRecord, ServiceStats, Slot, SockStorage, SockUdpKey, SockUdpValue,
-    StateRecord, SweepReport,
+    SourceRangeKey, StateRecord, SweepReport,
 };
 
 /// Kinds of maps in use, with the kernel's number of each (`enum bpf_map_type`).
@@ -21,6 +21,8 @@ pub enum MapKind {
     PerCpuArray = 6,
     /// `BPF_MAP_TYPE_LRU_HASH`.
     LruHash = 9,
+    /// `BPF_MAP_TYPE_LPM_TRIE`.
+    LpmTrie = 11,
     /// `BPF_MAP_TYPE_SK_STORAGE`.
     SkStorage = 24,
 }
@@ -113,6 +115,8 @@ maps! {
     ADDRESSES6, "addresses6": Hash, Addr6 => AddressValue, SERVICES, Services, NO_PREALLOC, "IPv6 addresses that matter at all.";
     FRONTENDS4, "frontends4": Hash, FrontendKey<Addr4> => FrontendValue, SERVICES, Services, NO_PREALLOC, "IPv4 address, port and protocol to service.";
     FRONTENDS6, "frontends6": Hash, FrontendKey<Addr6> => FrontendValue, SERVICES, Services, NO_PREALLOC, "IPv6 address, port and protocol to service.";
+    SOURCE_RANGES4, "source_ranges4": LpmTrie, SourceRangeKey<Addr4> => u32, SERVICES, Services, NO_PREALLOC, "IPv4 clients that may use a LoadBalancer frontend.";
+    SOURCE_RANGES6, "source_ranges6": LpmTrie, SourceRangeKey<Addr6> => u32, SERVICES, Services, NO_PREALLOC, "IPv6 clients that may use a LoadBalancer frontend.";
     SERVICES_MAP, "services": Array, u32 => ServiceRecord, SERVICES, Services, MMAPABLE, "Service ports: scopes, flags, round-robin cursor.";
     SERVICE_META, "service_meta": Hash, u32 => ServiceMeta, SERVICES, Services, NO_PREALLOC, "Names of Service ports.";
     SERVICE_STATS, "service_stats": Array, u32 => ServiceStats, SERVICES, Services, MMAPABLE, "Counters of Service ports.";

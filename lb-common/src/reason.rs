@@ -76,7 +76,7 @@ reasons! {
     NotIp = 0, "not_ip", Pass, "Neither IPv4 nor IPv6.";
     Malformed = 1, "malformed", Pass, "A header is truncated or contradicts itself; the host stack will judge it.";
     OtherProtocol = 2, "other_protocol", Pass, "Not a transport protocol that Services use here.";
-    NotService = 3, "not_service", Pass, "The destination is no Service address.";
+    NotService = 3, "not_service", Pass, "No Service has the destination's address.";
     OtherPoint = 4, "other_point", Pass, "The flow is translated at another hook.";
     FlowOpened = 5, "flow_opened", Translate, "First packet of a new flow.";
     FlowForward = 6, "flow_forward", Translate, "Packet of a known flow, towards the backend.";
@@ -98,7 +98,7 @@ reasons! {
     NoNodeAddress = 22, "no_node_address", Drop, "A hairpin must be masqueraded, but the node has no address of this family: give one to an interface.";
     RewriteFailed = 23, "rewrite_failed", Drop, "The kernel refused to change the packet.";
     InconsistentTables = 24, "inconsistent_tables", Drop, "A frontend names a service or slot that is not there: `sluice doctor` tells why.";
-    SockNotService = 25, "sock_not_service", Pass, "Socket call to an address that is no Service's.";
+    SockNotService = 25, "sock_not_service", Pass, "Socket call to an address, or a port of an external address or of the node, that no Service has.";
     SockLeft = 26, "sock_left", Pass, "Socket call that the packet path translates.";
     SockConnected = 27, "sock_connected", Translate, "TCP socket connected to a backend.";
     SockSent = 28, "sock_sent", Translate, "Datagram socket directed to a backend.";
@@ -120,6 +120,12 @@ reasons! {
     NoRoute = 44, "no_route", Drop, "The node has no route for a packet that is masqueraded.";
     PacketTooBig = 45, "packet_too_big", Reject, "Longer than the way of a masqueraded packet allows.";
     HopsExceeded = 46, "hops_exceeded", Reject, "A masqueraded packet had no hops left (TTL, hop limit).";
+    NotServicePort = 47, "not_service_port", Pass, "A port of an external address or of the node that no Service has: left to the host.";
+    SourceNotInRange = 48, "source_not_in_range", Drop, "The client is in none of the Service's loadBalancerSourceRanges.";
+    LeftUntranslated = 49, "left_untranslated", Drop, "A packet to a ClusterIP was about to leave the node: the host's SCTP, ping and raw sockets are not translated.";
+    HostFlow = 50, "host_flow", Pass, "A connection of the host's own, from a port that is a node port too: left to the host.";
+    SockNotInRange = 51, "sock_not_in_range", Pass, "Socket call left at the LoadBalancer address: the client is in none of its loadBalancerSourceRanges.";
+    SockNotInRangeRefused = 52, "sock_not_in_range_refused", Reject, "Datagram socket refused: the client is in none of the Service's loadBalancerSourceRanges.";
 }
 
 const _: () = {

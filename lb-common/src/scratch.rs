@@ -4,7 +4,7 @@ use crate::abi::shared;
 use crate::addr::{Addr4, Addr6};
 use crate::flow::{FlowKey, FlowValue, Tuple};
 
-/// Value of the maps `scratch4` and `scratch6`, 248 and 392 bytes; per-CPU array of two records: a packet under way, and
+/// Value of the maps `scratch4` and `scratch6`, 256 and 400 bytes; per-CPU array of two records: a packet under way, and
 /// the entry that the sweep looks at. A program has 512 bytes of stack, and parts of it that the kernel verifies by
 /// themselves share nothing but memory.
 #[repr(C)]
@@ -54,13 +54,19 @@ pub struct Scratch<A> {
     pub part: u8,
     /// The [`crate::Point`] at which the packet is.
     pub point: u8,
+    /// The [`crate::Point`] where the forward half of the pair applies that is being made.
+    pub forward_point: u8,
+    /// The same of its reverse half.
+    pub reverse_point: u8,
     /// Zero.
-    pub pad: [u8; 1],
+    pub pad: [u8; 3],
     /// What the fragments of one packet have in common, as it lies in the packet.
     pub identification: u32,
+    /// Index of the interface by which the packet came or is to leave.
+    pub interface: u32,
 }
 
 shared! {
-    Scratch<Addr4>: size 248, align 8, fields [FlowValue<Addr4>, FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, [u8; 1], u32];
-    Scratch<Addr6>: size 392, align 8, fields [FlowValue<Addr6>, FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, [u8; 1], u32];
+    Scratch<Addr4>: size 256, align 8, fields [FlowValue<Addr4>, FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, u8, [u8; 3], u32, u32];
+    Scratch<Addr6>: size 400, align 8, fields [FlowValue<Addr6>, FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, u8, [u8; 3], u32, u32];
 }

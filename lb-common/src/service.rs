@@ -1,81 +1,7 @@
-//! Frontends, addresses, services, slots and backends: what user space programs.
-//!
-//! A lookup goes address → frontend → service → slot. Writers publish in the opposite order, and every step of a
-//! reader is one aligned load, so a half-written update is never seen.
+//! Services, slots and backends: what is behind a frontend.
 
 use crate::abi::shared;
-use crate::addr::{Addr4, Addr6, Address, Port};
-
-/// Key of the frontend tables: 8 bytes for IPv4, 20 for IPv6.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
-pub struct FrontendKey<A> {
-    /// The Service's address, network order.
-    pub addr: A,
-    /// The Service's port, network order.
-    pub port: Port,
-    /// IANA protocol number.
-    pub proto: u8,
-    /// Zero.
-    pub pad: u8,
-}
-
-impl<A: Address> FrontendKey<A> {
-    /// The key of `proto` port `port` of `addr`.
-    #[must_use]
-    #[inline(always)]
-    pub const fn new(addr: A, port: Port, proto: u8) -> Self {
-        Self { addr, port, proto, pad: 0 }
-    }
-}
-
-/// What kind of Service address a frontend or an entry of the address tables is.
-#[repr(u8)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum FrontendKind {
-    /// `spec.clusterIPs`: the address belongs to the Service alone, so its unserved ports are rejected.
-    ClusterIp = 0,
-}
-
-impl FrontendKind {
-    /// Stable name, for the CLI.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ClusterIp => "ClusterIP",
-        }
-    }
-}
-
-/// Value of the frontend tables, 8 bytes. Never changes while the entry lives.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct FrontendValue {
-    /// Id of the Service port: index into `services`, `service_meta` and `service_stats`.
-    pub service: u32,
-    /// A [`FrontendKind`].
-    pub kind: u8,
-    /// Zero.
-    pub pad: [u8; 3],
-}
-
-/// Bits of [`AddressValue::flags`].
-pub mod address_flags {
-    /// An interface of this node has the address: it is left to the host altogether.
-    pub const HELD: u8 = 1;
-}
-
-/// Value of the address tables, 4 bytes; the key is the address.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct AddressValue {
-    /// A [`FrontendKind`].
-    pub kind: u8,
-    /// [`address_flags`].
-    pub flags: u8,
-    /// Zero.
-    pub pad: [u8; 2],
-}
+use crate::addr::{Addr4, Addr6, Port};
 
 /// A run of slots, as one word: bits 63..32 the number of slots, 31..0 the index of the first.
 #[repr(transparent)]
@@ -118,6 +44,12 @@ impl Span {
 pub mod service_flags {
     /// `internalTrafficPolicy: Local`: the ClusterIP uses the local scope only (B53).
     pub const INTERNAL_LOCAL: u64 = 1;
+    /// `externalTrafficPolicy: Local`: what comes from outside by any other frontend uses the local scope only; the pods
+    /// and the host of this node use the cluster scope (B54, B55).
+    pub const EXTERNAL_LOCAL: u64 = 2;
+    /// `loadBalancerSourceRanges`: by a LoadBalancer frontend only clients in one of the Service port's ranges are served
+    /// (B43). The ranges are there before the flag, and go after it.
+    pub const SOURCE_RANGES: u64 = 4;
     /// Where the timeout of session affinity begins.
     const AFFINITY_SHIFT: u32 = 32;
 
@@ -289,10 +221,6 @@ pub struct BackendStats {
 }
 
 shared! {
-    FrontendKey<Addr4>: size 8, align 4, fields [Addr4, Port, u8, u8];
-    FrontendKey<Addr6>: size 20, align 4, fields [Addr6, Port, u8, u8];
-    FrontendValue: size 8, align 4, fields [u32, u8, [u8; 3]];
-    AddressValue: size 4, align 1, fields [u8, u8, [u8; 2]];
     ServiceRecord: size 32, align 8, fields [u64, u64, u64, u64];
     Slot<Addr4>: size 16, align 4, fields [Addr4, Port, [u8; 2], u32, u32];
     Slot<Addr6>: size 28, align 4, fields [Addr6, Port, [u8; 2], u32, u32];

@@ -12,19 +12,23 @@ macro_rules! offsets {
 }
 
 #[test]
-fn fields_stand_where_schema_2_has_them() {
-    assert_eq!(SCHEMA, 2, "a new schema number needs new golden offsets");
+fn fields_stand_where_schema_3_has_them() {
+    assert_eq!(SCHEMA, 3, "a new schema number needs new golden offsets");
     offsets!(Tuple<Addr4>: src @ 0, dst @ 4, sport @ 8, dport @ 10);
     offsets!(Tuple<Addr6>: src @ 0, dst @ 16, sport @ 32, dport @ 34);
     offsets!(FlowKey<Addr4>: tuple @ 0, proto @ 12);
     offsets!(FlowKey<Addr6>: tuple @ 0, proto @ 36);
     offsets!(FlowValue<Addr4>: word @ 0, seen @ 8, packets @ 16, bytes @ 24, tuple @ 32, service @ 44, backend @ 48,
-        generation @ 52, point @ 56, kind @ 57, masquerade @ 58, pad @ 59, check @ 60);
+        generation @ 52, point @ 56, kind @ 57, masquerade @ 58, other_point @ 59, check @ 60);
     offsets!(FlowValue<Addr6>: word @ 0, seen @ 8, packets @ 16, bytes @ 24, tuple @ 32, service @ 68, backend @ 72,
-        generation @ 76, point @ 80, kind @ 81, masquerade @ 82, pad @ 83, check @ 84);
+        generation @ 76, point @ 80, kind @ 81, masquerade @ 82, other_point @ 83, check @ 84);
     offsets!(FrontendKey<Addr4>: addr @ 0, port @ 4, proto @ 6);
     offsets!(FrontendKey<Addr6>: addr @ 0, port @ 16, proto @ 18);
     offsets!(FrontendValue: service @ 0, kind @ 4);
+    offsets!(SourceRangeKey<Addr4>: bits @ 0, range @ 4);
+    offsets!(SourceRangeKey<Addr6>: bits @ 0, range @ 4);
+    offsets!(ClientOf<Addr4>: service @ 0, addr @ 4);
+    offsets!(ClientOf<Addr6>: service @ 0, addr @ 4);
     offsets!(ServiceRecord: cluster @ 0, local @ 8, flags @ 16, cursor @ 24);
     offsets!(Slot<Addr4>: addr @ 0, port @ 4, backend @ 8, generation @ 12);
     offsets!(Slot<Addr6>: addr @ 0, port @ 16, backend @ 20, generation @ 24);
@@ -54,7 +58,7 @@ fn fields_stand_where_schema_2_has_them() {
 }
 
 #[test]
-fn maps_have_the_sizes_and_names_of_schema_2() {
+fn maps_have_the_sizes_and_names_of_schema_3() {
     let golden = [
         ("flows4", 16, 64),
         ("flows6", 40, 88),
@@ -64,6 +68,8 @@ fn maps_have_the_sizes_and_names_of_schema_2() {
         ("addresses6", 16, 4),
         ("frontends4", 8, 8),
         ("frontends6", 20, 8),
+        ("source_ranges4", 12, 4),
+        ("source_ranges6", 24, 4),
         ("services", 4, 32),
         ("service_meta", 4, 200),
         ("service_stats", 4, 40),
@@ -79,8 +85,8 @@ fn maps_have_the_sizes_and_names_of_schema_2() {
         ("config", 4, 352),
         ("state", 4, 104),
         ("cpu", 4, 48),
-        ("scratch4", 4, 248),
-        ("scratch6", 4, 392),
+        ("scratch4", 4, 256),
+        ("scratch6", 4, 400),
         ("sweep", 4, 64),
         ("sock_udp4", 16, 24),
         ("sock_udp6", 28, 48),

@@ -12,36 +12,44 @@ mod bpf;
 mod programs {
     use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier, raw_tracepoint};
     use aya_ebpf::programs::{RawTracePointContext, SockAddrContext, SockContext, TcContext};
-    use lb_common::{Addr4, Addr6};
+    use lb_common::{Addr4, Addr6, Point};
 
     use crate::bpf::sock::Hook;
     use crate::bpf::{Kernel, skb::Skb, sock, sweep};
+
+    #[inline(always)]
+    fn classify(ctx: &TcContext, point: Point) -> i32 {
+        let mut skb = Skb::new(ctx.skb.skb);
+        let verdict = lb_ebpf::tc::classify(&mut skb, &Kernel::of(ctx.skb.skb), point);
+        skb.conclude(verdict)
+    }
 
     /// tcx ingress of an interface that faces a pod.
     #[classifier]
     #[inline(always)]
     fn pod_ingress(ctx: TcContext) -> i32 {
-        let mut skb = Skb::new(ctx.skb.skb);
-        let verdict = lb_ebpf::tc::pod_ingress(&mut skb, &Kernel::of(ctx.skb.skb));
-        skb.conclude(verdict)
+        classify(&ctx, Point::PodIngress)
     }
 
     /// tcx egress of an interface that faces a pod.
     #[classifier]
     #[inline(always)]
     fn pod_egress(ctx: TcContext) -> i32 {
-        let mut skb = Skb::new(ctx.skb.skb);
-        let verdict = lb_ebpf::tc::pod_egress(&mut skb, &Kernel::of(ctx.skb.skb));
-        skb.conclude(verdict)
+        classify(&ctx, Point::PodEgress)
     }
 
     /// tcx ingress of an uplink or overlay.
     #[classifier]
     #[inline(always)]
     fn outward_ingress(ctx: TcContext) -> i32 {
-        let mut skb = Skb::new(ctx.skb.skb);
-        let verdict = lb_ebpf::tc::outward_ingress(&mut skb, &Kernel::of(ctx.skb.skb));
-        skb.conclude(verdict)
+        classify(&ctx, Point::OutwardIngress)
+    }
+
+    /// tcx egress of an uplink or overlay.
+    #[classifier]
+    #[inline(always)]
+    fn outward_egress(ctx: TcContext) -> i32 {
+        classify(&ctx, Point::OutwardEgress)
     }
 
     /// `connect` of IPv4 sockets.

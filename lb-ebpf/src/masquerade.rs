@@ -11,13 +11,15 @@ use crate::env::Env;
 use crate::pkt::Pkt;
 use crate::route::{Ask, Way};
 
-/// Where the answers of a flow are met.
+/// The number of the point where the answers of a flow are met whose packets come by `point`.
 #[inline(always)]
-pub(crate) const fn answers(masquerade: u8) -> Point {
+pub(crate) const fn answers(masquerade: u8, point: u8) -> u8 {
     match Masquerade::from_number(masquerade) {
-        Some(Masquerade::Hairpin | Masquerade::Here) => Point::PodIngress,
-        Some(Masquerade::Away) => Point::OutwardIngress,
-        Some(Masquerade::None) | None => Point::PodEgress,
+        Some(Masquerade::Hairpin) => point,
+        Some(Masquerade::Here) => Point::PodIngress as u8,
+        Some(Masquerade::Away) => Point::OutwardIngress as u8,
+        Some(Masquerade::None) | None if point == Point::OutwardIngress as u8 => Point::OutwardEgress as u8,
+        Some(Masquerade::None) | None => Point::PodEgress as u8,
     }
 }
 

@@ -4,10 +4,11 @@ use core::ffi::c_void;
 use core::ptr::{addr_of, addr_of_mut, null_mut};
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use aya_ebpf::btf_maps::lpm_trie::Key as LpmKey;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use lb_common::{
     AddressValue, AffinityKey, AffinityWord, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, FrontendKey, FrontendValue, Reason, ServiceStats, Slot, StateRecord,
+    FragmentValue, FrontendKey, FrontendValue, Reason, ServiceStats, Slot, SourceRangeKey, StateRecord,
 };
 use lb_ebpf::env::{FlowTable, Inserted, Note, Tables, Traffic};
 use lb_ebpf::route::{Ask, Route};
@@ -225,14 +226,20 @@ impl<A: Maps> Tables<A> for Kernel {
 
     #[inline(always)]
     fn address(&self, addr: &A) -> Option<AddressValue> {
-        // SAFETY: copied at once; the value never changes while the entry lives.
+        // SAFETY: copied at once, as one word; a value is replaced as a whole.
         A::addresses().get_ptr(addr).map(|value| unsafe { *value })
     }
 
     #[inline(always)]
     fn frontend(&self, key: &FrontendKey<A>) -> Option<FrontendValue> {
-        // SAFETY: as above.
+        // SAFETY: copied at once; the value never changes while the entry lives.
         A::frontends().get_ptr(key).map(|value| unsafe { *value })
+    }
+
+    #[inline(always)]
+    fn admits(&self, service: u32, client: &A) -> bool {
+        let SourceRangeKey { bits, range } = SourceRangeKey::asking(service, *client);
+        A::source_ranges().get(&LpmKey::new(bits, range)).is_some()
     }
 
     #[inline(always)]

@@ -1,16 +1,16 @@
 //! The maps, named, sized and flagged as the table in `lb_common::maps` says; a test compares the object with it.
 
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SkStorage};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, SkStorage};
 use aya_ebpf::macros::btf_map;
 use lb_common::maps::{
     AFFINITIES, BACKENDS, EVENT_RECORDS, FLOWS, FRAGMENTED, INTERFACE_COUNT, LRU_SHARE, MMAPABLE,
     NO_PREALLOC, SERVICES, SLOTS_PER_BACKEND, SOCK_UDP,
 };
 use lb_common::{
-    Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config,
-    CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue,
-    InterfaceValue, Reason, Scratch, ServiceMeta, ServiceRecord, ServiceStats, Slot, SockStorage, SockUdpKey,
-    SockUdpValue, StateRecord, SweepReport,
+    Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendStats, ClientOf,
+    Config, CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey,
+    FrontendValue, InterfaceValue, Reason, Scratch, ServiceMeta, ServiceRecord, ServiceStats, Slot,
+    SockStorage, SockUdpKey, SockUdpValue, StateRecord, SweepReport,
 };
 
 const MMAP: usize = MMAPABLE as usize;
@@ -21,6 +21,7 @@ pub(super) type Flows<A> = HashMap<FlowKey<A>, FlowValue<A>, { FLOWS as usize }>
 pub(super) type FlowsLru<A> = LruHashMap<FlowKey<A>, FlowValue<A>, { (FLOWS / LRU_SHARE) as usize }>;
 pub(super) type Addresses<A> = HashMap<A, AddressValue, { SERVICES as usize }, SPARSE>;
 pub(super) type Frontends<A> = HashMap<FrontendKey<A>, FrontendValue, { SERVICES as usize }, SPARSE>;
+pub(super) type SourceRanges<A> = LpmTrie<ClientOf<A>, u32, { SERVICES as usize }, SPARSE>;
 pub(super) type Slots<A> = Array<Slot<A>, SLOT_COUNT, MMAP>;
 pub(super) type SockUdp<A> = LruHashMap<SockUdpKey<A>, SockUdpValue<A>, { SOCK_UDP as usize }>;
 
@@ -40,6 +41,10 @@ static ADDRESSES6: Addresses<Addr6> = Addresses::new();
 static FRONTENDS4: Frontends<Addr4> = Frontends::new();
 #[btf_map(name = "frontends6")]
 static FRONTENDS6: Frontends<Addr6> = Frontends::new();
+#[btf_map(name = "source_ranges4")]
+static SOURCE_RANGES4: SourceRanges<Addr4> = SourceRanges::new();
+#[btf_map(name = "source_ranges6")]
+static SOURCE_RANGES6: SourceRanges<Addr6> = SourceRanges::new();
 #[btf_map(name = "slots4")]
 static SLOTS4: Slots<Addr4> = Slots::new();
 #[btf_map(name = "slots6")]
@@ -97,13 +102,14 @@ pub(crate) trait Maps: Address {
     fn flows_lru() -> &'static FlowsLru<Self>;
     fn addresses() -> &'static Addresses<Self>;
     fn frontends() -> &'static Frontends<Self>;
+    fn source_ranges() -> &'static SourceRanges<Self>;
     fn slots() -> &'static Slots<Self>;
     fn sock_udp() -> &'static SockUdp<Self>;
     fn scratch() -> &'static PerCpuArray<Scratch<Self>, 2>;
 }
 
 macro_rules! maps {
-    ($family:ty, $index:literal, $flows:ident, $lru:ident, $addresses:ident, $frontends:ident, $slots:ident, $udp:ident, $scratch:ident) => {
+    ($family:ty, $index:literal, $flows:ident, $lru:ident, $addresses:ident, $frontends:ident, $ranges:ident, $slots:ident, $udp:ident, $scratch:ident) => {
         impl Maps for $family {
             const INDEX: usize = $index;
             #[inline(always)]
@@ -123,6 +129,10 @@ macro_rules! maps {
                 &$frontends
             }
             #[inline(always)]
+            fn source_ranges() -> &'static SourceRanges<Self> {
+                &$ranges
+            }
+            #[inline(always)]
             fn slots() -> &'static Slots<Self> {
                 &$slots
             }
@@ -138,5 +148,5 @@ macro_rules! maps {
     };
 }
 
-maps!(Addr4, 0, FLOWS4, FLOWS_LRU4, ADDRESSES4, FRONTENDS4, SLOTS4, SOCK_UDP4, SCRATCH4);
-maps!(Addr6, 1, FLOWS6, FLOWS_LRU6, ADDRESSES6, FRONTENDS6, SLOTS6, SOCK_UDP6, SCRATCH6);
+maps!(Addr4, 0, FLOWS4, FLOWS_LRU4, ADDRESSES4, FRONTENDS4, SOURCE_RANGES4, SLOTS4, SOCK_UDP4, SCRATCH4);
+maps!(Addr6, 1, FLOWS6, FLOWS_LRU6, ADDRESSES6, FRONTENDS6, SOURCE_RANGES6, SLOTS6, SOCK_UDP6, SCRATCH6);

@@ -129,7 +129,7 @@ pub trait ServiceRef: Copy {
 /// Tables, clock and counters, as one family of addresses sees them.
 ///
 /// Hash accesses, which have a budget per path: `flow`, `insert_flow`, `delete_flow`, `address`,
-/// `frontend`, `interface`, the two of affinity and the three of fragments. Everything else is an array access or
+/// `frontend`, `admits`, `interface`, the two of affinity and the three of fragments. Everything else is an array access or
 /// cheaper.
 pub trait Tables<A: Address> {
     /// A flow table entry in place.
@@ -190,10 +190,12 @@ pub trait Tables<A: Address> {
     /// Forgets the first fragment with this key.
     fn forget_fragment(&self, key: &FragmentKey);
 
-    /// What kind of Service address `addr` is.
+    /// What `addr` is to the node, if anything.
     fn address(&self, addr: &A) -> Option<AddressValue>;
     /// The Service port behind an address, port and protocol.
     fn frontend(&self, key: &FrontendKey<A>) -> Option<FrontendValue>;
+    /// Whether `client` is in a source range of the Service port `service`.
+    fn admits(&self, service: u32, client: &A) -> bool;
     /// The Service port with this id.
     fn service(&self, id: u32) -> Option<Self::Service>;
     /// Slot number `index`.

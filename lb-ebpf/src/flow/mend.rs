@@ -25,22 +25,23 @@ outcome! {
 pub fn mend<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Mended, Reason> {
     let Scratch { value, held, key, reverse, to, .. } = scratch;
     let word = FlowWord(value.word);
-    let missing = if value.kind == FlowKind::Forward as u8 { FlowKind::Reverse } else { FlowKind::Forward };
-    if matches!(missing, FlowKind::Reverse) {
+    let found_forward = value.kind == FlowKind::Forward as u8;
+    let mut points = (value.other_point, value.point);
+    if found_forward {
         *reverse = value.other_key(key.proto);
         *to = value.tuple;
+        points = (value.point, value.other_point);
     }
     *held = *value;
+    (scratch.forward_point, scratch.reverse_point) = points;
     scratch.id = word.without(u8::MAX).0;
     scratch.service = value.service;
     scratch.backend = value.backend;
     scratch.generation = value.generation;
     scratch.masquerade = value.masquerade;
-    fill(scratch, missing);
-    let (absent, present) = match missing {
-        FlowKind::Forward => (scratch.key, scratch.reverse),
-        FlowKind::Reverse => (scratch.reverse, scratch.key),
-    };
+    fill(scratch, if found_forward { FlowKind::Reverse } else { FlowKind::Forward });
+    let (absent, present) =
+        if found_forward { (scratch.reverse, scratch.key) } else { (scratch.key, scratch.reverse) };
     let whole = match insert(env, FlowTable::Lru, &absent, &scratch.value) {
         Inserted::Done => {
             let found = owner(env, FlowTable::Lru, &present, word);

@@ -1,9 +1,7 @@
 //! How two entries are made as one: reverse first, then forward, neither replacing anything. Who loses the forward uses
 //! the winner's tuple and takes its own reverse away again.
 
-use lb_common::{
-    Address, FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masquerade, Point, Reason, Scratch,
-};
+use lb_common::{Address, FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masquerade, Reason, Scratch};
 
 use super::contend::Contention;
 use super::{lookup, room};
@@ -42,8 +40,8 @@ outcome! {
 /// Makes the pair of `scratch.key` and `scratch.to`, or finds the one that another CPU made meanwhile. The search for a
 /// free source port may change `scratch.to`, a lost race all of it.
 ///
-/// Expects in `scratch` what the entries are filled with: now, bytes, flags, service, backend, generation, masquerade
-/// and the table to begin with.
+/// Expects in `scratch` what the entries are filled with: now, bytes, flags, point, service, backend, generation,
+/// masquerade and the table to begin with.
 #[inline(always)]
 pub fn make<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Made, Reason> {
     let count = env.with_cpu(|cpu| {
@@ -51,6 +49,8 @@ pub fn make<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<
         cpu.pairs
     });
     scratch.id = FlowWord::new(env.cpu(), count.ok_or(Reason::FlowError)?, 0).0;
+    scratch.forward_point = scratch.point;
+    scratch.reverse_point = masquerade::answers(scratch.masquerade, scratch.point);
     scratch.draw = u8::from(scratch.masquerade != Masquerade::None as u8);
     if room::crowded(env, scratch.now) {
         scratch.lru = 1;
@@ -136,7 +136,8 @@ pub(super) fn fill<A: Address>(scratch: &mut Scratch<A>, kind: FlowKind) {
     let Scratch { value, key, reverse, to, .. } = scratch;
     let id = FlowWord(scratch.id);
     let forward = matches!(kind, FlowKind::Forward);
-    let point = if forward { Point::PodIngress } else { masquerade::answers(scratch.masquerade) };
+    let points = (scratch.forward_point, scratch.reverse_point);
+    let (point, other) = if forward { points } else { (points.1, points.0) };
     value.word = id.with(if forward { Flags(scratch.flags).state() } else { 0 }).0;
     value.seen = scratch.now;
     value.packets = u64::from(forward);
@@ -145,10 +146,10 @@ pub(super) fn fill<A: Address>(scratch: &mut Scratch<A>, kind: FlowKind) {
     value.service = scratch.service;
     value.backend = scratch.backend;
     value.generation = scratch.generation;
-    value.point = point as u8;
+    value.point = point;
     value.kind = kind as u8;
     value.masquerade = scratch.masquerade;
-    value.pad = 0;
+    value.other_point = other;
     value.check = FlowValue::check_of(if forward { key } else { reverse }, id.id());
 }
 

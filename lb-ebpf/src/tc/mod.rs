@@ -26,69 +26,19 @@ pub use follow::{Renewal, renew};
 use follow::{follow, renewal};
 pub use open::{Cleared, Placed, clear, place};
 
-/// A packet that a pod sends, at tcx ingress of the interface that faces the pod.
+/// A packet at `point`.
 #[inline(always)]
-pub fn pod_ingress<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E) -> Verdict {
+pub fn classify<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E, point: Point) -> Verdict {
     let link = parse::link(pkt);
     match link.family {
-        4 => ingress::<Addr4, P, E>(pkt, env, link.network),
-        6 => ingress::<Addr6, P, E>(pkt, env, link.network),
-        _ => leave::<Addr4, E>(env, Reason::NotIp),
-    }
-}
-
-/// A packet that a pod is sent, at tcx egress of the interface that faces the pod.
-#[inline(always)]
-pub fn pod_egress<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E) -> Verdict {
-    let link = parse::link(pkt);
-    match link.family {
-        4 => undo::<Addr4, P, E>(pkt, env, link.network, Point::PodEgress),
-        6 => undo::<Addr6, P, E>(pkt, env, link.network, Point::PodEgress),
-        _ => leave::<Addr4, E>(env, Reason::NotIp),
-    }
-}
-
-/// A packet that comes from outside the node, at tcx ingress of an uplink or overlay.
-#[inline(always)]
-pub fn outward_ingress<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E) -> Verdict {
-    let link = parse::link(pkt);
-    match link.family {
-        4 => undo::<Addr4, P, E>(pkt, env, link.network, Point::OutwardIngress),
-        6 => undo::<Addr6, P, E>(pkt, env, link.network, Point::OutwardIngress),
+        4 => stages::<Addr4, P, E>(pkt, env, link.network, point),
+        6 => stages::<Addr6, P, E>(pkt, env, link.network, point),
         _ => leave::<Addr4, E>(env, Reason::NotIp),
     }
 }
 
 #[inline(always)]
-fn ingress<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32) -> Verdict {
-    let Some(mut scratch) = env.scratch() else {
-        return leave(env, Reason::NotService);
-    };
-    let scratch = &mut *scratch;
-    if let Some(verdict) = begin(pkt, env, scratch, network, Point::PodIngress) {
-        return verdict;
-    }
-    scratch.renewal = Renewal::None as u8;
-    if let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) {
-        if scratch.value.point != Point::PodIngress as u8 {
-            return leave(env, Reason::OtherPoint);
-        }
-        let renewal = renewal(env, &hit, scratch);
-        if renewal == Renewal::None {
-            return follow(pkt, env, &hit, scratch);
-        }
-        scratch.renewal = renewal as u8;
-    }
-    scratch.bytes = length(pkt, scratch);
-    match open::open(pkt, env, scratch) {
-        Ok(reason) => go_on(pkt, env, reason, scratch),
-        Err(reason) => refuse(pkt, env, reason, scratch),
-    }
-}
-
-/// Follows the flows that have an entry at `point`, and never selects.
-#[inline(always)]
-fn undo<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, point: Point) -> Verdict {
+fn stages<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, point: Point) -> Verdict {
     let Some(mut scratch) = env.scratch() else {
         return leave(env, Reason::NotService);
     };
@@ -96,13 +46,26 @@ fn undo<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, point:
     if let Some(verdict) = begin(pkt, env, scratch, network, point) {
         return verdict;
     }
-    let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) else {
-        return leave(env, Reason::NotService);
-    };
-    if scratch.value.point != point as u8 {
-        return leave(env, Reason::OtherPoint);
+    let selects = matches!(point, Point::PodIngress);
+    scratch.renewal = Renewal::None as u8;
+    if let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) {
+        if scratch.value.point != point as u8 {
+            return leave(env, Reason::OtherPoint);
+        }
+        let renewal = if selects { renewal(env, &hit, scratch) } else { Renewal::None };
+        if renewal == Renewal::None {
+            return follow(pkt, env, &hit, scratch);
+        }
+        scratch.renewal = renewal as u8;
     }
-    follow(pkt, env, &hit, scratch)
+    if !selects {
+        return leave(env, Reason::NotService);
+    }
+    scratch.bytes = length(pkt, scratch);
+    match open::open(pkt, env, scratch) {
+        Ok(reason) => go_on(pkt, env, reason, scratch),
+        Err(reason) => refuse(pkt, env, reason, scratch),
+    }
 }
 
 /// What comes first at every point: parses the packet. The verdict about one that has no ports, or none of its own.
@@ -116,6 +79,7 @@ fn begin<A: Family, P: Pkt, E: Env<A>>(
 ) -> Option<Verdict> {
     scratch.network = network;
     scratch.point = point as u8;
+    scratch.interface = pkt.ifindex();
     scratch.now = env.now();
     let parsed = env.parse(pkt, scratch);
     if scratch.part != Part::Whole as u8 {

@@ -88,11 +88,7 @@ fn holds(world: &World) -> Held {
 
 /// Lets one packet through the datapath.
 pub fn run(cpu: &Cpu<'_>, point: Point, packet: &mut Bytes) -> Verdict {
-    match point {
-        Point::PodIngress => tc::pod_ingress(packet, cpu),
-        Point::PodEgress => tc::pod_egress(packet, cpu),
-        Point::OutwardIngress => tc::outward_ingress(packet, cpu),
-    }
+    tc::classify(packet, cpu, point)
 }
 
 /// As [`run`], and tells the one reason that the packet left the datapath for.

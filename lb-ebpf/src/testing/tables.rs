@@ -1,22 +1,27 @@
 //! Services as tests describe them, and what user space would write into the tables for them.
 
-use core::net::{IpAddr, SocketAddr};
-use std::collections::BTreeMap;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
 
 use lb_common::backend_flags::{CLUSTER, LOCAL, SERVING};
 use lb_common::{
-    Addr4, Addr6, Address, AddressValue, BackendRecord, BackendWord, FlowKey, FrontendKey, FrontendKind,
-    FrontendValue, Port, Proto, ServiceRecord, Slot, Span, Tuple, address_flags, service_flags,
+    Addr4, Addr6, Address, AddressKind, AddressValue, BackendRecord, BackendWord, FlowKey, FrontendKey,
+    FrontendKind, FrontendValue, Port, Proto, ServiceRecord, Slot, SourceRangeKey, Span, Tuple,
+    address_flags, service_flags,
 };
+
+use super::routes::NODES;
 
 /// One port of a Service.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Service {
     /// Protocol.
     pub proto: Proto,
-    /// Where it is reached; all of one family.
+    /// Its ClusterIPs; all of one family.
     pub frontends: Vec<SocketAddr>,
+    /// Where else it is reached; of a node port the address says the family alone.
+    pub others: Vec<(FrontendKind, SocketAddr)>,
     /// Endpoints usable from anywhere.
     pub cluster: Vec<SocketAddr>,
     /// Endpoints on this node.
@@ -27,6 +32,10 @@ pub struct Service {
     pub retired: Vec<SocketAddr>,
     /// `internalTrafficPolicy: Local`.
     pub internal_local: bool,
+    /// `externalTrafficPolicy: Local`.
+    pub external_local: bool,
+    /// `loadBalancerSourceRanges`, if there are any: addresses and lengths.
+    pub ranges: Option<Vec<(IpAddr, u8)>>,
     /// Seconds that session affinity lasts; 0: there is none.
     pub affinity: u32,
     /// An interface of the node has its addresses.
@@ -40,11 +49,14 @@ impl Service {
         Self {
             proto,
             frontends: [frontend].to_vec(),
+            others: Vec::new(),
             cluster: Vec::new(),
             local: Vec::new(),
             serving: Vec::new(),
             retired: Vec::new(),
             internal_local: false,
+            external_local: false,
+            ranges: None,
             affinity: 0,
             held: false,
         }
@@ -54,6 +66,13 @@ impl Service {
     #[must_use]
     pub fn frontend(mut self, frontend: SocketAddr) -> Self {
         self.frontends.push(frontend);
+        self
+    }
+
+    /// The same with a frontend of this kind.
+    #[must_use]
+    pub fn at(mut self, kind: FrontendKind, frontend: SocketAddr) -> Self {
+        self.others.push((kind, frontend));
         self
     }
 
@@ -86,6 +105,20 @@ impl Service {
         self
     }
 
+    /// The same with `externalTrafficPolicy: Local`.
+    #[must_use]
+    pub const fn external_local(mut self) -> Self {
+        self.external_local = true;
+        self
+    }
+
+    /// The same with these `loadBalancerSourceRanges`.
+    #[must_use]
+    pub fn ranges(mut self, ranges: &[(IpAddr, u8)]) -> Self {
+        self.ranges = Some(ranges.to_vec());
+        self
+    }
+
     /// The same with session affinity for so many seconds; 0: none.
     #[must_use]
     pub const fn affinity(mut self, seconds: u32) -> Self {
@@ -102,10 +135,14 @@ pub struct Tables {
     pub addresses4: BTreeMap<Addr4, AddressValue>,
     /// IPv6 addresses.
     pub addresses6: BTreeMap<Addr6, AddressValue>,
-    /// IPv4 frontends to service ids.
-    pub frontends4: BTreeMap<FrontendKey<Addr4>, u32>,
-    /// IPv6 frontends to service ids.
-    pub frontends6: BTreeMap<FrontendKey<Addr6>, u32>,
+    /// IPv4 frontends.
+    pub frontends4: BTreeMap<FrontendKey<Addr4>, FrontendValue>,
+    /// IPv6 frontends.
+    pub frontends6: BTreeMap<FrontendKey<Addr6>, FrontendValue>,
+    /// IPv4 source ranges.
+    pub ranges4: BTreeSet<SourceRangeKey<Addr4>>,
+    /// IPv6 source ranges.
+    pub ranges6: BTreeSet<SourceRangeKey<Addr6>>,
     /// Service ports by id.
     pub services: Vec<ServiceRecord>,
     /// IPv4 slots.
@@ -114,12 +151,6 @@ pub struct Tables {
     pub slots6: Vec<Slot<Addr6>>,
     /// Backends by id.
     pub backends: Vec<BackendRecord>,
-}
-
-/// The value of a frontend of the Service port `service`.
-#[must_use]
-pub const fn frontend(service: u32) -> FrontendValue {
-    FrontendValue { service, kind: FrontendKind::ClusterIp as u8, pad: [0; 3] }
 }
 
 /// What the word of a backend says.
@@ -164,19 +195,40 @@ impl Tables {
     fn add(&mut self, service: &Service) {
         let id = number(self.services.len());
         let held = if service.held { address_flags::HELD } else { 0 };
-        let address = AddressValue { kind: FrontendKind::ClusterIp as u8, flags: held, pad: [0; 2] };
-        for frontend in &service.frontends {
+        let cluster_ips = service.frontends.iter().map(|frontend| (FrontendKind::ClusterIp, *frontend));
+        for (kind, frontend) in cluster_ips.chain(service.others.iter().copied()) {
+            let v6 = frontend.is_ipv6();
+            let mut addr = frontend.ip();
+            if kind == FrontendKind::NodePort {
+                addr = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+                for node in node_port_addresses(v6) {
+                    self.add_address(
+                        node,
+                        AddressKind::Node,
+                        address_flags::NODE_PORTS | address_flags::HELD,
+                    );
+                }
+            } else {
+                self.add_address(addr, kind.address(), held);
+            }
             let (port, proto) = (Port::new(frontend.port()), service.proto as u8);
-            match frontend.ip() {
+            let value = FrontendValue { service: id, kind: kind as u8, pad: [0; 3] };
+            match addr {
                 IpAddr::V4(addr) => {
-                    let addr = Addr4::from(addr);
-                    self.addresses4.insert(addr, address);
-                    self.frontends4.insert(FrontendKey::new(addr, port, proto), id);
+                    self.frontends4.insert(FrontendKey::new(addr.into(), port, proto), value);
                 }
                 IpAddr::V6(addr) => {
-                    let addr = Addr6::from(addr);
-                    self.addresses6.insert(addr, address);
-                    self.frontends6.insert(FrontendKey::new(addr, port, proto), id);
+                    self.frontends6.insert(FrontendKey::new(addr.into(), port, proto), value);
+                }
+            }
+        }
+        for (addr, bits) in service.ranges.iter().flatten() {
+            match *addr {
+                IpAddr::V4(addr) => {
+                    self.ranges4.insert(SourceRangeKey::new(id, addr.into(), *bits));
+                }
+                IpAddr::V6(addr) => {
+                    self.ranges6.insert(SourceRangeKey::new(id, addr.into(), *bits));
                 }
             }
         }
@@ -197,9 +249,27 @@ impl Tables {
         }
         let cluster = self.block(&service.cluster, &ids);
         let local = self.block(&service.local, &ids);
-        let policy = if service.internal_local { service_flags::INTERNAL_LOCAL } else { 0 };
-        let flags = service_flags::with_affinity(policy, service.affinity);
+        let flags: u64 = [
+            (service.internal_local, service_flags::INTERNAL_LOCAL),
+            (service.external_local, service_flags::EXTERNAL_LOCAL),
+            (service.ranges.is_some(), service_flags::SOURCE_RANGES),
+        ]
+        .into_iter()
+        .filter_map(|(set, flag)| set.then_some(flag))
+        .sum();
+        let flags = service_flags::with_affinity(flags, service.affinity);
         self.services.push(ServiceRecord { cluster: cluster.0, local: local.0, flags, cursor: 0 });
+    }
+
+    /// An address may be several things at once: what a Service has there counts for more than that it is the node's.
+    fn add_address(&mut self, addr: IpAddr, kind: AddressKind, flags: u8) {
+        let new = AddressValue { kind: kind as u8, flags, pad: [0; 2] };
+        let value = match addr {
+            IpAddr::V4(addr) => self.addresses4.entry(addr.into()).or_insert(new),
+            IpAddr::V6(addr) => self.addresses6.entry(addr.into()).or_insert(new),
+        };
+        value.kind = value.kind.min(new.kind);
+        value.flags |= flags;
     }
 
     /// Makes backend `id` the `generation`-th that has this id.
@@ -227,6 +297,12 @@ impl Tables {
         }
         Span::new(offset, number(endpoints.len()))
     }
+}
+
+/// Where node ports are served: at the node's address among nodes, and at its loopback address.
+fn node_port_addresses(v6: bool) -> impl Iterator<Item = IpAddr> {
+    let loopback = if v6 { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    NODES.own.map(|own| NODES.host(v6, own)).into_iter().chain([loopback])
 }
 
 const fn slot<A: Address>(addr: A, port: Port, backend: u32) -> Slot<A> {

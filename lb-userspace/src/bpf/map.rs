@@ -166,7 +166,7 @@ pub enum Insert {
     New,
 }
 
-/// A hash or LRU hash.
+/// A hash, an LRU hash, or a trie of prefixes, which [`Hash::get`] asks for the longest that fits.
 #[derive(Debug)]
 pub struct Hash<K, V> {
     map: Opened,
@@ -180,7 +180,7 @@ impl<K: Pod, V: Pod> Hash<K, V> {
     /// It is not pinned, or of another shape.
     pub fn open(dir: &PinDir, name: &str) -> Result<Self, MapError> {
         Ok(Self {
-            map: Opened::open::<K, V>(dir, name, &[MapKind::Hash, MapKind::LruHash])?,
+            map: Opened::open::<K, V>(dir, name, &[MapKind::Hash, MapKind::LruHash, MapKind::LpmTrie])?,
             types: PhantomData,
         })
     }

@@ -29,10 +29,11 @@ pub(crate) struct Living {
 impl Living {
     /// Adds one entry of a flow table.
     pub(crate) fn count<A>(&mut self, entry: &FlowValue<A>) {
-        let traffic = if entry.kind == FlowKind::Forward as u8 {
-            ServiceStats { packets_in: entry.packets, bytes_in: entry.bytes, ..ServiceStats::default() }
-        } else {
-            ServiceStats { packets_out: entry.packets, bytes_out: entry.bytes, ..ServiceStats::default() }
+        let (packets, bytes, none) = (entry.packets, entry.bytes, ServiceStats::default());
+        let traffic = match FlowKind::from_number(entry.kind) {
+            Some(FlowKind::Forward) => ServiceStats { packets_in: packets, bytes_in: bytes, ..none },
+            Some(FlowKind::Reverse) => ServiceStats { packets_out: packets, bytes_out: bytes, ..none },
+            Some(FlowKind::Host) | None => return,
         };
         add(self.services.entry(entry.service).or_default(), &traffic);
         add(self.backends.entry((entry.backend, entry.generation)).or_default(), &traffic);

@@ -4,7 +4,7 @@ use bytemuck::Pod;
 use lb_common::maps;
 use lb_common::{
     Addr4, Addr6, AddressValue, AffinityKey, AffinityWord, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, InterfaceValue, ServiceMeta, SockUdpKey, SockUdpValue,
+    FrontendKey, FrontendValue, InterfaceValue, ServiceMeta, SockUdpKey, SockUdpValue, SourceRangeKey,
 };
 
 use crate::bpf::map::{Hash, MapError, PerCpuArray};
@@ -23,6 +23,8 @@ pub(crate) fn entries(pins: &PinDir, name: &str) -> Result<Option<usize>, MapErr
         maps::ADDRESSES6 => count::<Addr6, AddressValue>(pins, name),
         maps::FRONTENDS4 => count::<FrontendKey<Addr4>, FrontendValue>(pins, name),
         maps::FRONTENDS6 => count::<FrontendKey<Addr6>, FrontendValue>(pins, name),
+        maps::SOURCE_RANGES4 => count::<SourceRangeKey<Addr4>, u32>(pins, name),
+        maps::SOURCE_RANGES6 => count::<SourceRangeKey<Addr6>, u32>(pins, name),
         maps::INTERFACES => count::<u32, InterfaceValue>(pins, name),
         maps::SERVICE_META => count::<u32, ServiceMeta>(pins, name),
         maps::SOCK_UDP4 => count::<SockUdpKey<Addr4>, SockUdpValue<Addr4>>(pins, name),
@@ -50,7 +52,7 @@ mod tests {
     fn every_hash_can_be_counted() {
         let nowhere = PinDir::new("/nowhere");
         for spec in maps::ALL {
-            let hash = matches!(spec.kind, MapKind::Hash | MapKind::LruHash);
+            let hash = matches!(spec.kind, MapKind::Hash | MapKind::LruHash | MapKind::LpmTrie);
             assert_eq!(entries(&nowhere, spec.name).is_err(), hash, "{}", spec.name);
         }
     }

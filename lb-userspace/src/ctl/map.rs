@@ -62,6 +62,7 @@ fn kind(kind: MapKind) -> &'static str {
         MapKind::Array => "array",
         MapKind::PerCpuArray => "percpu_array",
         MapKind::LruHash => "lru_hash",
+        MapKind::LpmTrie => "lpm_trie",
         MapKind::SkStorage => "sk_storage",
     }
 }

@@ -144,7 +144,7 @@ where
 {
     for entry in Hash::<FrontendKey<A>, FrontendValue>::open(pins, map)?.entries() {
         let (key, value) = entry?;
-        let kind = [FrontendKind::ClusterIp].into_iter().find(|kind| *kind as u8 == value.kind);
+        let kind = FrontendKind::from_number(value.kind);
         if let (Some(service), Some(kind)) = (view.services.get_mut(&value.service), kind) {
             service.frontends.push((key.addr.into(), kind));
         }

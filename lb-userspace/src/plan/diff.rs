@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use lb_common::{
-    AddressValue, BackendWord, FrontendValue, Span, address_flags, backend_flags, service_flags,
+    AddressValue, BackendWord, FrontendKind, FrontendValue, Span, address_flags, backend_flags, service_flags,
 };
 
 use super::op::{FrontendAddr, Op, Scope, SlotEntry};
@@ -53,12 +53,15 @@ pub fn plan(
 }
 
 /// The frontends of a Service port, with their kinds.
-pub fn frontends_of(key: &ServicePortKey, service: &ServicePort) -> impl Iterator<Item = (FrontendAddr, u8)> {
+pub fn frontends_of(
+    key: &ServicePortKey,
+    service: &ServicePort,
+) -> impl Iterator<Item = (FrontendAddr, FrontendKind)> {
     let (family, proto) = (key.family, key.proto as u8);
     let frontends = service.frontends.iter().filter(move |frontend| Family::of(&frontend.addr) == family);
     frontends.map(move |frontend| {
         let addr = SocketAddr::new(frontend.addr, frontend.port);
-        (FrontendAddr { addr, proto }, frontend.kind as u8)
+        (FrontendAddr { addr, proto }, frontend.kind)
     })
 }
 
@@ -131,9 +134,9 @@ impl Planner<'_> {
         Ok(ops)
     }
 
-    fn address(&self, addr: IpAddr, kind: u8) -> (IpAddr, AddressValue) {
+    fn address(&self, addr: IpAddr, kind: FrontendKind) -> (IpAddr, AddressValue) {
         let flags = if self.held.contains(&addr) { address_flags::HELD } else { 0 };
-        (addr, AddressValue { kind, flags, pad: [0; 2] })
+        (addr, AddressValue { kind: kind.address() as u8, flags, pad: [0; 2] })
     }
 
     fn no_room(&self, table: Table, needed: usize, free: u32) -> NoRoom {
@@ -275,7 +278,7 @@ impl Planner<'_> {
             return Err(self.no_room(Table::Addresses, new, free));
         }
         for (frontend, kind) in &wanted {
-            let value = FrontendValue { service: id, kind: *kind, pad: [0; 3] };
+            let value = FrontendValue { service: id, kind: *kind as u8, pad: [0; 3] };
             if shadow.frontends.get(frontend) != Some(&value) {
                 ops.push(Op::PutFrontend { frontend: *frontend, value });
             }

@@ -34,7 +34,11 @@ impl Pins {
                 Sizing::Backends => SMALL.backends,
                 Sizing::Fixed | Sizing::Flows => continue,
             };
-            let kind = if map.kind == MapKind::Hash { "hash" } else { "array" };
+            let kind = match map.kind {
+                MapKind::Hash => "hash",
+                MapKind::LpmTrie => "lpm_trie",
+                _ => "array",
+            };
             let status = Command::new("bpftool")
                 .args(["map", "create", pins.0.map(map.name).to_str().unwrap()])
                 .args(["type", kind, "name", map.name, "key", &map.key_size.to_string()])

@@ -31,8 +31,10 @@ fn datapath_tables(tables: &Fake) -> DatapathTables {
     DatapathTables {
         addresses4: v4.addresses.entries.clone().into_iter().collect(),
         addresses6: v6.addresses.entries.clone().into_iter().collect(),
-        frontends4: v4.frontends.entries.iter().map(|(key, value)| (*key, value.service)).collect(),
-        frontends6: v6.frontends.entries.iter().map(|(key, value)| (*key, value.service)).collect(),
+        frontends4: v4.frontends.entries.clone().into_iter().collect(),
+        ranges4: BTreeSet::new(),
+        frontends6: v6.frontends.entries.clone().into_iter().collect(),
+        ranges6: BTreeSet::new(),
         services: services.records.clone(),
         slots4: v4.slots.records.clone(),
         slots6: v6.slots.records.clone(),

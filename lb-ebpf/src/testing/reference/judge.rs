@@ -111,7 +111,9 @@ impl Node {
             }
             (_, Some(_)) => untouched(Reason::OtherPoint),
             // Neither selects.
-            (Point::PodEgress | Point::OutwardIngress, None) => untouched(Reason::NotService),
+            (Point::PodEgress | Point::OutwardIngress | Point::OutwardEgress, None) => {
+                untouched(Reason::NotService)
+            }
         }
     }
 

@@ -112,7 +112,10 @@ impl ServicePort {
             local: self.local_set(),
             serving: serving.collect(),
             retired: self.pool.iter().map(|it| it.addr).collect(),
+            others: Vec::new(),
             internal_local: self.local,
+            external_local: false,
+            ranges: None,
             affinity: 0,
             held: false,
         }

@@ -9,7 +9,7 @@ use std::sync::MutexGuard;
 use lb_common::{
     Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendWord, Config,
     CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Port,
-    Reason, Scratch, ServiceStats, Slot, SockUdpKey, SockUdpValue, SweepReport,
+    Reason, Scratch, ServiceStats, Slot, SockUdpKey, SockUdpValue, SourceRangeKey, SweepReport,
 };
 
 use super::{ServiceCell, World, at, lock, read};
@@ -20,7 +20,7 @@ use crate::sweep::{self, Walk};
 use crate::testing::affinity::Remembered;
 use crate::testing::routes::{self, GATEWAY, NODES, Net};
 use crate::testing::table::{Flow, Words};
-use crate::testing::tables::{frontend, mapped};
+use crate::testing::tables::mapped;
 
 /// Accesses to hash tables, by kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -35,6 +35,8 @@ pub struct Accesses {
     pub address: u32,
     /// Lookups of a frontend.
     pub frontend: u32,
+    /// Lookups of a client in the source ranges.
+    pub range: u32,
     /// Lookups, insertions and removals of a first fragment.
     pub fragment: u32,
     /// Lookups of an interface.
@@ -242,7 +244,16 @@ macro_rules! environment {
 
             fn frontend(&self, key: &FrontendKey<$addr>) -> Option<FrontendValue> {
                 self.accessed(|accesses| accesses.frontend += 1);
-                read(&self.world.$family.frontends).get(key).map(|service| frontend(*service))
+                read(&self.world.$family.frontends).get(key).copied()
+            }
+
+            fn admits(&self, service: u32, client: &$addr) -> bool {
+                self.accessed(|accesses| accesses.range += 1);
+                let holds = |range: &SourceRangeKey<$addr>| {
+                    let bits = u8::try_from(range.bits - u32::BITS).unwrap_or(u8::MAX);
+                    range.range.service == service && range.range.addr.shares(client, bits)
+                };
+                read(&self.world.$family.ranges).iter().any(holds)
             }
 
             fn service(&self, id: u32) -> Option<Self::Service> {

@@ -3,14 +3,14 @@
 mod cpu;
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::vec::Vec;
 
 use lb_common::{
     Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config,
-    CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, Reason,
-    ServiceStats, Slot, SockUdpKey, SockUdpValue, Span, StateRecord, SweepReport,
+    CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue,
+    Reason, ServiceStats, Slot, SockUdpKey, SockUdpValue, SourceRangeKey, Span, StateRecord, SweepReport,
 };
 
 pub use cpu::{Accesses, Cpu};
@@ -33,7 +33,8 @@ struct Family<A: Address> {
     notes: [AtomicU64; 5],
     report: Mutex<SweepReport>,
     addresses: RwLock<BTreeMap<A, AddressValue>>,
-    frontends: RwLock<BTreeMap<FrontendKey<A>, u32>>,
+    frontends: RwLock<BTreeMap<FrontendKey<A>, FrontendValue>>,
+    ranges: RwLock<BTreeSet<SourceRangeKey<A>>>,
     slots: RwLock<Vec<Slot<A>>>,
     sock_udp: Mutex<HashMap<SockUdpKey<A>, SockUdpValue<A>>>,
 }
@@ -47,6 +48,7 @@ impl<A: Words> Family<A> {
             report: Mutex::default(),
             addresses: RwLock::default(),
             frontends: RwLock::default(),
+            ranges: RwLock::default(),
             slots: RwLock::default(),
             sock_udp: Mutex::default(),
         }
@@ -169,8 +171,8 @@ impl World {
         }
     }
 
-    /// Replaces what user space programs, in the order in which it publishes: backends, slots, services, frontends,
-    /// addresses. Cursors stay.
+    /// Replaces what user space programs, in the order in which it publishes: backends, ranges, slots, services,
+    /// frontends, addresses. Cursors stay.
     ///
     /// # Panics
     /// If there are more Service ports or backends than a world has room for.
@@ -179,6 +181,8 @@ impl World {
         for (cell, record) in self.backends.iter().zip(&tables.backends) {
             cell.store(record.word, SeqCst);
         }
+        *write(&self.v4.ranges) = tables.ranges4.clone();
+        *write(&self.v6.ranges) = tables.ranges6.clone();
         *write(&self.v4.slots) = tables.slots4.clone();
         *write(&self.v6.slots) = tables.slots6.clone();
         for (id, record) in tables.services.iter().enumerate() {

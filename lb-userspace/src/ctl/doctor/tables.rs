@@ -21,7 +21,7 @@ pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
         let map = inspect::map(pins, spec.name)?;
         memory += map.memory.unwrap_or_default();
         // The flow tables have a count of their own, and what may be evicted is meant to be full.
-        if spec.kind == MapKind::Hash && spec.sizing == Sizing::Services {
+        if matches!(spec.kind, MapKind::Hash | MapKind::LpmTrie) && spec.sizing == Sizing::Services {
             let entries = entries(pins, spec.name)?.unwrap_or_default() as u64;
             findings.extend(fullness(spec.name, entries, map.capacity, "--max-services"));
         }

@@ -1,17 +1,19 @@
 //! What fixtures make of the maps: emptied, programmed, older, evicted.
 
+use std::collections::BTreeSet;
 use std::hash::Hash;
 
 use anyhow::Result;
 use aya::Pod;
 use aya::maps::PerCpuArray;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use lb_common::{
-    Addr4, Addr6, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config, CpuRecord, FlowKey,
-    FlowKind, FlowValue, FragmentKey, FragmentValue, InterfaceValue, ServiceRecord, ServiceStats,
-    StateRecord, config_flags, maps,
+    Addr4, Addr6, AffinityKey, AffinityWord, BackendRecord, BackendStats, ClientOf, Config, CpuRecord,
+    FlowKey, FlowKind, FlowValue, FragmentKey, FragmentValue, InterfaceValue, ServiceRecord, ServiceStats,
+    SourceRangeKey, StateRecord, config_flags, maps,
 };
 use lb_ebpf::testing::routes;
-use lb_ebpf::testing::tables::{Tables, frontend};
+use lb_ebpf::testing::tables::Tables;
 
 use super::{Kernel, ROOM};
 
@@ -36,6 +38,22 @@ impl Kernel {
         }
         for (key, value) in contents {
             map.insert(key, value, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces what a trie of source ranges holds.
+    fn refill_ranges<A>(&mut self, name: &str, contents: &BTreeSet<SourceRangeKey<A>>) -> Result<()>
+    where
+        ClientOf<A>: Pod,
+    {
+        let mut map = LpmTrie::<_, ClientOf<A>, u32>::try_from(self.map_mut(name)?)?;
+        let old = map.keys().collect::<Result<Vec<_>, _>>()?;
+        for key in old {
+            map.remove(&key)?;
+        }
+        for SourceRangeKey { bits, range } in contents {
+            map.insert(&Key::new(*bits, *range), 1, 0)?;
         }
         Ok(())
     }
@@ -87,8 +105,10 @@ impl Kernel {
             let cursor = services.get(&id, 0)?.cursor;
             services.set(id, ServiceRecord { cursor, ..*record }, 0)?;
         }
-        self.refill(maps::FRONTENDS4, tables.frontends4.iter().map(|(key, id)| (*key, frontend(*id))))?;
-        self.refill(maps::FRONTENDS6, tables.frontends6.iter().map(|(key, id)| (*key, frontend(*id))))?;
+        self.refill_ranges(maps::SOURCE_RANGES4, &tables.ranges4)?;
+        self.refill_ranges(maps::SOURCE_RANGES6, &tables.ranges6)?;
+        self.refill(maps::FRONTENDS4, tables.frontends4.clone())?;
+        self.refill(maps::FRONTENDS6, tables.frontends6.clone())?;
         self.refill(maps::ADDRESSES4, tables.addresses4.clone())?;
         self.refill(maps::ADDRESSES6, tables.addresses6.clone())
     }

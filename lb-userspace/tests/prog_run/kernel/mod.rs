@@ -79,7 +79,7 @@ impl Kernel {
             loader.map_max_entries(spec.name, entries(spec.name, sizes)?);
         }
         let mut ebpf = loader.load(&object()?).context("make the maps")?;
-        for name in ["pod_ingress", "pod_egress", "outward_ingress", "sweep4", "sweep6"] {
+        for name in Point::ALL.map(Point::program).into_iter().chain(["sweep4", "sweep6"]) {
             let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
             match program {
                 Program::SchedClassifier(program) => program.load(),
@@ -197,11 +197,7 @@ impl Kernel {
         point: Point,
         packet: &mut Vec<u8>,
     ) -> Result<Option<Verdict>> {
-        let name = match point {
-            Point::PodIngress => "pod_ingress",
-            Point::PodEgress => "pod_egress",
-            Point::OutwardIngress => "outward_ingress",
-        };
+        let name = point.program();
         let program: &SchedClassifier = self.ebpf.program(name).context("no such program")?.try_into()?;
         let mut output = vec![0; packet.len() + 128];
         let context = arrival.context();
