@@ -28,6 +28,7 @@
 //! | [`source`] | where objects come from: a folder of manifests |
 //! | [`status`] | what the agent tells the command line |
 //! | [`tables`] | the writes carried out: in the kernel, in memory, with faults |
+//! | [`tasks`] | what goes on for ever, and who is told when it does not |
 
 pub mod agent;
 pub mod bpf;
@@ -43,3 +44,4 @@ pub mod reconcile;
 pub mod source;
 pub mod status;
 pub mod tables;
+pub mod tasks;

@@ -16,7 +16,6 @@ use lb_common::{
     SockUdpKey, SockUdpRole, SockUdpValue, Span, service_flags,
 };
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
@@ -25,6 +24,7 @@ use crate::bpf::pin::PinDir;
 use crate::net::diag::{DiagError, Sockets};
 use crate::reconcile::Report;
 use crate::status::Problem;
+use crate::tasks::blocking;
 
 /// How often to look without a change: a socket that was about to connect during the last look was not seen.
 const LOOK: Duration = Duration::from_secs(10);
@@ -62,11 +62,11 @@ struct Closer {
 
 /// Closes what is to be closed until `reports` end; `news`: what keeps it from doing so.
 pub(super) async fn follow(
-    pins: &PinDir,
+    pins: PinDir,
     mut reports: watch::Receiver<Report>,
     news: watch::Sender<Option<Problem>>,
 ) {
-    let closer = Closer::open(pins).map(Arc::new);
+    let closer = Closer::open(&pins).map(Arc::new);
     if let Err(error) = &closer {
         tell(&news, Some(error));
     }
@@ -74,8 +74,7 @@ pub(super) async fn follow(
     loop {
         let seen = reports.borrow_and_update().datagrams;
         let worker = Arc::clone(&closer);
-        // An error means that the runtime is going down.
-        let Ok(outcome) = spawn_blocking(move || worker.close()).await else { return };
+        let outcome = blocking(move || worker.close()).await;
         if let Ok(closed @ 1..) = outcome {
             info!(closed, "connected UDP sockets of the host were closed: their backends are gone");
         }

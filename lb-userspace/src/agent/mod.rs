@@ -33,6 +33,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use futures::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -50,6 +51,7 @@ use crate::reconcile::{self, Reconciler};
 use crate::source::Source;
 use crate::status::StatusFile;
 use crate::tables::Kernel;
+use crate::tasks::Tasks;
 use args::Args;
 use classes::Classes;
 use config::{Effective, Told};
@@ -62,7 +64,8 @@ const CHANGES: usize = 64;
 /// Runs the agent until SIGTERM or SIGINT. The datapath stays in place.
 ///
 /// # Errors
-/// What keeps it from starting: the object, the system call and what to do about it.
+/// What keeps it from starting: the object, the system call and what to do about it. Later: the task that has ended, by a
+/// panic; whoever started the agent starts it again.
 pub fn run(Told { args, effective, ignored }: Told, pins: &PinDir) -> anyhow::Result<()> {
     log::init(args.log_format, args.log_level);
     let origin = args.origin.origin()?;
@@ -96,11 +99,16 @@ pub fn run(Told { args, effective, ignored }: Told, pins: &PinDir) -> anyhow::Re
     let sweeper = Sweeper::new(&datapath, args.sweep_interval)?;
     (config.embryonic, config.patience) = (sweeper.embryonic(), sweeper.patience());
     let settings = Settings::write(pins, config, args.masquerade().by_node())?;
-    sweeper.spawn().context("start the thread that sweeps")?;
+    let swept = sweeper.spawn().context("start the thread that sweeps")?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
     let origin = (origin, name, source);
-    runtime.block_on(follow(args, &effective, datapath, settings, &cgroup, origin))
+    let tasks = async {
+        let mut tasks = Tasks::default();
+        tasks.spawn("the thread that sweeps", swept.map(drop));
+        follow(args, &effective, datapath, settings, &cgroup, origin, tasks).await
+    };
+    runtime.block_on(tasks)
 }
 
 /// Attaches, then follows everything until a signal comes.
@@ -111,6 +119,7 @@ async fn follow(
     settings: Settings,
     cgroup: &Path,
     (origin, name, source): (Origin, String, Source),
+    mut tasks: Tasks,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("sigaction SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("sigaction SIGINT")?;
@@ -126,7 +135,7 @@ async fn follow(
     let classes = (Classes::new(args.pod_interfaces, masquerade), args.service_cluster_ip_range);
     let (news, node_news) = watch::channel(node::News::default());
     let (changes, desired) = mpsc::channel(CHANGES);
-    let mut node =
+    let node =
         node::Node::start(Arc::clone(&datapath), settings, classes, served, news, changes.clone()).await?;
 
     let tables = Kernel::open(datapath.pins())?;
@@ -148,7 +157,8 @@ async fn follow(
             uids,
             counts,
         };
-        tokio::spawn(events::follow(sources, access.clone(), name.clone(), board.clone()));
+        let posting = events::follow(sources, access.clone(), name.clone(), board.clone());
+        tasks.spawn("the poster of Kubernetes Events", posting);
     }
     let sources = report::Sources {
         pins: datapath.pins().clone(),
@@ -164,7 +174,11 @@ async fn follow(
     let known = sources.clone();
     let exporter = Exporter::new(datapath.pins().clone(), health.clone(), move || known.facts());
     let metrics = Metrics::new(exporter, effective)?;
-    args.serving.serve(sockets, &health, metrics, &board);
+    args.serving.serve(sockets, &health, metrics, &board, &mut tasks);
+    tasks.spawn("what follows the node's network", node.follow(views));
+    let closing = datagrams::follow(datapath.pins().clone(), synced, datagrams);
+    tasks.spawn("what closes UDP sockets of the host", closing);
+    tasks.spawn("the writer of the status file", report::follow(sources));
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => info!("SIGTERM: the datapath stays in place"),
@@ -174,10 +188,8 @@ async fn follow(
     tokio::select! {
         // Ends by `stop`.
         () = reconcile::run(reconciler, desired, report, stop) => Ok(()),
-        () = node.follow(views) => Ok(()),
-        () = sync::follow(source, &name, changes, view, tell_health, asked) => anyhow::bail!("the source is no longer followed: start the agent again"),
-        () = datagrams::follow(datapath.pins(), synced, datagrams) => Ok(()),
-        () = report::follow(sources) => Ok(()),
+        ended = sync::follow(source, &name, changes, view, tell_health, asked) => Err(ended.into()),
+        ended = tasks.ended() => Err(ended.into()),
     }
 }
 

@@ -1,14 +1,11 @@
 //! Interfaces and addresses of the node, followed.
 
 use std::collections::BTreeSet;
-use std::future::pending;
 use std::net::IpAddr;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
@@ -25,6 +22,7 @@ use crate::net::node::{NodeAddresses, routed_sources};
 use crate::net::watch::{NetError, Network, Watcher};
 use crate::reconcile::Change;
 use crate::status::Problem;
+use crate::tasks::blocking;
 
 /// How often to look without a notice: routes change without one, and what failed is tried again.
 const LOOK: Duration = Duration::from_secs(30);
@@ -142,7 +140,7 @@ impl Node {
     }
 
     /// Follows the network, and what the source says about the Node, for ever.
-    pub(super) async fn follow(&mut self, mut source: watch::Receiver<View>) {
+    pub(super) async fn follow(mut self, mut source: watch::Receiver<View>) {
         loop {
             let look = if self.more { Duration::ZERO } else { LOOK };
             let gone = tokio::select! {
@@ -236,18 +234,11 @@ impl Node {
         };
         let Some(mut served) = self.served.take() else { return Ok(false) };
         let (classes, datapath) = (Arc::clone(&self.classes), Arc::clone(&self.datapath));
-        let following = spawn_blocking(move || {
+        let (served, more, outward) = blocking(move || {
             let (more, problems) = served.follow(&classes, &network, &addresses, &gone, &datapath);
             (served, more, problems)
-        });
-        let (served, more, outward) = match following.await {
-            Ok(followed) => followed,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => resume_unwind(panic),
-                // The runtime is going down.
-                Err(_) => pending().await,
-            },
-        };
+        })
+        .await;
         problems.extend(outward);
         problems.extend(unknown);
         for interfaces in [&served.pods, &served.outward] {

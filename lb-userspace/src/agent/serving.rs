@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use crate::health::{self, Health};
 use crate::http::{self, Board};
 use crate::metrics::Metrics;
+use crate::tasks::Tasks;
 
 /// Where the agent answers.
 #[derive(clap::Args, Clone, Debug)]
@@ -76,11 +77,18 @@ impl Serving {
     }
 
     /// Serves from now on. What goes wrong stands on `board`.
-    pub(super) fn serve(&self, sockets: Sockets, health: &Health, metrics: Metrics, board: &Board) {
-        tokio::spawn(health::follow(health.clone(), board.clone()));
+    pub(super) fn serve(
+        &self,
+        sockets: Sockets,
+        health: &Health,
+        metrics: Metrics,
+        board: &Board,
+        tasks: &mut Tasks,
+    ) {
+        tasks.spawn("the server of health check node ports", health::follow(health.clone(), board.clone()));
         if let Some(addr) = self.healthz_bind_address.0 {
             let (health, board) = (health.clone(), board.clone());
-            tokio::spawn(async move {
+            tasks.spawn("the server of /healthz", async move {
                 let answer = move |path: String| {
                     let answer = health.answer(&path);
                     async move { answer }
@@ -90,7 +98,7 @@ impl Serving {
         }
         if let Some(addr) = self.metrics_bind_address.0 {
             let board = board.clone();
-            tokio::spawn(async move {
+            tasks.spawn("the server of /metrics", async move {
                 let answer = move |path| metrics.clone().answer(path);
                 http::keep("--metrics-bind-address", addr, sockets.metrics, &board, answer).await;
             });

@@ -11,6 +11,7 @@ use crate::model::{Index, NodeView};
 use crate::reconcile::Change;
 use crate::source::{Event, Extent, Source};
 use crate::status::Problem;
+use crate::tasks::Ended;
 
 /// What the source says beside Services.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -27,7 +28,8 @@ pub(super) struct View {
     pub(super) problems: Vec<Problem>,
 }
 
-/// Follows `source` for the node called `name`, and says which uids Services have. Returns when one of the ends is gone.
+/// Follows `source` for the node called `name`, and says which uids Services have. Returns when one of the ends is gone,
+/// and which.
 pub(super) async fn follow(
     mut source: Source,
     name: &str,
@@ -35,7 +37,7 @@ pub(super) async fn follow(
     view: watch::Sender<View>,
     health: watch::Sender<Told>,
     mut asked: mpsc::Receiver<events::Asked>,
-) {
+) -> Ended {
     let mut index = Index::new(name);
     // How much the reconciler knows of; `None`: nothing.
     let mut known = None;
@@ -45,8 +47,8 @@ pub(super) async fn follow(
     loop {
         let update = tokio::select! {
             update = source.next() => match update {
-                Some(update) => update,
-                None => return,
+                Ok(update) => update,
+                Err(ended) => return ended,
             },
             Some((service, answer)) = asked.recv() => {
                 // Who no longer waits for it has ended.
@@ -101,7 +103,7 @@ pub(super) async fn follow(
         known = known.max(Some(update.extent));
         for change in [Some(seen), Some(change), end].into_iter().flatten() {
             if changes.send(change).await.is_err() {
-                return;
+                return Ended::new("the reconciler");
             }
         }
     }

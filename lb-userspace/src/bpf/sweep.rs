@@ -1,5 +1,6 @@
 //! The sweep: programs that walk the flow tables and remove what has ended, run from a thread of their own.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::thread;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use lb_common::maps::{FLOWS4, FLOWS6, SWEEP};
 use lb_common::{Addr4, Addr6, FlowKey, FlowValue, SweepReport};
+use tokio::sync::oneshot;
 use tracing::{debug, error};
 
 use super::load::{Datapath, LoadError};
@@ -104,12 +106,14 @@ impl Sweeper {
         Ok(fullest)
     }
 
-    /// Sweeps from a new thread for as long as the process lives.
+    /// Sweeps from a new thread for as long as the process lives; what is returned ends if the thread does.
     ///
     /// # Errors
     /// No thread can be made.
-    pub fn spawn(self) -> io::Result<()> {
+    pub fn spawn(self) -> io::Result<oneshot::Receiver<Infallible>> {
+        let (alive, ended) = oneshot::channel();
         let body = move || {
+            let _alive = alive;
             let mut failing = false;
             loop {
                 let began = Instant::now();
@@ -129,7 +133,7 @@ impl Sweeper {
                 thread::sleep(pause(fill, began.elapsed(), self.longest));
             }
         };
-        thread::Builder::new().name("sweep".into()).spawn(body).map(drop)
+        thread::Builder::new().name("sweep".into()).spawn(body).map(|_| ended)
     }
 }
 

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::panic::resume_unwind;
 use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde::Serialize;
 use tokio::select;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 use tracing::info;
 
@@ -30,7 +31,7 @@ type Place = (ServiceName, usize);
 /// One that is listened at. Dropped, it is closed.
 struct Open {
     port: u16,
-    task: JoinHandle<()>,
+    task: AbortHandle,
 }
 
 /// The answer (B86).
@@ -51,6 +52,7 @@ struct Service<'a> {
 /// Listens where the source says that load balancers ask, for ever.
 pub async fn follow(mut health: Health, board: Board) {
     let mut open: BTreeMap<Place, Open> = BTreeMap::new();
+    let mut servers = JoinSet::new();
     loop {
         let wanted = wanted(&health.told.borrow_and_update().checks);
         let stale: Vec<Place> = open
@@ -62,7 +64,9 @@ pub async fn follow(mut health: Health, board: Board) {
         for place in stale {
             if let Some(Open { port, task }) = open.remove(&place) {
                 task.abort();
-                let _ = task.await;
+                while !task.is_finished() {
+                    one_ends(&mut servers).await;
+                }
                 info!("{}: no health check at {} any more", named(&place), at(&place, port));
             }
         }
@@ -79,7 +83,7 @@ pub async fn follow(mut health: Health, board: Board) {
                         let answer = answer(&asked, &health);
                         async move { answer }
                     };
-                    let task = tokio::spawn(http::serve(listener, handler));
+                    let task = servers.spawn(http::serve(listener, handler));
                     open.insert(place.clone(), Open { port: *port, task });
                 }
                 // A kernel without the family: nobody can ask there.
@@ -100,7 +104,16 @@ pub async fn follow(mut health: Health, board: Board) {
         select! {
             changed = health.told.changed() => if changed.is_err() { return pending().await },
             () = again => {}
+            () = one_ends(&mut servers) => {}
         }
+    }
+}
+
+/// Waits until one of `servers` has ended. Its panic goes on here.
+async fn one_ends(servers: &mut JoinSet<()>) {
+    let Some(ended) = servers.join_next().await else { return pending().await };
+    if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+        resume_unwind(panic);
     }
 }
 

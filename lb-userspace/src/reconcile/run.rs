@@ -13,6 +13,7 @@ use tracing::debug;
 
 use super::{Change, Reconciler, Report};
 use crate::tables::Tables;
+use crate::tasks::joined;
 
 /// The shortest time between two steps: a burst is coalesced over it.
 const COALESCE: Duration = Duration::from_millis(10);
@@ -72,8 +73,7 @@ pub async fn run<T: Tables>(
 
 async fn end_of(grace: &mut Option<JoinHandle<()>>) {
     match grace {
-        // An error means that the runtime is going down.
-        Some(waiting) => drop(waiting.await),
+        Some(waiting) => joined(waiting).await,
         None => pending().await,
     }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{Kind, Object, ObjectKey};
+use crate::tasks::Ended;
 use api::Api;
 use manifests::Folder;
 
@@ -21,8 +22,11 @@ pub enum Source {
 }
 
 impl Source {
-    /// The next change. `None`: the source has ended, which it never does by itself.
-    pub async fn next(&mut self) -> Option<Update> {
+    /// The next change.
+    ///
+    /// # Errors
+    /// A task or thread of the source has ended: there are no more changes.
+    pub async fn next(&mut self) -> Result<Update, Ended> {
         match self {
             Self::Folder(folder) => folder.next().await,
             Self::Api(api) => api.next().await,

@@ -13,6 +13,7 @@ use super::access::Server;
 use super::wire::Fault;
 use crate::model::{Kind, Object, ObjectKey};
 use crate::source::{Event, Extent, Problem, Update};
+use crate::tasks::Ended;
 
 /// How long the own Node is waited for once everything else is known (B112).
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -75,7 +76,11 @@ impl Gather {
     }
 
     /// Makes updates of `news` until one of the ends is gone.
-    pub(super) async fn run(mut self, mut news: mpsc::Receiver<News>, updates: mpsc::Sender<Update>) {
+    pub(super) async fn run(
+        mut self,
+        mut news: mpsc::Receiver<News>,
+        updates: &mpsc::Sender<Result<Update, Ended>>,
+    ) {
         let mut batch = Vec::new();
         loop {
             let patience = self.patience.filter(|_| self.extent == Extent::Begun);
@@ -84,7 +89,7 @@ impl Gather {
                 () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {}
             }
             let update = self.update(batch.drain(..), Instant::now());
-            if updates.send(update).await.is_err() {
+            if updates.send(Ok(update)).await.is_err() {
                 return;
             }
         }

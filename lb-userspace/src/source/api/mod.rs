@@ -25,6 +25,7 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 use super::Update;
+use crate::tasks::{Ended, Tasks};
 pub use access::{Access, AccessError, Server};
 use follow::Follower;
 use gather::Gather;
@@ -39,7 +40,7 @@ const UPDATES: usize = 4;
 /// An API server that is being followed.
 #[derive(Debug)]
 pub struct Api {
-    updates: mpsc::Receiver<Update>,
+    updates: mpsc::Receiver<Result<Update, Ended>>,
 }
 
 impl Api {
@@ -56,19 +57,26 @@ impl Api {
         Ok(Self { updates })
     }
 
-    /// The next change; the first says that nothing is known yet. `None`: the thread has ended, which it never does by
-    /// itself.
-    pub async fn next(&mut self) -> Option<Update> {
-        self.updates.recv().await
+    /// The next change; the first says that nothing is known yet.
+    ///
+    /// # Errors
+    /// A follower or the thread has ended: there are no more changes.
+    pub async fn next(&mut self) -> Result<Update, Ended> {
+        self.updates.recv().await.unwrap_or_else(|| Err(Ended::new("the thread of the API source")))
     }
 }
 
-async fn follow(access: Access, node: &str, updates: mpsc::Sender<Update>) {
+async fn follow(access: Access, node: &str, updates: mpsc::Sender<Result<Update, Ended>>) {
     let (sender, news) = mpsc::channel(NEWS);
     let link = Arc::new(Link::new(access, sender.clone()));
+    let mut followers = Tasks::default();
     for resource in Resource::all(node) {
-        tokio::spawn(Follower::new(resource, Arc::clone(&link), sender.clone()).run());
+        let name = format!("the follower of {} objects", resource.kind);
+        followers.spawn(name, Follower::new(resource, Arc::clone(&link), sender.clone()).run());
     }
-    // The followers end with the runtime.
-    Gather::new(node).run(news, updates).await;
+    tokio::select! {
+        () = Gather::new(node).run(news, &updates) => {}
+        // It fails when nobody wants updates any more.
+        ended = followers.ended() => drop(updates.send(Err(ended)).await),
+    }
 }

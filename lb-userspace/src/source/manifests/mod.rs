@@ -22,6 +22,7 @@ use thiserror::Error;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::Update;
+use crate::tasks::Ended;
 pub use document::{Fault, Reading};
 use tree::Tree;
 
@@ -72,9 +73,11 @@ impl Folder {
         Ok(Self { updates })
     }
 
-    /// The next change. The first one comes at once and holds everything that there is. `None`: the thread has ended,
-    /// which it never does by itself.
-    pub async fn next(&mut self) -> Option<Update> {
-        self.updates.recv().await
+    /// The next change. The first one comes at once and holds everything that there is.
+    ///
+    /// # Errors
+    /// The thread has ended: there are no more changes.
+    pub async fn next(&mut self) -> Result<Update, Ended> {
+        self.updates.recv().await.ok_or_else(|| Ended::new("the thread that reads manifests"))
     }
 }
