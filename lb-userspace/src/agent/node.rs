@@ -18,6 +18,7 @@ use super::settings::Settings;
 use super::sync::View;
 use crate::bpf::attach::Class;
 use crate::bpf::load::Datapath;
+use crate::model::NodeView;
 use crate::net::node::{NodeAddresses, routed_sources};
 use crate::net::watch::{NetError, Network, Watcher};
 use crate::reconcile::Change;
@@ -92,6 +93,11 @@ impl Served {
     }
 }
 
+/// What of the source concerns the network.
+fn told(view: &View) -> (bool, Option<&NodeView>, &[String]) {
+    (view.listed, view.node.as_deref(), &view.service_ranges)
+}
+
 /// The node's network.
 pub(super) struct Node {
     datapath: Arc<Datapath>,
@@ -141,15 +147,17 @@ impl Node {
 
     /// Follows the network, and what the source says about the Node, for ever.
     pub(super) async fn follow(mut self, mut source: watch::Receiver<View>) {
+        let mut known = View::default();
         loop {
             let look = if self.more { Duration::ZERO } else { LOOK };
             let gone = tokio::select! {
                 gone = timeout(look, self.watcher.changed()) => gone.unwrap_or_else(|_| Ok(BTreeSet::new())),
-                _ = source.changed() => Ok(BTreeSet::new()),
+                // Of Services there is news all the time.
+                _ = source.wait_for(|view| told(view) != told(&known)) => Ok(BTreeSet::new()),
             };
-            let view = source.borrow_and_update().clone();
+            known = source.borrow_and_update().clone();
             let looked = match gone {
-                Ok(gone) => self.look(gone, &view).await,
+                Ok(gone) => self.look(gone, &known).await,
                 Err(error) => Err(error),
             };
             self.more = match looked {

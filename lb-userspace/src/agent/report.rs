@@ -1,6 +1,7 @@
 //! The status file, kept up to date.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lb_common::SCHEMA;
@@ -47,16 +48,17 @@ pub(super) async fn follow(mut sources: Sources) {
     let mut written = None;
     let mut ready = false;
     loop {
-        let status = sources.status();
-        if written.as_ref() != Some(&status) {
-            if let Err(error) = file.write(&status) {
+        let current = sources.status();
+        if written.as_ref() != Some(&current) {
+            let (status, wrong) = &current;
+            if let Err(error) = file.write(&Status { problems: wrong.all(), ..status.clone() }) {
                 warn!("write the status file {}: {error}", file.path().display());
             }
             if status.synced && !ready {
                 ready = true;
                 info!("ready");
             }
-            written = Some(status);
+            written = Some(current);
         }
         let changed = tokio::select! {
             changed = sources.node.changed() => changed,
@@ -72,6 +74,22 @@ pub(super) async fn follow(mut sources: Sources) {
         if ready {
             sleep(CALM).await;
         }
+    }
+}
+
+/// Everything that is wrong. There may be much of it, and most of the time it is what it was.
+#[derive(PartialEq, Eq)]
+struct Wrong {
+    source: Arc<[Problem]>,
+    reconcile: Vec<Problem>,
+    others: Vec<Problem>,
+}
+
+impl Wrong {
+    fn all(&self) -> Vec<Problem> {
+        let mut all = [&*self.source, &self.reconcile, &self.others].concat();
+        all.sort();
+        all
     }
 }
 
@@ -97,34 +115,42 @@ impl Sources {
         }
     }
 
-    fn status(&mut self) -> Status {
+    /// The status but for the problems, and these.
+    fn status(&mut self) -> (Status, Wrong) {
         let Self { pins: _, events: _, name, origin, node, source, reconcile, sockets, servers } = self;
         let (manifests, api_server) = match origin {
             Origin::Folder(folder) => (Some(folder.clone()), None),
             Origin::Api(access) => (None, Some(access.to_string())),
         };
-        let node = node.borrow_and_update().clone();
-        let report = reconcile.borrow_and_update().clone();
-        let View { listed, connected, mut problems, .. } = source.borrow_and_update().clone();
-        problems.extend(node.problems);
-        problems.extend(report.problems);
-        problems.extend(sockets.borrow_and_update().clone());
-        problems.extend(servers.borrow_and_update().values().flatten().cloned());
-        problems.sort();
-        Status {
+        let News { settled, service_ranges, interfaces, uplinks, problems: of_node } =
+            node.borrow_and_update().clone();
+        let View { listed, connected, problems: of_source, .. } = source.borrow_and_update().clone();
+        let report = reconcile.borrow_and_update();
+        let others = sockets.borrow_and_update().clone().into_iter();
+        let wrong = Wrong {
+            source: of_source,
+            reconcile: report.problems.clone(),
+            others: of_node
+                .into_iter()
+                .chain(others)
+                .chain(servers.borrow_and_update().values().flatten().cloned())
+                .collect(),
+        };
+        let status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             schema: SCHEMA,
-            synced: report.synced && node.settled,
+            synced: report.synced && settled,
             node: name.clone(),
             manifests,
             api_server,
             connected,
             listed,
-            service_ranges: node.service_ranges,
-            interfaces: node.interfaces,
-            uplinks: node.uplinks,
-            held: report.held,
-            problems,
-        }
+            service_ranges,
+            interfaces,
+            uplinks,
+            held: report.held.clone(),
+            problems: Vec::new(),
+        };
+        (status, wrong)
     }
 }

@@ -14,6 +14,7 @@ mod server;
 mod verdict;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::model::{HealthCheck, ServiceName};
 
@@ -27,12 +28,12 @@ pub struct Told {
     /// Whether load balancers should use the node (B91).
     pub eligible: bool,
     /// The health checks of Services (B84).
-    pub checks: BTreeMap<ServiceName, HealthCheck>,
+    pub checks: Arc<BTreeMap<ServiceName, HealthCheck>>,
 }
 
 /// Nothing yet. What goes on without an agent does so while one begins: the node is used.
 impl Default for Told {
     fn default() -> Self {
-        Self { eligible: true, checks: BTreeMap::new() }
+        Self { eligible: true, checks: Arc::default() }
     }
 }

@@ -32,7 +32,7 @@ pub type ServiceName = (Arc<str>, Arc<str>);
 #[derive(Debug)]
 pub struct Index {
     node_name: Arc<str>,
-    node: Option<NodeView>,
+    node: Option<Arc<NodeView>>,
     /// What ServiceCIDRs name.
     ranges: BTreeMap<Arc<str>, Vec<String>>,
     known: HashSet<ObjectKey>,
@@ -42,12 +42,14 @@ pub struct Index {
     claims: Claims,
     /// Services to look at again.
     touched: BTreeSet<ServiceName>,
-    health_checks: BTreeMap<ServiceName, HealthCheck>,
+    health_checks: Arc<BTreeMap<ServiceName, HealthCheck>>,
     seen: Seen,
     /// What is wrong with an object by itself.
     faults: BTreeMap<ObjectKey, Vec<Complaint>>,
     /// What is wrong with a Service because of other objects.
     conflicts: BTreeMap<ObjectKey, Vec<Complaint>>,
+    /// Whether either is not as it was.
+    complained: bool,
 }
 
 impl Index {
@@ -62,10 +64,11 @@ impl Index {
             namespaces: HashMap::new(),
             claims: Claims::default(),
             touched: BTreeSet::new(),
-            health_checks: BTreeMap::new(),
+            health_checks: Arc::default(),
             seen: Seen::default(),
             faults: BTreeMap::new(),
             conflicts: BTreeMap::new(),
+            complained: false,
         }
     }
 
@@ -109,7 +112,7 @@ impl Index {
                 faults
             }
         };
-        set(&mut self.faults, &key, faults);
+        self.complained |= set(&mut self.faults, &key, faults);
         let kind = key.kind;
         if self.known.insert(key) {
             *self.count.entry(kind).or_default() += 1;
@@ -131,7 +134,7 @@ impl Index {
             Kind::Pod => self.change(key, |all, name| all.set_pod(name, None)),
             Kind::ServiceCidr => self.ranges.remove(&key.name).is_some(),
         };
-        self.faults.remove(key);
+        self.complained |= self.faults.remove(key).is_some();
     }
 
     /// Makes `objects` all that there is: what is not among them is gone. What stays the same is not touched.
@@ -185,6 +188,11 @@ impl Index {
         all.flat_map(|(key, complaints)| complaints.iter().map(move |complaint| (key, complaint)))
     }
 
+    /// Whether [`Index::problems`] are others than at the last call.
+    pub const fn take_complained(&mut self) -> bool {
+        mem::replace(&mut self.complained, false)
+    }
+
     /// The uid of the Service `namespace`/`name`; `None` if it is not served, or from no API server.
     #[must_use]
     pub fn uid(&self, namespace: &str, name: &str) -> Option<&str> {
@@ -194,13 +202,13 @@ impl Index {
 
     /// What load balancers ask for (B84), as of the last [`Index::take_changes`].
     #[must_use]
-    pub const fn health_checks(&self) -> &BTreeMap<ServiceName, HealthCheck> {
+    pub const fn health_checks(&self) -> &Arc<BTreeMap<ServiceName, HealthCheck>> {
         &self.health_checks
     }
 
     /// What the object of the agent's own node says; `None` if there is none.
     #[must_use]
-    pub fn node(&self) -> Option<&NodeView> {
+    pub const fn node(&self) -> Option<&Arc<NodeView>> {
         self.node.as_ref()
     }
 
@@ -228,15 +236,18 @@ impl Index {
 
     /// Another zone changes what every hint means (B60). True if it is another one.
     fn set_node(&mut self, node: Option<NodeView>) -> bool {
-        let zone = |node: &Option<NodeView>| node.as_ref().and_then(|node| node.zone.clone());
-        let moved = zone(&self.node) != zone(&node);
+        if self.node.as_deref() == node.as_ref() {
+            return false;
+        }
+        let zone = |node: Option<&NodeView>| node.and_then(|node| node.zone.clone());
+        let moved = zone(self.node.as_deref()) != zone(node.as_ref());
         if moved {
             for (namespace, content) in &self.namespaces {
                 let services = content.entries.keys();
                 self.touched.extend(services.map(|service| (namespace.clone(), service.clone())));
             }
         }
-        self.node = node;
+        self.node = node.map(Arc::new);
         moved
     }
 
@@ -262,19 +273,15 @@ impl Index {
         let (namespace, name) = service;
         let object = ObjectKey::new(Kind::Service, namespace.clone(), name.clone());
         let Some(content) = self.namespaces.get_mut(namespace) else {
-            self.conflicts.remove(&object);
-            self.health_checks.remove(service);
+            self.complained |= self.conflicts.remove(&object).is_some();
+            self.set_health_check(service, None);
             return;
         };
         let zone = self.node.as_ref().and_then(|node| node.zone.as_deref());
         let site = Site { node: &self.node_name, zone };
         let Derived { ports, health_check, conflicts } =
             derive::ports(namespace, name, content, &self.claims, site);
-        set(&mut self.conflicts, &object, conflicts);
-        match health_check {
-            Some(check) => self.health_checks.insert(service.clone(), check),
-            None => self.health_checks.remove(service),
-        };
+        self.complained |= set(&mut self.conflicts, &object, conflicts);
         if let Some(entry) = content.entries.get_mut(name) {
             compare(&entry.published, &ports, changes);
             entry.published = ports.into();
@@ -283,6 +290,19 @@ impl Index {
         if content.is_empty() {
             self.namespaces.remove(namespace);
         }
+        self.set_health_check(service, health_check);
+    }
+
+    fn set_health_check(&mut self, service: &ServiceName, check: Option<HealthCheck>) {
+        // Whoever was told has the map: it is copied for what changes alone.
+        if self.health_checks.get(service) == check.as_ref() {
+            return;
+        }
+        let checks = Arc::make_mut(&mut self.health_checks);
+        match check {
+            Some(check) => checks.insert(service.clone(), check),
+            None => checks.remove(service),
+        };
     }
 }
 
@@ -312,10 +332,14 @@ fn compare(
     }
 }
 
-fn set(complaints: &mut BTreeMap<ObjectKey, Vec<Complaint>>, key: &ObjectKey, new: Vec<Complaint>) {
+/// True if `new` is something else than before.
+fn set(complaints: &mut BTreeMap<ObjectKey, Vec<Complaint>>, key: &ObjectKey, new: Vec<Complaint>) -> bool {
     if new.is_empty() {
-        complaints.remove(key);
-    } else {
+        return complaints.remove(key).is_some();
+    }
+    let changed = complaints.get(key) != Some(&new);
+    if changed {
         complaints.insert(key.clone(), new);
     }
+    changed
 }

@@ -32,16 +32,6 @@ impl Source {
             Self::Api(api) => api.next().await,
         }
     }
-
-    /// Whether it has the Node object of every node, so that one which is missing has been deleted (B91). A folder needs to
-    /// have none.
-    #[must_use]
-    pub const fn has_nodes(&self) -> bool {
-        match self {
-            Self::Folder(_) => false,
-            Self::Api(_) => true,
-        }
-    }
 }
 
 /// What changed.

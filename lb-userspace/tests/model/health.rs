@@ -1,6 +1,6 @@
 //! What load balancers are told: health checks of Services, and nodes that are to go.
 
-use lb_userspace::model::{HealthCheck, Index, NodeView};
+use lb_userspace::model::{HealthCheck, Index};
 use serde_json::{Value, json};
 
 use super::support::*;
@@ -86,6 +86,6 @@ fn b91_nodes_that_are_to_go() {
     ] {
         let mut index = Index::new(NODE);
         index.apply(object(merge(json!({"kind": "Node", "metadata": {"name": NODE}}), node)));
-        assert_eq!(index.node().map(NodeView::is_leaving), Some(leaving), "{case}");
+        assert_eq!(index.node().map(|node| node.is_leaving()), Some(leaving), "{case}");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use lb_userspace::health::{self, Told};
 use lb_userspace::http::Board;
@@ -22,7 +23,7 @@ fn told(checks: &[(&str, u16, [Option<u32>; 2])]) -> Told {
         let check = HealthCheck { port: NonZeroU16::new(*port).unwrap(), local: *local };
         (("d".into(), (*name).into()), check)
     };
-    Told { checks: checks.iter().map(check).collect::<BTreeMap<_, _>>(), ..Told::default() }
+    Told { checks: Arc::new(checks.iter().map(check).collect::<BTreeMap<_, _>>()), ..Told::default() }
 }
 
 /// What is said at a port: by family the status code, and how many endpoints; `None` where nobody listens.

@@ -201,8 +201,12 @@ impl Gather {
             problems.insert(problem(server.url.clone(), text.to_owned()));
         }
         if self.extent != Extent::Begun && !self.addressed {
-            let text = "the API server has no such Node, or it has no address: hints for zones do not count, and \
-                        the node counts as not eligible. --hostname-override names another one";
+            let text = if self.listed.contains(&Kind::Node) {
+                "the API server has no such Node, or it has no address: hints for zones do not count, and without a \
+                 Node it counts as not eligible. --hostname-override names another one"
+            } else {
+                "the API server has not told of this Node yet: hints for zones do not count"
+            };
             problems.insert(problem(format!("Node {}", self.node), text.to_owned()));
         }
         problems.extend(self.faults.iter().take(NAMED).map(|((kind, key), reason)| {
