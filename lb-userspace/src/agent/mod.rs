@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -56,6 +57,7 @@ use args::Args;
 use classes::Classes;
 use config::{Effective, Told};
 use origin::Origin;
+use serving::Sockets;
 use settings::Settings;
 
 /// Changes that may wait for the reconciler.
@@ -79,6 +81,13 @@ pub fn run(Told { args, effective, ignored }: Told, pins: &PinDir) -> anyhow::Re
         warn!("{text}");
     }
     args.masquerade().check()?;
+    raise_descriptors();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
+    let sockets = {
+        let _inside = runtime.enter();
+        args.serving.listen()?
+    };
     let object = object::embedded()?;
     probe::kernel()?;
     let cgroup = probe::cgroup_root(args.cgroup_root.as_deref())?;
@@ -100,20 +109,18 @@ pub fn run(Told { args, effective, ignored }: Told, pins: &PinDir) -> anyhow::Re
     (config.embryonic, config.patience) = (sweeper.embryonic(), sweeper.patience());
     let settings = Settings::write(pins, config, args.masquerade().by_node())?;
     let swept = sweeper.spawn().context("start the thread that sweeps")?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
     let origin = (origin, name, source);
     let tasks = async {
         let mut tasks = Tasks::default();
         tasks.spawn("the thread that sweeps", swept.map(drop));
-        follow(args, &effective, datapath, settings, &cgroup, origin, tasks).await
+        follow((args, sockets), &effective, datapath, settings, &cgroup, origin, tasks).await
     };
     runtime.block_on(tasks)
 }
 
 /// Attaches, then follows everything until a signal comes.
 async fn follow(
-    args: Args,
+    (args, sockets): (Args, Sockets),
     effective: &Effective,
     datapath: Arc<Datapath>,
     settings: Settings,
@@ -123,7 +130,6 @@ async fn follow(
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("sigaction SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("sigaction SIGINT")?;
-    let sockets = args.serving.listen()?;
     let masquerade = args.masquerade();
 
     datapath.attach_cgroup(cgroup)?;
@@ -190,6 +196,15 @@ async fn follow(
         () = reconcile::run(reconciler, desired, report, stop) => Ok(()),
         ended = sync::follow(source, &name, changes, view, tell_health, asked) => Err(ended.into()),
         ended = tasks.ended() => Err(ended.into()),
+    }
+}
+
+/// As many file descriptors as the process may have: Services may have health check ports of their own, and each has
+/// connections.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!("file descriptors stay limited to {:?}: setrlimit: {error}", limit.current);
     }
 }
 

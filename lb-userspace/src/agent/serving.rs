@@ -60,7 +60,7 @@ pub(super) struct Sockets {
 }
 
 impl Serving {
-    /// Listens, before anything else is done.
+    /// Listens, before anything else is done, within a tokio runtime.
     ///
     /// # Errors
     /// An address cannot be had, and that shall be an error (B95).

@@ -79,9 +79,14 @@ impl Node {
     }
 
     fn start(&self) -> Agent<'_> {
+        self.start_as(self.agent())
+    }
+
+    /// Starts `agent`, which is [`Node::agent`] or runs it.
+    fn start_as(&self, mut agent: Command) -> Agent<'_> {
         let log = self.manifests.path().join("log");
         let file = fs::File::create(&log).unwrap();
-        let child = self.agent().stderr(file).spawn().unwrap();
+        let child = agent.stderr(file).spawn().unwrap();
         let mut agent = Agent { node: self, child, log };
         agent.wait("synced", |status| status["synced"] == true);
         agent
@@ -320,11 +325,28 @@ fn overlapping_ports_are_reserved_and_given_back() {
 }
 
 #[test]
+fn an_agent_may_have_all_descriptors_that_its_limit_allows() {
+    let node = Node::new();
+    let agent = node.agent();
+    let mut limited = Command::new("prlimit");
+    limited.arg("--nofile=256:4096").arg(agent.get_program()).args(agent.get_args());
+    let agent = node.start_as(limited);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", agent.child.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().nth(3), Some("4096"), "{files}");
+    agent.stop();
+}
+
+#[test]
 fn what_an_agent_cannot_do_is_said_before_anything_is_made() {
     let node = Node::new();
     for (flags, expected) in [
         (&["--manifests", "/tmp", "--cgroup-root", "/proc"][..], "/proc is not in a cgroup v2 tree"),
         (&["--manifests", "/nonexistent"], "/nonexistent"),
+        (
+            &["--manifests", "/tmp", "--bind-address-hard-fail", "--healthz-bind-address", "192.0.2.1:1"],
+            "--healthz-bind-address 192.0.2.1:1",
+        ),
     ] {
         let output = node.sluice(&["agent"]).args(flags).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
