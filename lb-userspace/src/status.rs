@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process;
 
+use procfs::process::Process;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{ObjectKey, Reason};
@@ -19,6 +20,9 @@ const RUN_DIR: &str = "/run/sluice";
 /// What the agent says about itself.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
+    /// When its process began ([`started`]); 0 if it is not known.
+    #[serde(default)]
+    pub started: u64,
     /// Version of its binary.
     pub version: String,
     /// Schema number of the tables that it programs.
@@ -45,6 +49,29 @@ pub struct Status {
     pub held: Vec<IpAddr>,
     /// What it could not do, object by object.
     pub problems: Vec<Problem>,
+}
+
+impl Status {
+    /// Whether the agent that holds the pin directory now, the process `pid`, has programmed everything.
+    ///
+    /// The file may still be that of its predecessor. A holder that cannot be seen from here, in another pid namespace,
+    /// is believed to have written it.
+    #[must_use]
+    pub fn synced_by(&self, pid: Option<u32>) -> bool {
+        let began = pid.and_then(|pid| started(Some(pid)));
+        self.synced && began.is_none_or(|began| began == self.started)
+    }
+}
+
+/// When a process, or this one, began: clock ticks since the machine did (field 22 of `/proc/PID/stat`). `None` if it
+/// has ended. Two processes of one pid, as agents of two containers are, differ by it.
+#[must_use]
+pub fn started(pid: Option<u32>) -> Option<u64> {
+    let process = match pid {
+        Some(pid) => Process::new(i32::try_from(pid).ok()?),
+        None => Process::myself(),
+    };
+    Some(process.ok()?.stat().ok()?.starttime)
 }
 
 /// One thing that somebody has to look at.
@@ -162,6 +189,16 @@ mod tests {
         for same in ["/sys/fs/bpf/sluice/", "/sys//fs/bpf/./sluice"] {
             assert_eq!(StatusFile::of(Path::new(same)).unwrap().path(), file.path(), "{same}");
         }
+    }
+
+    #[test]
+    fn what_a_predecessor_wrote_says_nothing_of_the_holder() {
+        let (own, began) = (Some(process::id()), started(None).unwrap());
+        let status = |started| Status { synced: true, started, ..Status::default() };
+        assert!(status(began).synced_by(own));
+        assert!(!status(began - 1).synced_by(own));
+        assert!(status(began - 1).synced_by(None));
+        assert!(!Status { synced: false, ..status(began) }.synced_by(own));
     }
 
     #[test]

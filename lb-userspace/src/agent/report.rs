@@ -16,7 +16,7 @@ use super::sync::View;
 use crate::bpf::pin::PinDir;
 use crate::metrics::Facts;
 use crate::reconcile::Report;
-use crate::status::{Problem, Status, StatusFile};
+use crate::status::{self, Problem, Status, StatusFile};
 
 /// The file is written at most so often.
 const CALM: Duration = Duration::from_millis(50);
@@ -137,6 +137,7 @@ impl Sources {
                 .collect(),
         };
         let status = Status {
+            started: status::started(None).unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             schema: SCHEMA,
             synced: report.synced && settled,

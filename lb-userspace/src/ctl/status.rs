@@ -101,7 +101,7 @@ impl Report {
         flows: Option<[Crowd; 2]>,
         status: Option<Status>,
     ) -> Self {
-        let synced = holder.is_some() && status.as_ref().is_some_and(|status| status.synced);
+        let synced = holder.zip(status.as_ref()).is_some_and(|(holder, status)| status.synced_by(holder.pid));
         Self {
             running: holder.is_some(),
             pid: holder.and_then(|holder| holder.pid),
@@ -189,10 +189,12 @@ impl Args {
     pub(super) fn run(&self, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
         let pins = &context.pins;
         let file = StatusFile::of(pins.root())?;
+        // The holder first: what is read after it is the holder's, or older.
+        let holder = pins.holder();
         let status = file.read().with_context(|| format!("read {}", file.path().display()))?;
         let programs: Vec<_> = inspect::progs(pins)?.into_iter().map(|prog| prog.name).collect();
         let flows = if programs.is_empty() { None } else { Some(crowd::read(pins)?) };
-        Ok(out.document(&Report::new(pins.root().to_owned(), pins.holder(), programs, flows, status))?)
+        Ok(out.document(&Report::new(pins.root().to_owned(), holder, programs, flows, status))?)
     }
 }
 
@@ -202,6 +204,9 @@ mod tests {
     use crate::ctl::crowd::tests::flooded;
     use crate::ctl::out::Format;
     use crate::ctl::tests::{documented, shape};
+
+    /// The id of no process: such a holder is believed to have written the file.
+    const NOBODY: u32 = u32::MAX;
 
     fn status() -> Status {
         Status {
@@ -225,7 +230,7 @@ mod tests {
     #[test]
     fn only_the_running_agent_can_be_synced() {
         let holder = |pid| Some(Holder { pid });
-        for (holder, synced) in [(holder(Some(7)), true), (holder(None), true), (None, false)] {
+        for (holder, synced) in [(holder(Some(NOBODY)), true), (holder(None), true), (None, false)] {
             let json: serde_json::Value =
                 serde_json::from_str(&written(Format::Json, holder, &["connect4"], Some(status()))).unwrap();
             assert_eq!(json["synced"], synced, "{holder:?}");
@@ -242,7 +247,7 @@ mod tests {
     fn held_addresses_are_listed_with_what_it_means() {
         let held = vec!["10.96.0.10".parse().unwrap(), "fd00::a".parse().unwrap()];
         let status = Status { held, ..status() };
-        let holder = Some(Holder { pid: Some(7) });
+        let holder = Some(Holder { pid: Some(NOBODY) });
         let json = written(Format::Json, holder, &["x"], Some(status.clone()));
         assert!(json.contains(r#""held":["10.96.0.10","fd00::a"]"#), "{json}");
         let text = written(Format::Text, holder, &["x"], Some(status));
@@ -260,7 +265,7 @@ mod tests {
         );
         assert!(written(Format::Text, None, &["x"], Some(status())).contains("the datapath goes on"));
         assert!(
-            written(Format::Text, Some(Holder { pid: Some(7) }), &["x"], Some(status()))
+            written(Format::Text, Some(Holder { pid: Some(NOBODY) }), &["x"], Some(status()))
                 .ends_with("\nOBJECT       PROBLEM\ndefault/web  no room\n")
         );
     }

@@ -8,8 +8,9 @@ use super::{Finding, Level};
 const CHECK: &str = "agent";
 
 pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
+    let holder = pins.holder();
     let status = StatusFile::of(pins.root())?.read()?;
-    let mut findings = vec![alive(pins, pins.base().exists(), pins.holder(), status.as_ref())];
+    let mut findings = vec![alive(pins, pins.base().exists(), holder, status.as_ref())];
     findings.extend(status.into_iter().flat_map(|status| status.problems).map(|problem| {
         Finding::new(Level::Warning, CHECK, format!("{}: {}", problem.object, problem.text))
             .follows("what it names is left out, or stays as it was before; everything else goes on")
@@ -19,7 +20,7 @@ pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
 }
 
 fn alive(pins: &PinDir, installed: bool, holder: Option<Holder>, status: Option<&Status>) -> Finding {
-    let synced = status.is_some_and(|status| status.synced);
+    let synced = holder.zip(status).is_some_and(|(holder, status)| status.synced_by(holder.pid));
     match (holder, installed) {
         (Some(holder), _) if synced => {
             Finding::new(Level::Ok, CHECK, format!("running, {holder}, synchronised"))
@@ -45,6 +46,9 @@ fn alive(pins: &PinDir, installed: bool, holder: Option<Holder>, status: Option<
 mod tests {
     use super::*;
 
+    /// The id of no process: such a holder is believed to have written the file.
+    const NOBODY: u32 = u32::MAX;
+
     #[test]
     fn the_agent_is_judged_by_lock_and_status() {
         let pins = PinDir::new("/sys/fs/bpf/x");
@@ -52,7 +56,7 @@ mod tests {
             let status = Status { synced, ..Status::default() };
             alive(&pins, installed, holder, Some(&status)).level
         };
-        for holder in [Holder { pid: Some(7) }, Holder { pid: None }] {
+        for holder in [Holder { pid: Some(NOBODY) }, Holder { pid: None }] {
             assert_eq!(level(true, Some(holder), true), Level::Ok);
             assert_eq!(level(true, Some(holder), false), Level::Warning);
         }
