@@ -144,15 +144,15 @@ impl Closer {
         let mut lost = HashSet::new();
         for entry in half.translations.entries() {
             let (key, value) = entry?;
-            let word = BackendWord(self.backends.load(value.backend, 0).unwrap_or_default());
+            let word = BackendWord(self.backends.load(value.backend, 0)?);
             if key.role != SockUdpRole::ToBackend as u8
                 || word.serving() && word.generation() == value.generation
             {
                 continue;
             }
             let frontend = FrontendKey::new(key.addr, key.port, Proto::Udp as u8);
-            let service = half.frontends.get(&frontend)?.and_then(|it| self.services.get(it.service));
-            if service.is_some_and(|service| can_serve(&service)) {
+            let Some(frontend) = half.frontends.get(&frontend)? else { continue };
+            if can_serve(&self.services.get(frontend.service)?) {
                 lost.insert((
                     key.cookie(),
                     SocketAddr::new(value.peer.addr.into(), value.peer.port.number()),

@@ -55,7 +55,7 @@ impl Settings {
     /// The map is not there.
     pub(super) fn write(pins: &PinDir, mut config: Config, former_ranges: bool) -> Result<Self, MapError> {
         let map: Array<Config> = Array::open(pins, CONFIG)?;
-        let former = map.get(0).unwrap_or_default();
+        let former = map.get(0)?;
         (config.node4, config.node6) = (former.node4, former.node6);
         // New ones hold once the tables do: in between, all Services would be addresses that no Service has.
         config.service_ranges4 = former.service_ranges4;

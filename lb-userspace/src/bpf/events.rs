@@ -35,19 +35,21 @@ impl Events {
     /// They are not pinned, or of another shape.
     pub fn open(pins: &PinDir) -> Result<Self, MapError> {
         let (records, state) = (Array::open(pins, EVENTS)?, Array::<StateRecord>::open(pins, STATE)?);
-        let reader = Reader::new(state.get(0).unwrap_or_default().events);
+        let reader = Reader::new(state.get(0)?.events);
         Ok(Self { records, state, reader })
     }
 
     /// The records that have come since the last call; the first call gives those that are kept.
-    pub fn news(&mut self) -> Vec<News> {
-        let head = self.state.get(0).unwrap_or_default().events;
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn news(&mut self) -> Result<Vec<News>, MapError> {
+        let head = self.state.get(0)?.events;
         self.reader.read(head, |number| {
             let index = (number % u64::from(EVENT_RECORDS)) as u32;
             // `get` loads the sequence first; once more afterwards it tells whether the rest belongs to it.
-            let record = self.records.get(index).unwrap_or_default();
-            let after = self.records.load(index, 0).unwrap_or_default();
-            judge(number, record, after)
+            let record = self.records.get(index)?;
+            Ok(judge(number, record, self.records.load(index, 0)?))
         })
     }
 }
@@ -76,13 +78,13 @@ impl Reader {
         Self { next: head.saturating_sub(EVENT_RECORDS as u64), lost: 0, awaited: None }
     }
 
-    fn read(&mut self, head: u64, look: impl Fn(u64) -> Place) -> Vec<News> {
+    fn read<E>(&mut self, head: u64, look: impl Fn(u64) -> Result<Place, E>) -> Result<Vec<News>, E> {
         let oldest = head.saturating_sub(u64::from(EVENT_RECORDS));
         self.lost += oldest.saturating_sub(self.next);
         self.next = self.next.max(oldest);
         let mut news = Vec::new();
         while self.next < head {
-            match look(self.next) {
+            match look(self.next)? {
                 Place::Whole(record) => news.push((record, std::mem::take(&mut self.lost))),
                 Place::NotYet if self.awaited != Some(self.next) => {
                     self.awaited = Some(self.next);
@@ -92,12 +94,14 @@ impl Reader {
             }
             self.next += 1;
         }
-        news
+        Ok(news)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
 
     const SIZE: u64 = EVENT_RECORDS as u64;
@@ -107,45 +111,46 @@ mod tests {
     }
 
     /// What stands in each place after so many records.
-    fn after(head: u64) -> impl Fn(u64) -> Place {
+    fn after(head: u64) -> impl Fn(u64) -> Result<Place, Infallible> {
         move |number| {
             let latest = (head - 1) - (head - 1 - number % SIZE) % SIZE;
-            judge(number, record(latest), latest + 1)
+            Ok(judge(number, record(latest), latest + 1))
         }
     }
 
-    fn numbers(news: &[News]) -> Vec<(u64, u64)> {
+    fn numbers(news: Result<Vec<News>, Infallible>) -> Vec<(u64, u64)> {
+        let Ok(news) = news;
         news.iter().map(|(record, lost)| (record.sequence - 1, *lost)).collect()
     }
 
     #[test]
     fn history_comes_first_and_then_what_is_new() {
         let mut reader = Reader::new(3);
-        assert_eq!(numbers(&reader.read(3, after(3))), [(0, 0), (1, 0), (2, 0)]);
-        assert_eq!(numbers(&reader.read(3, after(3))), []);
-        assert_eq!(numbers(&reader.read(4, after(4))), [(3, 0)]);
+        assert_eq!(numbers(reader.read(3, after(3))), [(0, 0), (1, 0), (2, 0)]);
+        assert_eq!(numbers(reader.read(3, after(3))), []);
+        assert_eq!(numbers(reader.read(4, after(4))), [(3, 0)]);
     }
 
     #[test]
     fn what_was_overwritten_is_counted_unless_it_was_never_missed() {
         let head = 3 * SIZE + 7;
         let mut reader = Reader::new(head);
-        let history = numbers(&reader.read(head, after(head)));
+        let history = numbers(reader.read(head, after(head)));
         assert_eq!((history.len() as u64, history[0]), (SIZE, (head - SIZE, 0)));
         let later = head + SIZE + 5;
-        let news = numbers(&reader.read(later, after(later)));
+        let news = numbers(reader.read(later, after(later)));
         assert_eq!((news.len() as u64, news[0], news[1].1), (SIZE, (later - SIZE, 5), 0));
     }
 
     #[test]
     fn a_record_that_is_not_there_yet_is_waited_for_once() {
         let mut reader = Reader::new(0);
-        let absent = |number| if number == 1 { Place::NotYet } else { Place::Whole(record(number)) };
-        assert_eq!(numbers(&reader.read(3, absent)), [(0, 0)]);
-        assert_eq!(numbers(&reader.read(3, absent)), [(2, 1)]);
+        let absent = |number| Ok(if number == 1 { Place::NotYet } else { Place::Whole(record(number)) });
+        assert_eq!(numbers(reader.read(3, absent)), [(0, 0)]);
+        assert_eq!(numbers(reader.read(3, absent)), [(2, 1)]);
         let mut reader = Reader::new(0);
-        reader.read(3, absent);
-        assert_eq!(numbers(&reader.read(3, |number| Place::Whole(record(number)))), [(1, 0), (2, 0)]);
+        reader.read(3, absent).unwrap();
+        assert_eq!(numbers(reader.read(3, |number| Ok(Place::Whole(record(number))))), [(1, 0), (2, 0)]);
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl Sweeper {
         for table in &self.tables {
             sys::test_run(table.prog.as_fd(), &[])
                 .map_err(|source| SweepError::Run { program: table.program, source })?;
-            let report = self.report.get(0).unwrap_or_default();
+            let report = self.report.get(0)?;
             let SweepReport { scanned, pairs, expired, orphans, lru_left, embryonic, moved, .. } = report;
             debug!(
                 program = table.program,

@@ -140,7 +140,7 @@ fn read_ports(pins: &PinDir) -> anyhow::Result<HashMap<u32, Port>> {
     let mut ports = HashMap::new();
     for entry in Hash::<u32, ServiceMeta>::open(pins, maps::SERVICE_META)?.entries() {
         let (id, meta) = entry?;
-        if let Some(port) = Port::new(PortName::of(&meta), records.get(id).unwrap_or_default().flags) {
+        if let Some(port) = Port::new(PortName::of(&meta), records.get(id)?.flags) {
             ports.insert(id, port);
         }
     }
@@ -157,7 +157,7 @@ impl Args {
         for entry in Hash::<AffinityKey, AffinityWord>::open(pins, maps::AFFINITY)?.entries() {
             let (key, word) = entry?;
             let Some(port) = ports.get(&key.service).filter(|port| self.wants(&port.name)) else { continue };
-            let backend = backends.get(word.backend()).unwrap_or_default();
+            let backend = backends.get(word.backend())?;
             rows.extend(port.row(&key, word, &backend, now).filter(|row| self.takes(row)));
         }
         rows.sort_by(|a, b| {

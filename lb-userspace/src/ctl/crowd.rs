@@ -80,8 +80,8 @@ impl Row for Crowd {
 
 /// Both families.
 pub(super) fn read(pins: &PinDir) -> Result<[Crowd; 2], MapError> {
-    let state = Array::<StateRecord>::open(pins, maps::STATE)?.get(0).unwrap_or_default();
-    let config = Array::<Config>::open(pins, maps::CONFIG)?.get(0).unwrap_or_default();
+    let state = Array::<StateRecord>::open(pins, maps::STATE)?.get(0)?;
+    let config = Array::<Config>::open(pins, maps::CONFIG)?.get(0)?;
     let now = now();
     Ok([0, 1].map(|family| Crowd::new(&state, &config, family, now)))
 }

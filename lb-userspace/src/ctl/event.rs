@@ -87,7 +87,7 @@ impl Args {
             let runtime = runtime::Builder::new_current_thread().enable_all().build();
             return runtime.context("start the event loop")?.block_on(self.follow(pins, &mut events, out));
         }
-        let rows = self.rows(pins, &events.news())?;
+        let rows = self.rows(pins, &events.news()?)?;
         out.list(rows.into_iter().map(Ok))?;
         let cpus = PerCpuArray::<CpuRecord>::open(pins, maps::CPU)?.get(0)?;
         let suppressed = cpus.iter().fold(0_u64, |sum, cpu| sum.saturating_add(cpu.suppressed));
@@ -106,7 +106,7 @@ impl Args {
             (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
         let mut table = Table::new(EventRow::COLUMNS);
         while !out.is_deserted()? {
-            out.more(&mut table, &self.rows(pins, &events.news())?)?;
+            out.more(&mut table, &self.rows(pins, &events.news()?)?)?;
             tokio::select! {
                 _ = interrupt.recv() => break,
                 _ = terminate.recv() => break,

@@ -103,10 +103,8 @@ impl Row for LinkRow {
 /// Names of the interfaces `wanted`, if the datapath serves this network namespace: elsewhere other interfaces have the
 /// same numbers. Not from `/sys/class/net`, which shows the namespace that mounted it.
 pub(super) fn interfaces(pins: &PinDir, wanted: impl Iterator<Item = u32>) -> HashMap<u32, String> {
-    let served = Array::<Config>::open(pins, CONFIG)
-        .ok()
-        .and_then(|config| config.get(0))
-        .map(|config| config.netns_cookie);
+    let served = Array::<Config>::open(pins, CONFIG).and_then(|config| config.get(0));
+    let served = served.ok().map(|config| config.netns_cookie);
     if served.is_none() || served != probe::netns_cookie().ok() {
         return HashMap::new();
     }

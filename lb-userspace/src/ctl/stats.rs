@@ -196,7 +196,7 @@ impl Args {
     pub(super) fn run(&self, context: &Context, out: &mut Out<'_>) -> anyhow::Result<()> {
         let pins = context.datapath()?;
         let reasons = reasons(pins)?;
-        let report = Array::<SweepReport>::open(pins, maps::SWEEP)?.get(0).unwrap_or_default();
+        let report = Array::<SweepReport>::open(pins, maps::SWEEP)?.get(0)?;
         let mut view = View::read(pins)?;
         let (living, fills) = read_living(pins)?;
         view.add_living(&living);

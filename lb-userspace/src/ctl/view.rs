@@ -102,13 +102,16 @@ fn read_services(pins: &PinDir, view: &mut View) -> anyhow::Result<Scopes> {
     let slots4 = Array::<Slot<Addr4>>::open(pins, maps::SLOTS4)?;
     let slots6 = Array::<Slot<Addr6>>::open(pins, maps::SLOTS6)?;
     let mut scopes = Scopes::default();
-    for entry in Hash::<u32, ServiceMeta>::open(pins, maps::SERVICE_META)?.entries() {
-        let (id, meta) = entry?;
-        let record = records.get(id).unwrap_or_default();
+    let names = Hash::<u32, ServiceMeta>::open(pins, maps::SERVICE_META)?;
+    let mut names = names.entries().collect::<Result<Vec<_>, _>>()?;
+    // The order of the arrays.
+    names.sort_unstable_by_key(|(id, _)| *id);
+    for (id, meta) in names {
+        let record = records.get(id)?;
         for (span, scope) in [(record.cluster, &mut scopes.cluster), (record.local, &mut scopes.local)] {
             let ids = match meta.family {
-                4 => backends_of(&slots4, Span(span)),
-                _ => backends_of(&slots6, Span(span)),
+                4 => backends_of(&slots4, Span(span))?,
+                _ => backends_of(&slots6, Span(span))?,
             };
             scope.extend(ids.into_iter().map(|backend| (id, backend)));
         }
@@ -122,20 +125,19 @@ fn read_services(pins: &PinDir, view: &mut View) -> anyhow::Result<Scopes> {
             cluster: 0,
             local: 0,
             backends: Vec::new(),
-            stats: stats.get(id).unwrap_or_default(),
+            stats: stats.get(id)?,
         };
         view.services.insert(id, service);
     }
     Ok(scopes)
 }
 
-fn backends_of<A: Address>(slots: &Array<Slot<A>>, span: Span) -> Vec<u32>
+fn backends_of<A: Address>(slots: &Array<Slot<A>>, span: Span) -> Result<Vec<u32>, MapError>
 where
     Slot<A>: Pod,
 {
     let end = span.offset().saturating_add(span.len()).min(slots.len());
-    let slots = (span.offset()..end).filter_map(|index| slots.get(index));
-    slots.map(|slot| slot.backend).collect()
+    (span.offset()..end).map(|index| Ok(slots.get(index)?.backend)).collect()
 }
 
 fn read_frontends<A: Address>(pins: &PinDir, map: &str, view: &mut View) -> Result<(), MapError>
@@ -156,7 +158,7 @@ fn read_backends(pins: &PinDir, scopes: &Scopes, view: &mut View) -> Result<(), 
     let records = Array::<BackendRecord>::open(pins, maps::BACKENDS_MAP)?;
     let stats = Array::<BackendStats>::open(pins, maps::BACKEND_STATS)?;
     for id in 1..records.len() {
-        let Some(record) = records.get(id) else { break };
+        let record = records.get(id)?;
         let Some(service) = view.services.get_mut(&record.service) else {
             continue;
         };
@@ -177,7 +179,7 @@ fn read_backends(pins: &PinDir, scopes: &Scopes, view: &mut View) -> Result<(), 
             word,
             selected,
             local,
-            stats: stats.get(id).unwrap_or_default().traffic,
+            stats: stats.get(id)?.traffic,
         });
     }
     Ok(())

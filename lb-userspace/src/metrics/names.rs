@@ -50,7 +50,7 @@ metrics! {
 
     // Those of every Prometheus client.
     PROCESS_CPU, "process_cpu_seconds_total": COUNTER, [], "seconds", "CPU time that the agent took, of user and system.";
-    PROCESS_RESIDENT, "process_resident_memory_bytes": GAUGE, [], "bytes", "Resident memory of the agent, with the tables that it has mapped.";
+    PROCESS_RESIDENT, "process_resident_memory_bytes": GAUGE, [], "bytes", "Resident memory of the agent, with the parts of tables that it has mapped.";
     PROCESS_VIRTUAL, "process_virtual_memory_bytes": GAUGE, [], "bytes", "Virtual memory of the agent.";
     PROCESS_FDS, "process_open_fds": GAUGE, [], "files", "File descriptors that the agent has open.";
     PROCESS_MAX_FDS, "process_max_fds": GAUGE, [], "files", "File descriptors that it may have open.";

@@ -62,8 +62,8 @@ impl Reading {
             reasons: counts::maps::reasons(pins)?,
             maps: hashes.collect::<anyhow::Result<_>>()?,
             services: counted.into_iter().map(|(_, name, stats)| (name, stats)).collect(),
-            state: Array::<StateRecord>::open(pins, maps::STATE)?.get(0).unwrap_or_default(),
-            config: Array::<Config>::open(pins, maps::CONFIG)?.get(0).unwrap_or_default(),
+            state: Array::<StateRecord>::open(pins, maps::STATE)?.get(0)?,
+            config: Array::<Config>::open(pins, maps::CONFIG)?.get(0)?,
             now: now(),
         })
     }
@@ -73,9 +73,8 @@ impl Reading {
 fn counters(pins: &PinDir) -> anyhow::Result<Vec<(u32, PortName, ServiceStats)>> {
     let stats = Array::<ServiceStats>::open(pins, maps::SERVICE_STATS)?;
     let names = Hash::<u32, ServiceMeta>::open(pins, maps::SERVICE_META)?;
-    let named = names.entries().map(|entry| {
-        let (id, meta) = entry?;
-        Ok((id, PortName::of(&meta), stats.get(id).unwrap_or_default()))
-    });
-    named.collect()
+    let mut named = names.entries().collect::<Result<Vec<_>, _>>()?;
+    // The order of the array.
+    named.sort_unstable_by_key(|(id, _)| *id);
+    named.into_iter().map(|(id, meta)| Ok((id, PortName::of(&meta), stats.get(id)?))).collect()
 }

@@ -95,7 +95,7 @@ impl<T: Pod> ArrayTable<T> for Array<T> {
         self.len()
     }
 
-    fn get(&self, index: u32) -> Option<T> {
+    fn get(&self, index: u32) -> Result<T, MapError> {
         self.get(index)
     }
 

@@ -114,8 +114,8 @@ impl<T: Pod> ArrayTable<T> for MemoryArray<T> {
         self.records.len().try_into().unwrap_or(u32::MAX)
     }
 
-    fn get(&self, index: u32) -> Option<T> {
-        self.records.get(index as usize).copied()
+    fn get(&self, index: u32) -> Result<T, MapError> {
+        Ok(self.records.get(index as usize).copied().unwrap_or_else(T::zeroed))
     }
 
     fn set(&mut self, index: u32, record: &T) -> Result<(), MapError> {

@@ -115,22 +115,36 @@ impl<S: Storage> Tables for TableSet<S> {
     }
 
     fn read(&self) -> Result<Snapshot, TableError> {
-        let services = self.meta.entries()?.into_iter().map(|(id, meta)| {
-            let record = self.services.get(id).unwrap_or_default();
-            let slots = [record.cluster, record.local].map(|span| {
-                if meta.family == Family::V4.number() {
-                    self.v4.run(Span(span))
-                } else {
-                    self.v6.run(Span(span))
-                }
+        let mut services = Vec::new();
+        let mut names = self.meta.entries()?;
+        // Arrays are read in their order, the services here and their slots below.
+        names.sort_unstable_by_key(|(id, _)| *id);
+        for (id, meta) in names {
+            services.push(ServiceEntry {
+                id,
+                meta,
+                record: self.services.get(id)?,
+                slots: Default::default(),
             });
-            ServiceEntry { id, meta, record, slots }
-        });
-        let backends = (0..self.backends.records()).filter_map(|id| Some((id, self.backends.get(id)?)));
+        }
+        services.sort_unstable_by_key(|entry| Span(entry.record.cluster).offset());
+        for ServiceEntry { meta, record, slots, .. } in &mut services {
+            let run = |span| {
+                if meta.family == Family::V4.number() { self.v4.run(span) } else { self.v6.run(span) }
+            };
+            *slots = [run(Span(record.cluster))?, run(Span(record.local))?];
+        }
+        let mut backends = Vec::new();
+        for id in 0..self.backends.records() {
+            let record = self.backends.get(id)?;
+            if record != BackendRecord::default() {
+                backends.push((id, record));
+            }
+        }
         Ok(Snapshot {
             capacity: self.capacity(),
-            services: services.collect(),
-            backends: backends.filter(|(_, record)| *record != BackendRecord::default()).collect(),
+            services,
+            backends,
             frontends: [self.v4.frontends()?, self.v6.frontends()?].concat(),
             addresses: [self.v4.addresses()?, self.v6.addresses()?].concat(),
         })
@@ -174,7 +188,7 @@ where
     }
 
     /// The slots that `span` names; none if it leaves the array.
-    fn run(&self, span: Span) -> Vec<SlotEntry> {
+    fn run(&self, span: Span) -> Result<Vec<SlotEntry>, TableError> {
         let entry = |slot: Slot<A>| SlotEntry {
             addr: SocketAddr::new(slot.addr.into(), slot.port.number()),
             backend: slot.backend,
@@ -182,9 +196,9 @@ where
         };
         match span.offset().checked_add(span.len()) {
             Some(end) if end <= self.slots.records() => {
-                (span.offset()..end).filter_map(|index| self.slots.get(index)).map(entry).collect()
+                (span.offset()..end).map(|index| Ok(entry(self.slots.get(index)?))).collect()
             }
-            _ => Vec::new(),
+            _ => Ok(Vec::new()),
         }
     }
 

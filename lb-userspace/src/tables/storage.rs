@@ -36,8 +36,11 @@ pub trait ArrayTable<T> {
     /// Number of records.
     fn records(&self) -> u32;
 
-    /// The record at `index`; `None` beyond the end.
-    fn get(&self, index: u32) -> Option<T>;
+    /// The record at `index`; zero beyond the end.
+    ///
+    /// # Errors
+    /// It could not be read.
+    fn get(&self, index: u32) -> Result<T, MapError>;
 
     /// Writes a record, each 8-byte word of it with one store.
     ///

@@ -1,7 +1,9 @@
 //! Pins and typed maps.
 
 use lb_common::maps::{self, MMAPABLE, NO_PREALLOC};
-use lb_common::{Addr4, Addr6, Endpoint, FrontendKey, FrontendValue, Port, ServiceRecord, Slot};
+use lb_common::{
+    Addr4, Addr6, BackendStats, Endpoint, FrontendKey, FrontendValue, Port, ServiceRecord, ServiceStats, Slot,
+};
 use lb_userspace::bpf::map::{Array, Hash, Insert, MapError, PerCpuArray};
 use lb_userspace::bpf::pin::{Holder, PinDir, PinError};
 
@@ -69,9 +71,10 @@ fn arrays_share_memory_with_the_kernel() {
     let record = ServiceRecord { cluster: 1, local: 2, flags: 3, cursor: 4 };
     services.set(99, &record).unwrap();
     services.store(99, 8, 0x0807_0605_0403_0201).unwrap();
-    assert_eq!(services.load(99, 8), Some(0x0807_0605_0403_0201));
-    assert_eq!(services.get(99).map(|record| record.cursor), Some(4));
-    assert!(services.get(100).is_none() && services.load(99, 32).is_none());
+    assert_eq!(services.load(99, 8).unwrap(), 0x0807_0605_0403_0201);
+    assert_eq!(services.get(99).unwrap().cursor, 4);
+    assert_eq!(services.get(100).unwrap(), ServiceRecord::default());
+    assert_eq!(services.load(99, 32).unwrap(), 0);
     assert!(matches!(services.set(100, &record), Err(MapError::Index { index: 100, .. })));
     let seen = run(&format!("bpftool map lookup pinned {} key 99 0 0 0", pins.0.map("services").display()));
     assert!(seen.contains("01 02 03 04 05 06 07 08"), "{seen}");
@@ -91,7 +94,34 @@ fn arrays_share_memory_with_the_kernel() {
     }
     let seen = run(&format!("bpftool map lookup pinned {} key 3 1 0 0", pins.0.map("slots6").display()));
     assert!(seen.contains("03 01 00 00  fc fe ff ff"), "{seen}");
-    assert_eq!(slots.get(259), Some(slot(259)));
+    assert_eq!(slots.get(259).unwrap(), slot(259));
+}
+
+#[test]
+fn a_large_array_is_seen_through_windows_wherever_its_records_are() {
+    let pins = TestPins::new();
+    let _lock = pins.0.lock().unwrap();
+    const COUNT: u32 = 100_000;
+    // 48 bytes, of which no power of two is a multiple: records lie across the ends of windows.
+    create(&pins.0, "backend_stats", &format!("type array key 4 value 48 entries {COUNT} flags {MMAPABLE}"));
+    let stats = Array::<BackendStats>::open(&pins.0, maps::BACKEND_STATS).unwrap();
+    let record = |i: u32| BackendStats {
+        traffic: ServiceStats { connections: i.into(), bytes_out: (!i).into(), ..ServiceStats::default() },
+        port_cursor: u64::from(i) << 32,
+    };
+    // From window to window, further than so many are open.
+    let order = || (0..COUNT).map(|i| i.wrapping_mul(7_919) % COUNT);
+    for i in order() {
+        stats.set(i, &record(i)).unwrap();
+    }
+    for i in order() {
+        assert_eq!(stats.get(i).unwrap(), record(i));
+        assert_eq!(stats.load(i, 40).unwrap(), record(i).port_cursor);
+    }
+    // 1365 * 48 is 16 bytes before the end of the first window.
+    let seen =
+        run(&format!("bpftool map lookup pinned {} key 85 5 0 0", pins.0.map("backend_stats").display()));
+    assert!(seen.contains("55 05 00 00") && seen.contains("aa fa ff ff"), "{seen}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
                 ),
         );
     }
-    let config = Array::<Config>::open(pins, maps::CONFIG)?.get(0).unwrap_or_default();
+    let config = Array::<Config>::open(pins, maps::CONFIG)?.get(0)?;
     let shared = reserved::shared(&config.snat_ports)?;
     findings.push(if shared.is_empty() {
         Finding::new(Level::Ok, CHECK, "ports of translated flows are kept from the host's own sockets")
