@@ -1,5 +1,6 @@
 //! What `cargo xtask` is made of: one module per verb, and the lab that the demo and the tests share.
 
+pub mod bench;
 pub mod build;
 pub mod compiler;
 pub mod demo;

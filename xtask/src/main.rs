@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use xtask::bench::{self, BenchArgs};
 use xtask::demo::{self, DemoArgs};
 use xtask::fuzz::{self, FuzzArgs};
 use xtask::kube::KubeVerb;
@@ -11,7 +12,7 @@ use xtask::lab::helper::HelperVerb;
 use xtask::soak::{self, SoakArgs};
 use xtask::{build, image, lint, setup, test};
 
-/// Set-up, build, demo, tests and lint of this repository.
+/// Set-up, build, demo, tests, figures and lint of this repository.
 ///
 /// Every verb installs what it lacks and says so.
 #[derive(Parser)]
@@ -51,6 +52,8 @@ enum Verb {
     Kube(KubeVerb),
     /// Let Services, endpoints, pods and the agent come and go for minutes, under traffic that must not notice
     Soak(SoakArgs),
+    /// Measure Sluice beside kube-proxy
+    Bench(BenchArgs),
     /// What the lab runs inside its namespaces
     #[command(hide = true, subcommand)]
     LabHelper(HelperVerb),
@@ -77,6 +80,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Demo(args) => demo::run(&args),
         Verb::Kube(verb) => verb.run(),
         Verb::Soak(args) => soak::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::LabHelper(verb) => verb.run(),
     }
 }

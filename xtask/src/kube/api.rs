@@ -54,13 +54,13 @@ impl Api {
         self.call("GET", path, None)
     }
 
-    /// GET, as text: `/readyz`, `/metrics`.
+    /// GET, as text: `/readyz`, `/metrics`, a list that is not to be read.
     ///
     /// # Errors
     /// As [`Api::get`].
     pub fn text(&self, path: &str) -> Result<String> {
         let mut body = self.send("GET", path, None, Some(LIMIT))?;
-        body.read_to_string().with_context(|| format!("read {path}"))
+        body.with_config().limit(u64::MAX).read_to_string().with_context(|| format!("read {path}"))
     }
 
     /// POST.

@@ -41,6 +41,7 @@ pub struct Client<'c> {
 /// Machines, an outside client and a control plane. Agents end before what they talk to does.
 #[derive(Debug)]
 pub struct Cluster {
+    kubeconfig: PathBuf,
     members: Vec<Member>,
     network: Network,
     plane: ControlPlane,
@@ -66,7 +67,7 @@ impl Cluster {
                 agent: Mutex::default(),
             });
         }
-        let cluster = Self { members, network, plane };
+        let cluster = Self { kubeconfig, members, network, plane };
         thread::scope(|scope| {
             let starts = (0..flags.len()).map(|index| {
                 let cluster = &cluster;
@@ -110,9 +111,8 @@ impl Cluster {
     /// # Errors
     /// When there is no room for it, or a command fails.
     pub fn add_spare(&mut self, name: &str) -> Result<()> {
-        let (_, agents) = self.machine(0)?.source();
         let kubeconfig = self.spare_kubeconfig(name);
-        fs::copy(agents, &kubeconfig).with_context(|| format!("make {}", kubeconfig.display()))?;
+        fs::copy(&self.kubeconfig, &kubeconfig).with_context(|| format!("make {}", kubeconfig.display()))?;
         let machine = self.network.add(name, ("--kubeconfig", kubeconfig))?;
         let mut node = objects::node(machine, "zone-b");
         node["metadata"]["labels"]["node-role.kubernetes.io/control-plane"] = "".into();

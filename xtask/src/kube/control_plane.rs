@@ -33,6 +33,7 @@ pub struct ControlPlane {
     _forward: Forward,
     api: Api,
     pki: Pki,
+    admin: Pair,
     binaries: Binaries,
     addresses: [IpAddr; 2],
     dir: PathBuf,
@@ -58,12 +59,13 @@ impl ControlPlane {
             _forward: forward,
             api,
             pki,
+            admin,
             binaries: binaries.clone(),
             addresses,
             dir,
             space,
         };
-        plane.write_kubeconfig("admin", &server, &certificate(&admin))?;
+        plane.write_kubeconfig("admin", &server, &certificate(&plane.admin))?;
         plane.launch(Part::Etcd)?;
         plane.launch(Part::ApiServer)?;
         plane.wait_ready()?;
@@ -81,6 +83,15 @@ impl ControlPlane {
     #[must_use]
     pub fn api(&self) -> &Api {
         &self.api
+    }
+
+    /// Another client that may do everything, with connections of its own, for threads in namespaces that reach
+    /// [`ControlPlane::url`].
+    ///
+    /// # Errors
+    /// When a certificate or key cannot be read.
+    pub fn client(&self) -> Result<Api> {
+        Api::new(self.url(), &self.pki.authority(), &self.admin)
     }
 
     /// Where nodes reach the API server: `https://ADDRESS:6443`, IPv4.

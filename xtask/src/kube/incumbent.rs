@@ -27,14 +27,26 @@ const FLAGS: [&str; 4] = [
 /// # Errors
 /// With its log, when it ends or is not ready within a minute.
 pub fn start(machine: &Machine, binaries: &Binaries, flags: &[&str]) -> Result<Agent> {
+    spawn(machine, binaries, flags)?.until(|_| is_ready(machine))
+}
+
+/// As [`start`], and does not wait.
+///
+/// # Errors
+/// When the program cannot be started.
+pub fn spawn(machine: &Machine, binaries: &Binaries, flags: &[&str]) -> Result<Agent> {
     let (flag, kubeconfig) = machine.source();
     let mut command = machine.host().command(binaries.path(Tool::KubeProxy)?);
     command.args(FLAGS).args(["--hostname-override", machine.name(), flag]).arg(kubeconfig).args(flags);
-    Agent::run(machine, "kube-proxy", &mut command)?.until(|_| {
-        let Ok((200, metrics)) = machine.host().get(METRICS, "/metrics") else { return false };
-        ["IPv4", "IPv6"].iter().all(|family| {
-            let name = format!("{PROGRAMMED}{{ip_family=\"{family}\"}}");
-            http::sample(&metrics, &name).is_some_and(|time| time > 0.0)
-        })
+    Agent::run(machine, "kube-proxy", &mut command)
+}
+
+/// Whether both families have been programmed by the kube-proxy that runs on `machine`.
+#[must_use]
+pub fn is_ready(machine: &Machine) -> bool {
+    let Ok((200, metrics)) = machine.host().get(METRICS, "/metrics") else { return false };
+    ["IPv4", "IPv6"].iter().all(|family| {
+        let name = format!("{PROGRAMMED}{{ip_family=\"{family}\"}}");
+        http::sample(&metrics, &name).is_some_and(|time| time > 0.0)
     })
 }

@@ -72,10 +72,17 @@ impl Agent {
         Ok(self)
     }
 
-    fn is_ready(&self, node: &Machine) -> bool {
-        node.sluice_json(&["status"]).is_ok_and(|status| {
-            status["synced"] == true && status["pid"].as_u64() == Some(self.child.id().into())
-        })
+    /// The process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it says by `sluice status` that it has synchronised.
+    #[must_use]
+    pub fn is_ready(&self, node: &Machine) -> bool {
+        node.sluice_json(&["status"])
+            .is_ok_and(|status| status["synced"] == true && status["pid"].as_u64() == Some(self.id().into()))
     }
 
     /// What the agent has logged.

@@ -16,7 +16,9 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::conn::Conn;
-use super::helper::wire::{Answer, Failure, Load, LoadReport, Reply, Request, Socket, Transport};
+use super::helper::wire::{
+    Answer, Failure, Load, LoadReport, Reach, Reached, Reply, Request, Socket, Transport,
+};
 use super::{Lab, cgroup};
 use crate::sh;
 
@@ -220,6 +222,17 @@ impl Space {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(answers)
+    }
+
+    /// Tries new connections until each address has answered. Nothing else is asked here meanwhile.
+    ///
+    /// # Errors
+    /// The address that has not answered within the limit, and what its last connection came to.
+    pub fn reach(&self, wanted: Reach) -> Result<Reached, Failure> {
+        match self.must(&Request::Reach(wanted))? {
+            Reply::Reached(reached) => Ok(reached),
+            other => Err(Failure::protocol(&other)),
+        }
     }
 
     /// Starts HTTP requests in the background, each by a connection of its own.

@@ -77,7 +77,8 @@ impl Sockets {
     }
 }
 
-fn ask(fd: &OwnedFd, to: Option<SocketAddr>) -> io::Result<Answer> {
+/// Sends one line or datagram, to `to` where that is given, and waits for the answer.
+pub(super) fn ask(fd: &OwnedFd, to: Option<SocketAddr>) -> io::Result<Answer> {
     let mut buffer = [0; 2048];
     if let Some(to) = to {
         let socket = UdpSocket::from(fd.try_clone()?);

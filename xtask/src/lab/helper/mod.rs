@@ -3,6 +3,7 @@
 mod client;
 pub mod container;
 mod load;
+mod reach;
 mod server;
 pub mod wire;
 
@@ -96,6 +97,7 @@ fn answer(request: Request, sockets: &mut Sockets, load: &mut Option<Running>) -
             sockets.close(id);
             Ok(Reply::Done)
         }
+        Request::Reach(wanted) => reach::reach(&wanted).map(Reply::Reached),
         Request::StartLoad(wanted) => {
             *load = Some(Running::start(&wanted));
             Ok(Reply::Done)

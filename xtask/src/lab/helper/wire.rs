@@ -61,6 +61,8 @@ pub enum Request {
         /// Which socket.
         id: u64,
     },
+    /// Try connections until they are answered.
+    Reach(Reach),
     /// Send HTTP requests in the background.
     StartLoad(Load),
     /// End them and report.
@@ -76,6 +78,8 @@ pub enum Reply {
     Opened(Opened),
     /// The backend's answer.
     Answer(Answer),
+    /// All were answered.
+    Reached(Reached),
     /// How the requests went.
     Load(LoadReport),
 }
@@ -103,6 +107,28 @@ pub struct Answer {
     /// For a datagram: who it came from, as the client sees it.
     #[serde(default)]
     pub from: Option<SocketAddr>,
+}
+
+/// Addresses to try, one after the other, each by a new connection until it is answered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reach {
+    /// Where to.
+    pub to: Vec<SocketAddr>,
+    /// The name of the backend that has to answer; any does if there is none.
+    pub pod: Option<String>,
+    /// Microseconds between the beginnings of two connections to an address.
+    pub pause_us: u64,
+    /// How long all of it may take, milliseconds.
+    pub limit_ms: u64,
+}
+
+/// All addresses have answered.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Reached {
+    /// When the last of the answers had come, nanoseconds of the monotonic clock.
+    pub at: u64,
+    /// Connections that were tried.
+    pub tries: u64,
 }
 
 /// Requests to send in the background.

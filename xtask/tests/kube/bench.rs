@@ -1,0 +1,47 @@
+//! `cargo xtask bench`: all that it measures is read, whatever it is, and nothing is left.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+#[test]
+fn the_row_sync_reads_all_of_its_figures_of_both_proxies() {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    bench.args([
+        "bench",
+        "sync",
+        "--services",
+        "5",
+        "--endpoints",
+        "2",
+        "--samples",
+        "4",
+        "--starts",
+        "1",
+        "-j",
+    ]);
+    let output = bench.output().unwrap();
+    let progress = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{progress}");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(document["versions"]["kube-proxy"].as_str().unwrap().contains("v1."), "{document:#}");
+    let [row] = document["rows"].as_array().unwrap().as_slice() else { panic!("{document:#}") };
+    for (figure, samples, controls) in [
+        ("start", [2, 1], 3),
+        ("restart", [2, 1], 0),
+        ("restart_lost", [2, 1], 0),
+        ("change_p50", [4, 1], 5),
+        ("change_p99", [4, 1], 5),
+        ("memory_idle", [1, 1], 0),
+        ("memory", [2, 1], 0),
+        ("memory_peak", [2, 1], 0),
+        ("cpu", [2, 1], 0),
+    ] {
+        let found = row["figures"].as_array().unwrap().iter().find(|it| it["name"] == figure).unwrap();
+        let count = |side: &str| found[side]["samples"].as_array().map_or(0, Vec::len);
+        assert_eq!(["sluice", "kube_proxy"].map(count), samples, "{found:#}");
+        assert_eq!(count("control"), controls, "{found:#}");
+        // What is to be reached is said for another size.
+        assert!(found["goal"].is_null() && found["verdict"].is_null(), "{found:#}");
+    }
+}
