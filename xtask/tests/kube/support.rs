@@ -47,7 +47,9 @@ pub(crate) fn binaries() -> &'static Binaries {
 pub(crate) fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
-        let mut cluster = Cluster::start(lab(), "kube", binaries(), &[SOCKETS, SOCKETS, PACKETS]).unwrap();
+        let mut cluster =
+            Cluster::start(lab(), "kube", binaries(), &[SOCKETS, SOCKETS, PACKETS])
+                .unwrap();
         for name in ["install", "role"] {
             cluster.add_spare(name).unwrap();
         }
@@ -169,6 +171,18 @@ pub(crate) fn endpoint(ip: IpAddr) -> Value {
 /// Asks port 80 of `service` once.
 pub(crate) fn ask(client: &Space, service: &Service<'_>, way: Way) -> Result<Answer, Failure> {
     client.ask(way.socket, service.at(way.family, 80).unwrap())
+}
+
+/// Waits until `service` with a Local policy has nobody for the clients of the machine `node`: a socket of the host that
+/// sends datagrams is told at once, everything else is silence and no refusal.
+pub(crate) fn nobody_local(node: usize, service: &Service<'_>) {
+    let (host, pod) = (cluster().nodes()[node].host(), cluster().client(node).unwrap());
+    eventually("a datagram of the host is refused", || match ask(host, service, UDP6) {
+        Err(failure) if failure.refused_at_once() => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let failure = ask(pod, service, TCP4).unwrap_err();
+    assert!(failure.is_silence(), "{failure:?}");
 }
 
 /// Who answers `count` new connections to `to` from `client`.

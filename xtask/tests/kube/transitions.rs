@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 use xtask::kube::objects;
-use xtask::lab::{Space, wait_for};
+use xtask::lab::Space;
 
 use crate::support::{
-    SOON, Scene, TARGET, TCP4, UDP6, WAYS, ask, cluster, endpoint, eventually, gone, serves,
+    Scene, TARGET, TCP4, WAYS, ask, cluster, endpoint, eventually, gone, nobody_local, serves,
 };
 
 #[test]
@@ -69,9 +69,7 @@ fn b53_b58_the_internal_policy_is_flipped() {
             }
         }
     }
-    // Nobody is local on the third: silence on the wire, which the socket of a host's datagram is told at once.
-    let third = cluster().nodes()[2].host();
-    wait_for(SOON, || ask(third, &service, UDP6).is_err()).unwrap();
+    nobody_local(2, &service);
     service.patch(&json!({"spec": {"internalTrafficPolicy": "Cluster"}})).unwrap();
     serves(&service, &[&a, &b]);
 }

@@ -142,7 +142,7 @@ fn silent(case: &Case<'_>, result: Result<Answer, Failure>) {
     let Case(_, name, _) = case;
     match result {
         Err(failure) if *name == "host" && failure.kind == "NetworkUnreachable" => {}
-        Err(failure) if failure.kind != "ConnectionRefused" && failure.took_ms > 2000 => {}
+        Err(failure) if failure.is_silence() => {}
         Err(failure) => panic!("{case}: not silent: {failure}"),
         Ok(answer) => panic!("{case}: {} answered", answer.pod),
     }

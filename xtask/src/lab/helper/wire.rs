@@ -209,6 +209,12 @@ impl Failure {
     pub fn refused_at_once(&self) -> bool {
         self.kind == "ConnectionRefused" && self.took_ms < 700
     }
+
+    /// Whether nothing came back for as long as the caller had patience: neither a refusal nor another ICMP error.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        !self.kind.contains("Refused") && !self.kind.contains("Unreachable") && self.took_ms > 2000
+    }
 }
 
 impl fmt::Display for Failure {
