@@ -276,12 +276,18 @@ fn tools_folder() -> Result<PathBuf> {
 /// When it cannot be made.
 pub fn cache(name: &str) -> Result<PathBuf> {
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = cache
-        .or_else(|| Some(env::home_dir()?.join(".cache")))
-        .context("neither XDG_CACHE_HOME nor HOME is set")?;
+    let cache = cache.map_or_else(|| Ok(home()?.join(".cache")), anyhow::Ok)?;
     let folder = cache.join("sluice").join(name);
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     Ok(folder)
+}
+
+/// The user's home folder, where the environment does not say it, too.
+///
+/// # Errors
+/// When there is none.
+pub fn home() -> Result<PathBuf> {
+    env::home_dir().filter(|path| path.is_absolute()).context("this user has no home folder: set HOME")
 }
 
 /// One set-up at a time per user: two at once would build the linker twice.

@@ -27,8 +27,15 @@ const OLDEST: (u32, u32) = (1, 21);
 /// When there is none and none can be fetched.
 pub(super) fn command() -> Result<Command> {
     let mut go = Command::new(program()?);
-    go.env("GOTOOLCHAIN", "auto").env("GOWORK", "off").env("CGO_ENABLED", "0").env_remove("GOFLAGS");
+    settle(&mut go)?;
     Ok(go)
+}
+
+/// Go looks for its caches in the home folder, and for that in the environment alone.
+fn settle(go: &mut Command) -> Result<()> {
+    go.env("GOTOOLCHAIN", "auto").env("GOWORK", "off").env("CGO_ENABLED", "0").env_remove("GOFLAGS");
+    go.env("HOME", setup::home()?);
+    Ok(())
 }
 
 fn program() -> Result<PathBuf> {
@@ -95,4 +102,18 @@ fn proxies() -> Vec<String> {
     let list = list.unwrap_or_else(|| "https://proxy.golang.org".to_owned());
     let urls = list.split([',', '|']).filter(|it| it.contains("://"));
     urls.map(|url| url.trim_end_matches('/').to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_knows_the_home_folder_whatever_the_environment_says() {
+        let mut go = Command::new("go");
+        go.env_remove("HOME");
+        settle(&mut go).unwrap();
+        let home = go.get_envs().find(|(name, _)| *name == "HOME").and_then(|(_, value)| value).unwrap();
+        assert!(Path::new(home).is_absolute(), "{}", home.display());
+    }
 }
