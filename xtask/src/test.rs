@@ -118,7 +118,10 @@ pub fn run(choice: Option<Choice>, bless: bool, words: &[String]) -> Result<()> 
         let tools = setup::build_tools()?;
         setup::lab_tools()?;
         if layers.contains(&Layer::Kube) {
-            setup::tutorial_python()?;
+            // One test needs it, and fails without.
+            if let Err(error) = setup::tutorial_python() {
+                sh::say(&format!("no Python environment for the tutorial: {error:#}"));
+            }
         }
         surroundings = programs(&tools, layers)?;
     }
