@@ -5,8 +5,9 @@
 //! A reaper process, told by the end of its standard input, removes a run that has ended, by panic or `kill -9` too;
 //! should the reaper die as well, the next run finds a directory whose lock is free and removes what belongs to it.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{Read, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -45,7 +46,8 @@ impl Lab {
         let helper = helper.into();
         let id = std::process::id();
         let dir = run_dir(id);
-        fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+        // Keys, tokens and kubeconfigs are below it: it is for root alone.
+        DirBuilder::new().mode(0o700).create(&dir).with_context(|| format!("make {}", dir.display()))?;
         let lock = File::create(dir.join("lock")).context("make the lock file of the run")?;
         lock.try_lock().context("lock the run")?;
         let cgroup = cgroup_of(id)?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -66,6 +67,12 @@ fn machines_of_a_network_and_their_pods_reach_one_another() {
             assert!(machine.host().ask(way.socket, to).is_ok());
         }
     }
+}
+
+/// Keys, tokens and kubeconfigs are among them.
+#[test]
+fn the_files_of_a_run_are_for_root_alone() {
+    assert_eq!(fs::metadata(lab().dir()).unwrap().permissions().mode() & 0o077, 0);
 }
 
 #[test]
