@@ -3,14 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{Lab, Pod, Space};
-use crate::sh;
+use crate::{build, sh};
 
 /// The subnet of the pods on a node's bridge, third byte of the IPv4 and fourth word of the IPv6 address.
 const BRIDGED_PODS: u8 = 100;
@@ -197,5 +197,26 @@ pub(crate) fn pod_cidrs(subnet: u8) -> [String; 2] {
 /// The binary under test: what `SLUICE_BIN` names, or the release build of this tree.
 #[must_use]
 pub fn binary() -> PathBuf {
-    std::env::var_os("SLUICE_BIN").map_or_else(|| sh::root().join("target/release/sluice"), PathBuf::from)
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    match std::env::var_os("SLUICE_BIN") {
+        Some(named) => named.into(),
+        // Whoever builds it has asked cargo the same before, and fails where cargo does not answer.
+        None => {
+            BUILT.get_or_init(|| build::target_folder().unwrap_or_default().join("release/sluice")).clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_binary_is_where_cargo_puts_it() {
+        let own = std::env::current_exe().unwrap();
+        assert!(own.starts_with(build::target_folder().unwrap()), "{}", own.display());
+        if std::env::var_os("SLUICE_BIN").is_none() {
+            assert_eq!(binary(), build::target_folder().unwrap().join("release/sluice"));
+        }
+    }
 }
