@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 use ureq::http::Request;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
@@ -102,7 +102,7 @@ impl Api {
     /// # Errors
     /// As [`Api::get`].
     pub fn delete(&self, path: &str) -> Result<Value> {
-        let now = serde_json::json!({ "kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0 });
+        let now = json!({ "kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0 });
         self.call("DELETE", path, Some(("application/json", &now)))
     }
 
@@ -111,9 +111,20 @@ impl Api {
     /// # Errors
     /// As [`Api::get`].
     pub fn terminate(&self, path: &str, seconds: u32) -> Result<Value> {
-        let options =
-            serde_json::json!({ "kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": seconds });
+        let options = json!({ "kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": seconds });
         self.call("DELETE", path, Some(("application/json", &options)))
+    }
+
+    /// A token of the ServiceAccount `NAMESPACE/NAME`, as `spec` of the request wants it.
+    ///
+    /// # Errors
+    /// As [`Api::get`].
+    pub fn token(&self, namespace: &str, name: &str, spec: &Value) -> Result<String> {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let kind = "TokenRequest";
+        let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": kind, "spec": spec });
+        let answer = self.post(&path, &request)?;
+        answer["status"]["token"].as_str().map(str::to_owned).context("an answer without a token")
     }
 
     /// Hands each event of a watch (`path` has the query) to `each`, until that says `false` or the server ends it.

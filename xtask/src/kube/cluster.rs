@@ -9,7 +9,7 @@ use std::thread;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::{Api, Binaries, ControlPlane, Namespace, User, objects};
+use super::{Api, Binaries, ControlPlane, Namespace, User, incumbent, objects};
 use crate::lab::{Agent, Lab, Machine, Network, Pod, Space};
 
 /// Zones of the machines, in turn: the first two share one.
@@ -18,12 +18,21 @@ const ZONES: [&str; 3] = ["zone-a", "zone-a", "zone-b"];
 /// Who the agents are: the user that the API server lets do what kube-proxy does (B116).
 const PROXY: User<'static> = User { name: "system:kube-proxy", group: None };
 
+/// Who translates what is sent to Services on a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    /// Sluice, with these flags of its agent.
+    Sluice(&'static [&'static str]),
+    /// The incumbent.
+    KubeProxy,
+}
+
 /// What a machine has in a cluster.
 #[derive(Debug)]
 struct Member {
     /// A pod without an object, which asks Services.
     client: Pod,
-    flags: Vec<String>,
+    proxy: Proxy,
     agent: Mutex<Option<Agent>>,
 }
 
@@ -48,28 +57,24 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster with a machine for each of `flags`, the flags of its agent. They are called `NAME-1`, `NAME-2`, …
+    /// Starts a cluster with a machine for each of `proxies`. They are called `NAME-1`, `NAME-2`, …
     ///
     /// # Errors
     /// When the control plane or an agent does not come up; with its log.
-    pub fn start(lab: &Arc<Lab>, name: &str, binaries: &Binaries, flags: &[&[&str]]) -> Result<Self> {
+    pub fn start(lab: &Arc<Lab>, name: &str, binaries: &Binaries, proxies: &[Proxy]) -> Result<Self> {
         let plane = ControlPlane::start(lab, &format!("{name}-control"), binaries, Network::control_ips())?;
         let mut network = Network::new(lab, name)?;
         network.connect_control(plane.space())?;
         let kubeconfig = plane.kubeconfig(PROXY)?;
         let mut members = Vec::new();
-        for ((number, zone), flags) in (1..).zip(ZONES.iter().cycle()).zip(flags) {
+        for ((number, zone), proxy) in (1..).zip(ZONES.iter().cycle()).zip(proxies) {
             let machine = network.add(&format!("{name}-{number}"), ("--kubeconfig", kubeconfig.clone()))?;
             register(plane.api(), machine, &objects::node(machine, zone))?;
-            members.push(Member {
-                client: machine.pod("client")?,
-                flags: flags.iter().map(ToString::to_string).collect(),
-                agent: Mutex::default(),
-            });
+            members.push(Member { client: machine.pod("client")?, proxy: *proxy, agent: Mutex::default() });
         }
         let cluster = Self { kubeconfig, members, network, plane };
         thread::scope(|scope| {
-            let starts = (0..flags.len()).map(|index| {
+            let starts = (0..proxies.len()).map(|index| {
                 let cluster = &cluster;
                 scope.spawn(move || cluster.start_agent(index))
             });
@@ -103,6 +108,11 @@ impl Cluster {
     #[must_use]
     pub fn nodes(&self) -> &[Machine] {
         &self.network.machines()[..self.members.len()]
+    }
+
+    /// Who translates on which machine.
+    pub fn proxies(&self) -> impl Iterator<Item = Proxy> {
+        self.members.iter().map(|member| member.proxy)
     }
 
     /// Adds a machine for an agent that the caller starts, with the kubeconfig [`Cluster::spare_kubeconfig`], which the
@@ -140,8 +150,11 @@ impl Cluster {
     /// When it is not; with its log.
     pub fn start_agent(&self, index: usize) -> Result<()> {
         let (machine, member) = (self.machine(index)?, self.member(index)?);
-        let flags: Vec<_> = member.flags.iter().map(String::as_str).collect();
-        *member.agent() = Some(Agent::start(machine, &flags)?);
+        let agent = match member.proxy {
+            Proxy::Sluice(flags) => Agent::start(machine, flags)?,
+            Proxy::KubeProxy => incumbent::start(machine, self.plane.binaries(), &[])?,
+        };
+        *member.agent() = Some(agent);
         Ok(())
     }
 

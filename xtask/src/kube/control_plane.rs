@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -13,9 +12,9 @@ use serde_json::{Value, json};
 use super::forward::Forward;
 use super::parts::Parts;
 use super::pki::{ADMIN, Pair, Pki, User};
-use super::{Api, Binaries, PATIENCE, Part, Tool, audit};
+use super::users::certificate;
+use super::{Api, Binaries, PATIENCE, Part, audit};
 use crate::lab::{Lab, Network, Space, wait_for};
-use crate::sh;
 
 /// The port of the API server in its namespace.
 const PORT: u16 = 6443;
@@ -32,7 +31,7 @@ pub struct ControlPlane {
     parts: Parts,
     _forward: Forward,
     api: Api,
-    pki: Pki,
+    pub(super) pki: Pki,
     admin: Pair,
     binaries: Binaries,
     addresses: [IpAddr; 2],
@@ -94,6 +93,12 @@ impl ControlPlane {
         Api::new(self.url(), &self.pki.authority(), &self.admin)
     }
 
+    /// The programs that it has.
+    #[must_use]
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
     /// Where nodes reach the API server: `https://ADDRESS:6443`, IPv4.
     #[must_use]
     pub fn url(&self) -> String {
@@ -110,41 +115,6 @@ impl ControlPlane {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
-    }
-
-    /// The kubeconfig of somebody who may do everything, for use outside of the namespaces.
-    #[must_use]
-    pub fn admin_kubeconfig(&self) -> PathBuf {
-        self.kubeconfig_file("admin")
-    }
-
-    /// A kubeconfig for use on nodes, that shows a client certificate of `user`.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn kubeconfig(&self, user: User<'_>) -> Result<PathBuf> {
-        let pair = self.pki.client(user)?;
-        self.write_kubeconfig(&format!("node-{}", user.file_name()), &self.url(), &certificate(&pair))
-    }
-
-    /// A kubeconfig for use on nodes, that shows a token of the ServiceAccount `NAMESPACE/NAME`.
-    ///
-    /// # Errors
-    /// When the API server does not give a token.
-    pub fn account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
-        let token = self.token(namespace, name)?;
-        self.write_kubeconfig(&format!("account-{namespace}-{name}"), &self.url(), &json!({ "token": token }))
-    }
-
-    /// A token of a ServiceAccount, good for an hour.
-    ///
-    /// # Errors
-    /// When the API server does not give one.
-    pub fn token(&self, namespace: &str, name: &str) -> Result<String> {
-        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
-        let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
-        let answer = self.api.post(&path, &request)?;
-        answer["status"]["token"].as_str().map(str::to_owned).context("an answer without a token")
     }
 
     /// Makes a namespace of Kubernetes and waits until pods can be made in it.
@@ -165,16 +135,6 @@ impl ControlPlane {
     /// What the API server says.
     pub fn apply(&self, object: &Value) -> Result<Value> {
         self.api.apply(object)
-    }
-
-    /// `kubectl ARGS` as one who may do everything; what it prints.
-    ///
-    /// # Errors
-    /// When it fails, with what it said.
-    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
-        let mut kubectl = Command::new(self.binaries.path(Tool::Kubectl)?);
-        kubectl.env("KUBECONFIG", self.admin_kubeconfig());
-        sh::read(kubectl.args(["--cache-dir"]).arg(self.dir.join("kubectl")).args(args))
     }
 
     /// `kill -9`.
@@ -318,28 +278,6 @@ impl ControlPlane {
             ("kube-api-burst", "2000".into()),
         ]))
     }
-
-    fn kubeconfig_file(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}.kubeconfig"))
-    }
-
-    fn write_kubeconfig(&self, name: &str, server: &str, user: &Value) -> Result<PathBuf> {
-        let path = self.kubeconfig_file(name);
-        let all = json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{
-                "name": "sluice",
-                "cluster": { "server": server, "certificate-authority": text(&self.pki.authority()) },
-            }],
-            "users": [{ "name": "user", "user": user }],
-            "contexts": [{ "name": "sluice", "context": { "cluster": "sluice", "user": "user" } }],
-            "current-context": "sluice",
-        });
-        fs::write(&path, serde_json::to_string_pretty(&all)?)
-            .with_context(|| format!("write {}", path.display()))?;
-        Ok(path)
-    }
 }
 
 impl Drop for ControlPlane {
@@ -352,12 +290,7 @@ impl Drop for ControlPlane {
     }
 }
 
-/// A user of a kubeconfig who shows a client certificate.
-fn certificate(pair: &Pair) -> Value {
-    json!({ "client-certificate": text(&pair.certificate), "client-key": text(&pair.key) })
-}
-
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     path.display().to_string()
 }
 

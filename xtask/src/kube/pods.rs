@@ -31,26 +31,19 @@ impl<'c> RunningPod<'c> {
     /// Makes a pod on `node` as `object` says (with a name and a namespace), in the node's network if that says
     /// `hostNetwork`. It serves both protocols at `port` under its name, and says that it is ready.
     pub(super) fn start(api: &'c Api, node: &'c Machine, object: &Value, port: u16) -> Result<Self> {
-        let pod = Self::place(api, node, object)?;
+        let pod = Self::adopt(api, node, object)?;
         let mut bound = object.clone();
         bound["spec"]["nodeName"] = node.name().into();
         let (folder, _) = pod.path.rsplit_once('/').context("a path")?;
         api.post(folder, &bound)?;
-        pod.serve_all(&[(Transport::Tcp, port), (Transport::Udp, port)])
+        pod.serve_all(&[(Transport::Tcp, port), (Transport::Udp, port)])?;
+        pod.ready(true)?;
+        Ok(pod)
     }
 
-    /// As [`RunningPod::start`], for an `object` that the API server has and that is bound to `node`, with servers at
-    /// these `ports`.
-    pub(super) fn adopt(
-        api: &'c Api,
-        node: &'c Machine,
-        object: &Value,
-        ports: &[(Transport, u16)],
-    ) -> Result<Self> {
-        Self::place(api, node, object)?.serve_all(ports)
-    }
-
-    fn place(api: &'c Api, node: &'c Machine, object: &Value) -> Result<Self> {
+    /// A pod that has its addresses on `node` and nothing else, as an `object` says that the API server has and that is
+    /// bound to `node`.
+    pub(super) fn adopt(api: &'c Api, node: &'c Machine, object: &Value) -> Result<Self> {
         let path = api.path(object)?;
         let (_, name) = path.rsplit_once('/').context("a path")?;
         let full = format!("{}-{name}", object["metadata"]["namespace"].as_str().unwrap_or_default());
@@ -62,12 +55,9 @@ impl<'c> RunningPod<'c> {
         Ok(Self { api, node, name: name.to_owned(), place, path })
     }
 
-    fn serve_all(self, ports: &[(Transport, u16)]) -> Result<Self> {
-        for (transport, port) in ports {
-            self.serve(*transport, *port, &self.name)?;
-        }
-        self.ready(true)?;
-        Ok(self)
+    /// Starts servers at these `ports`, which answer with its name.
+    pub(super) fn serve_all(&self, ports: &[(Transport, u16)]) -> Result<()> {
+        ports.iter().try_for_each(|(transport, port)| self.serve(*transport, *port, &self.name))
     }
 
     /// The pod's name, which its servers answer with.

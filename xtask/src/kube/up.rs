@@ -1,29 +1,24 @@
 //! `cargo xtask kube`: a cluster to play with, in the background of this machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs::{self, File};
 use std::io::{Write, stdout};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::{Deserialize, Serialize};
 
+use super::kubelet::files::Home;
 use super::pods::RunningPod;
-use super::{Binaries, Cluster, binaries, kubelet};
+use super::state::{self, Lock, Place, State};
+use super::{Binaries, Cluster, Kubelet, Proxy, Tool, binaries, dns};
 use crate::lab::helper::HelperVerb;
-use crate::lab::{self, Lab, Machine, Space, wait_for};
+use crate::lab::{self, Lab, Machine, wait_for};
 use crate::{build, machine, setup, sh};
-
-/// What is known of the cluster that is up.
-const RUN: &str = "/run/sluice-kube";
-
-/// Names another folder for it: a second cluster.
-const RUN_VARIABLE: &str = "SLUICE_KUBE_DIR";
 
 /// How long a cluster may take to come or to go, on a machine that does other things besides.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -36,6 +31,9 @@ pub enum KubeVerb {
         /// How many nodes it has
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=8))]
         nodes: u8,
+        /// What it has besides
+        #[command(flatten)]
+        parts: Parts,
     },
     /// Take it away
     Down,
@@ -55,7 +53,36 @@ pub enum KubeVerb {
     Serve {
         /// How many nodes
         nodes: u8,
+        /// What it has besides
+        #[command(flatten)]
+        parts: Parts,
     },
+}
+
+/// What a cluster has when asked.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Parts {
+    /// CoreDNS at 10.96.0.10, as examples/tutorial has it; what `exec` runs in pods resolves names by it
+    #[arg(long)]
+    dns: bool,
+    /// kube-proxy on the nodes, in the place of Sluice's agent
+    #[arg(long)]
+    kube_proxy: bool,
+}
+
+impl Parts {
+    /// The programs of a cluster that has them.
+    fn tools(self) -> Vec<Tool> {
+        let asked = [(self.dns, Tool::CoreDns), (self.kube_proxy, Tool::KubeProxy)];
+        let asked = asked.into_iter().filter_map(|(is, tool)| is.then_some(tool));
+        binaries::CONTROL_PLANE.iter().copied().chain(asked).collect()
+    }
+
+    /// As they stand on a command line.
+    fn flags(self) -> impl Iterator<Item = &'static str> {
+        let asked = [(self.dns, "--dns"), (self.kube_proxy, "--kube-proxy")];
+        asked.into_iter().filter_map(|(is, flag)| is.then_some(flag))
+    }
 }
 
 impl KubeVerb {
@@ -65,98 +92,33 @@ impl KubeVerb {
     /// An unfit machine, a failed build, a cluster that does not start, or none that is up.
     pub fn run(self) -> Result<()> {
         match self {
-            Self::Up { nodes } => up(nodes),
+            Self::Up { nodes, parts } => up(nodes, parts),
             Self::Down => down(),
             Self::Env => print_env(),
             Self::Exec { place, command } => exec(&place, command),
-            Self::Serve { nodes } => serve(nodes),
+            Self::Serve { nodes, parts } => serve(nodes, parts),
         }
     }
 }
 
-/// What those who use the cluster have to know.
-#[derive(Serialize, Deserialize)]
-struct State {
-    kubeconfig: PathBuf,
-    folders: Vec<PathBuf>,
-    logs: PathBuf,
-    places: BTreeMap<String, Place>,
-}
-
-/// Where the processes of a node or a pod are.
-#[derive(Serialize, Deserialize)]
-struct Place {
-    netns: String,
-    cgroup: PathBuf,
-    /// Where the agent that runs there pins.
-    pin_dir: Option<PathBuf>,
-}
-
-impl Place {
-    fn of(space: &Space, pin_dir: Option<&Path>) -> Self {
-        let (netns, cgroup) = (space.netns().to_owned(), space.cgroup().to_owned());
-        Self { netns, cgroup, pin_dir: pin_dir.map(Path::to_owned) }
-    }
-}
-
-impl State {
-    /// The cluster that is up, if one is.
-    fn read() -> Result<Option<Self>> {
-        let Ok(text) = fs::read(file("state.json")) else { return Ok(None) };
-        if server().is_none() {
-            return Ok(None);
-        }
-        serde_json::from_slice(&text).context("read the state of the cluster").map(Some)
-    }
-
-    fn expect() -> Result<Self> {
-        Self::read()?.context("no cluster is up: cargo xtask kube up")
-    }
-
-    fn write(&self) -> Result<()> {
-        let (fresh, path) = (file("state.new"), file("state.json"));
-        fs::write(&fresh, serde_json::to_vec_pretty(self)?)
-            .and_then(|()| fs::rename(&fresh, &path))
-            .with_context(|| format!("write {}", path.display()))
-    }
-}
-
-fn run_dir() -> PathBuf {
-    env::var_os(RUN_VARIABLE).map_or_else(|| RUN.into(), PathBuf::from)
-}
-
-fn file(name: &str) -> PathBuf {
-    run_dir().join(name)
-}
-
-/// The process that runs the cluster, or begins to: it holds the lock, which goes with it however it ends.
-fn server() -> Option<u32> {
-    let lock = File::open(file("lock")).ok()?;
-    if lock.try_lock_shared().is_ok() {
-        return None;
-    }
-    fs::read_to_string(file("lock")).ok()?.parse().ok()
-}
-
-fn up(nodes: u8) -> Result<()> {
+fn up(nodes: u8, parts: Parts) -> Result<()> {
     machine::check("a cluster")?;
-    if server().is_some() {
-        bail!("a cluster is up already; cargo xtask kube down takes it away");
-    }
+    // Held from here on, by this process and by the one that it leaves running.
+    let lock = Lock::take()?.context("a cluster is up already; cargo xtask kube down takes it away")?;
     setup::lab_tools()?;
-    if env::var_os("SLUICE_BIN").is_none() {
-        build::sluice(&setup::build_tools()?)?;
-    }
-    Binaries::get(binaries::CONTROL_PLANE)?;
-    let dir = run_dir();
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
-    let log = File::create(file("log")).context("make the log of the cluster")?;
+    let sluice = match env::var_os("SLUICE_BIN") {
+        Some(binary) => binary.into(),
+        None => build::sluice(&setup::build_tools()?)?,
+    };
+    Binaries::get(&parts.tools())?;
+    let log = File::create(state::file("log")).context("make the log of the cluster")?;
     // A session of its own: it outlives the terminal.
     let mut server = Command::new("setsid")
         .arg(env::current_exe().context("find this program")?)
         .args(["kube", "serve", &nodes.to_string()])
-        .stdin(Stdio::null())
+        .args(parts.flags())
+        .env("SLUICE_BIN", sluice)
+        .stdin(lock.share()?)
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
@@ -168,7 +130,7 @@ fn up(nodes: u8) -> Result<()> {
     });
     if ended.is_some() || up.is_err() {
         let _ = server.kill();
-        bail!("the cluster did not start:\n{}", fs::read_to_string(file("log")).unwrap_or_default());
+        bail!("the cluster did not start:\n{}", fs::read_to_string(state::file("log")).unwrap_or_default());
     }
     let state = State::expect()?;
     let names: Vec<_> = state.places.keys().map(String::as_str).collect();
@@ -178,8 +140,8 @@ fn up(nodes: u8) -> Result<()> {
          eval \"$(cargo xtask kube env)\"\n\
          kubectl create deployment web --image=any --replicas=3 --port=80\n\
          kubectl expose deployment web\n\
-         kubectl get service,pod,endpointslice\n\
-         cargo xtask kube exec node-1 -- curl -s http://$(kubectl get service web -o jsonpath='{{.spec.clusterIP}}')\n\
+         kubectl rollout status deployment web\n\
+         cargo xtask kube exec node-1 -- curl -s $(kubectl get service web -o jsonpath='{{.spec.clusterIP}}')\n\
          \n\
          cargo xtask kube down takes it away.",
         names.join(", "),
@@ -188,27 +150,39 @@ fn up(nodes: u8) -> Result<()> {
 }
 
 /// The background process: it holds the lock and everything that it has made, until it is ended.
-fn serve(nodes: u8) -> Result<()> {
-    let lock = File::options().create(true).truncate(false).write(true).open(file("lock"));
-    let mut lock = lock.context("make the lock of the cluster")?;
-    lock.try_lock().context("another cluster is up")?;
-    write!(lock, "{}", std::process::id()).context("write the lock of the cluster")?;
-    let binaries = Binaries::get(binaries::CONTROL_PLANE)?;
+fn serve(nodes: u8, parts: Parts) -> Result<()> {
+    let _lock = Lock::inherit()?;
+    let binaries = Binaries::get(&parts.tools())?;
     // The file itself, not its path: a build may replace it.
     let lab = Lab::start(format!("/proc/{}/exe", std::process::id()))?;
-    let cluster = Cluster::start(&lab, "node", &binaries, &vec![&[][..]; nodes.into()])?;
-    let place = |node: &Machine| (node.name().to_owned(), Place::of(node.host(), Some(node.pin_dir())));
-    let nodes = || cluster.nodes().iter().map(place);
+    let proxy = if parts.kube_proxy { Proxy::KubeProxy } else { Proxy::Sluice(&[]) };
+    let cluster = Cluster::start(&lab, "node", &binaries, &vec![proxy; nodes.into()])?;
+    let images = |image: &str, words: &[String]| {
+        let is_dns = parts.dns && image.starts_with("coredns/coredns:");
+        let program = is_dns.then(|| binaries.path(Tool::CoreDns).ok()).flatten()?.display().to_string();
+        Some([&[program], words].concat())
+    };
+    let mut kubelet = Kubelet::new(&cluster, None, Box::new(images));
+    if parts.dns {
+        dns::install(cluster.api())?;
+        kubelet.until("CoreDNS", |it| it.ready().count() == dns::REPLICAS)?;
+    }
+    let place = |node: &Machine| {
+        let pins = (!parts.kube_proxy).then(|| node.pin_dir());
+        (node.name().to_owned(), Place::of(node.host(), pins))
+    };
     let mut state = State {
         kubeconfig: cluster.plane().admin_kubeconfig(),
+        cache: cluster.plane().cache(),
         folders: binaries.folders().into_iter().map(Path::to_owned).collect(),
+        sluice: lab::binary().canonicalize().context("find the agents' binary")?,
+        dns: parts.dns,
         logs: lab.dir(),
-        places: nodes().collect(),
+        places: BTreeMap::new(),
     };
-    state.write()?;
-    kubelet::run(&cluster, |pods| {
-        let pods = pods.values().map(|pod| (pod_name(pod), Place::of(pod, None)));
-        state.places = nodes().chain(pods).collect();
+    kubelet.run(|kubelet| {
+        let pods = kubelet.pods().map(|pod| (pod_name(pod), Place::of(pod, None)));
+        state.places = cluster.nodes().iter().map(place).chain(pods).collect();
         if let Err(error) = state.write() {
             sh::say(&format!("{error:#}"));
         }
@@ -223,16 +197,22 @@ fn pod_name(pod: &RunningPod<'_>) -> String {
 }
 
 fn down() -> Result<()> {
-    if let Some(server) = server() {
-        let pid = i32::try_from(server).ok().and_then(Pid::from_raw).context("the lock names no process")?;
-        kill_process(pid, Signal::TERM).context("end the cluster")?;
-        let dir = Lab::dir_of(server);
-        wait_for(PATIENCE, || self::server().is_none() && !dir.exists())
-            .with_context(|| format!("{} is still there", dir.display()))?;
-    }
-    match fs::remove_dir_all(run_dir()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("remove its state"),
-        _ => Ok(()),
+    let mut ended = BTreeSet::new();
+    // One that was about to begin may hand over to the process that it leaves running.
+    wait_for(PATIENCE, || {
+        let server = state::server();
+        if let Some(id) = server {
+            ended.insert(id);
+            let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
+            let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
+        }
+        server.is_none() && !ended.iter().any(|id| Lab::dir_of(*id).exists())
+    })
+    .with_context(|| format!("the cluster of the processes {ended:?} is still there"))?;
+    match Lock::take()? {
+        Some(lock) => lock.remove(),
+        // Somebody has begun another one meanwhile.
+        None => Ok(()),
     }
 }
 
@@ -240,22 +220,28 @@ fn print_env() -> Result<()> {
     let state = State::expect()?;
     let folders = state.folders.iter().map(|folder| folder.display().to_string());
     say(&format!(
-        "export KUBECONFIG='{}'\nexport PATH='{}':\"$PATH\"",
+        "export KUBECONFIG='{}'\nexport KUBECACHEDIR='{}'\nexport PATH='{}':\"$PATH\"",
         state.kubeconfig.display(),
+        state.cache.display(),
         folders.collect::<Vec<_>>().join(":"),
     ))
 }
 
 fn exec(place: &str, mut command: Vec<String>) -> Result<()> {
-    let mut places = State::expect()?.places;
-    let found = places.remove(place).or_else(|| places.remove(&format!("default/{place}")));
-    let Some(Place { netns, cgroup, pin_dir }) = found else {
+    let State { mut places, sluice, dns, .. } = State::expect()?;
+    let full = if places.contains_key(place) { place.to_owned() } else { format!("default/{place}") };
+    let Some(Place { netns, cgroup, pin_dir }) = places.remove(&full) else {
         let names: Vec<_> = places.into_keys().collect();
         bail!("no node or running pod is called {place}; there are {}", names.join(", "));
     };
     if let (Some("sluice"), Some(pins)) = (command.first().map(String::as_str), pin_dir) {
         let text = |path: &Path| path.display().to_string();
-        command.splice(..1, [text(&lab::binary()), "--pin-dir".to_owned(), text(&pins)]);
+        command.splice(..1, [text(&sluice), "--pin-dir".to_owned(), text(&pins)]);
+    }
+    if let (true, Some((namespace, _))) = (dns, full.split_once('/')) {
+        let home = Home::at(state::file("pods").join(namespace))?;
+        home.resolver(namespace, &dns::ADDRESSES, "")?;
+        command.splice(..0, home.prefix());
     }
     HelperVerb::Enter { netns, cgroup, command }.run()
 }

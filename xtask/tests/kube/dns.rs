@@ -7,11 +7,12 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
-use xtask::kube::{Binaries, Tool};
+use xtask::kube::dns::{self, ADDRESSES};
+use xtask::kube::kubelet::files::Home;
+use xtask::kube::{Binaries, Kubelet, Tool};
 use xtask::lab::helper::wire::Answer;
 use xtask::lab::{Pod, wait_for};
 
-use crate::kubelet::{DNS, Home, Kubelet};
 use crate::support::cluster;
 
 /// Applies a manifest of the tutorial, each object to `namespace` unless it says where it belongs.
@@ -36,14 +37,15 @@ pub(crate) fn documents(file: &str) -> Vec<Value> {
 }
 
 /// The pods of CoreDNS, which are started unless they run.
-pub(crate) fn start() -> &'static Mutex<Kubelet> {
-    static DNS: OnceLock<Mutex<Kubelet>> = OnceLock::new();
+pub(crate) fn start() -> &'static Mutex<Kubelet<'static>> {
+    static DNS: OnceLock<Mutex<Kubelet<'static>>> = OnceLock::new();
     DNS.get_or_init(|| {
-        apply("coredns.yaml", "kube-system");
-        let mut kubelet = Kubelet::new("kube-system", |_| {
-            Binaries::get(&[Tool::CoreDns]).unwrap().path(Tool::CoreDns).unwrap().to_owned()
-        });
-        kubelet.until("CoreDNS", |it| it.ready().len() == 2);
+        dns::install(cluster().api()).unwrap();
+        let binaries = Binaries::get(&[Tool::CoreDns]).unwrap();
+        let program = binaries.path(Tool::CoreDns).unwrap().display().to_string();
+        let images = move |_: &str, words: &[String]| Some([std::slice::from_ref(&program), words].concat());
+        let mut kubelet = Kubelet::new(cluster(), Some("kube-system"), Box::new(images));
+        kubelet.until("CoreDNS", |it| it.ready().count() == dns::REPLICAS).unwrap();
         Mutex::new(kubelet)
     })
 }
@@ -52,8 +54,8 @@ pub(crate) fn start() -> &'static Mutex<Kubelet> {
 pub(crate) fn reach(index: usize, name: &str, wanted: &[&str]) {
     start();
     let client = cluster().client(index).unwrap();
-    let home = Home::new(client);
-    home.resolver("default", &DNS, "");
+    let home = Home::new(client).unwrap();
+    home.resolver("default", &ADDRESSES, "").unwrap();
     let wanted: BTreeSet<_> = wanted.iter().map(ToString::to_string).collect();
     let mut last = Vec::new();
     wait_for(Duration::from_secs(60), || {

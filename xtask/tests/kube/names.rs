@@ -3,10 +3,11 @@
 use std::process::Stdio;
 
 use serde_json::json;
+use xtask::kube::Kubelet;
+use xtask::kube::dns::ADDRESSES as DNS;
 use xtask::lab::Space;
 
 use crate::dns;
-use crate::kubelet::DNS;
 use crate::support::{Scene, cluster, serves};
 
 #[test]
@@ -31,17 +32,16 @@ fn b120_names_are_resolved_while_coredns_is_rolled_out() {
     });
     let mut deployment =
         dns::documents("coredns.yaml").into_iter().find(|it| it["kind"] == "Deployment").unwrap();
-    // So that nobody is sent to a pod that has ended.
-    deployment["spec"]["template"]["spec"]["containers"][0]["lifecycle"] =
-        json!({"preStop": {"sleep": {"seconds": 5}}});
     for round in 1..=2 {
-        let before = resolvers.ready();
+        let before = names(&resolvers);
         deployment["spec"]["template"]["metadata"]["annotations"] = json!({"round": round.to_string()});
         dns::apply_object(deployment.clone(), "kube-system");
-        resolvers.until("the rollout", |it| {
-            let ready = it.ready();
-            it.count() == 2 && ready.len() == 2 && ready.iter().all(|pod| !before.contains(pod))
-        });
+        resolvers
+            .until("the rollout", |it| {
+                let ready = names(it);
+                it.pods().count() == 2 && ready.len() == 2 && ready.iter().all(|pod| !before.contains(pod))
+            })
+            .unwrap();
     }
     for mut child in resolving {
         drop(child.stdin.take());
@@ -50,4 +50,8 @@ fn b120_names_are_resolved_while_coredns_is_rolled_out() {
         let count: u32 = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap();
         assert!(count > 10, "{count}");
     }
+}
+
+fn names(kubelet: &Kubelet<'_>) -> Vec<String> {
+    kubelet.ready().map(|pod| pod.name().to_owned()).collect()
 }

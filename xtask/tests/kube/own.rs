@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde_json::{Value, json};
-use xtask::kube::{Cluster, Namespace, RunningPod, Service, objects};
+use xtask::kube::{Cluster, Namespace, Proxy, RunningPod, Service, objects};
 use xtask::lab::helper::wire::{Answer, Load, Socket};
 use xtask::lab::{Conn, Space};
 
@@ -17,7 +17,8 @@ use crate::tables;
 pub(crate) fn own() -> MutexGuard<'static, Cluster> {
     static OWN: OnceLock<Mutex<Cluster>> = OnceLock::new();
     let own = OWN.get_or_init(|| {
-        let mut own = Cluster::start(lab(), "own", binaries(), &[SOCKETS, PACKETS]).unwrap();
+        let mut own =
+            Cluster::start(lab(), "own", binaries(), &[SOCKETS, PACKETS].map(Proxy::Sluice)).unwrap();
         own.add_spare("change").unwrap();
         Mutex::new(own)
     });

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use xtask::kube::{
-    Binaries, Client, Cluster, ControlPlane, Namespace, RunningPod, Service, binaries, objects,
+    Binaries, Client, Cluster, ControlPlane, Namespace, Proxy, RunningPod, Service, binaries, objects,
 };
 use xtask::lab::helper::wire::{Answer, Failure, Socket};
 use xtask::lab::{Lab, Network, Space, wait_for};
@@ -48,7 +48,7 @@ pub(crate) fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
         let mut cluster =
-            Cluster::start(lab(), "kube", binaries(), &[SOCKETS, SOCKETS, PACKETS])
+            Cluster::start(lab(), "kube", binaries(), &[SOCKETS, SOCKETS, PACKETS].map(Proxy::Sluice))
                 .unwrap();
         for name in ["install", "role"] {
             cluster.add_spare(name).unwrap();

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use xtask::kube::Kubelet;
+use xtask::kube::dns::ADDRESSES as DNS;
+use xtask::kube::kubelet::files::Home;
 use xtask::lab::helper::wire::Transport;
 use xtask::lab::{Network, Pod, wait_for};
 use xtask::{setup, sh};
 
 use crate::dns;
-use crate::kubelet::{DNS, Home, Kubelet};
 use crate::support::cluster;
 
 const NAMESPACE: &str = "tutorial";
@@ -35,8 +37,8 @@ struct Load {
 impl Client {
     fn new() -> Self {
         let pod = cluster().nodes()[0].pod("tutorial-client").unwrap();
-        let home = Home::new(&pod);
-        home.resolver(NAMESPACE, &DNS, "");
+        let home = Home::new(&pod).unwrap();
+        home.resolver(NAMESPACE, &DNS, "").unwrap();
         Self { pod, home }
     }
 
@@ -87,8 +89,22 @@ fn deployment() -> String {
     format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments/python-api")
 }
 
-fn names(kubelet: &Kubelet) -> BTreeSet<String> {
-    kubelet.ready().into_iter().collect()
+fn names(kubelet: &Kubelet<'_>) -> BTreeSet<String> {
+    kubelet.ready().map(|pod| pod.name().to_owned()).collect()
+}
+
+/// The address of the pod called `name`.
+fn address(kubelet: &Kubelet<'_>, name: &str) -> String {
+    let mut pods = kubelet.pods();
+    pods.find(|pod| pod.name() == name).unwrap().ips()[0].to_string()
+}
+
+/// What the tutorial's image stands for: uvicorn, in the folder of the application.
+fn image(_: &str, words: &[String]) -> Option<Vec<String>> {
+    let folder = sh::root().join("examples/tutorial/cluster").display().to_string();
+    let program = python().join("bin").join(&words[0]).display().to_string();
+    let env = ["env", "-C", &folder, "PYTHONDONTWRITEBYTECODE=1", &program].map(str::to_owned);
+    Some([&env, &words[1..]].concat())
 }
 
 #[test]
@@ -98,8 +114,8 @@ fn b27_b36_b49_b67_b119_b120_the_tutorial_for_real() {
     for file in ["deployment.yaml", "service.yaml"] {
         dns::apply(file, NAMESPACE);
     }
-    let mut kubelet = Kubelet::new(NAMESPACE, |program| python().join("bin").join(program));
-    kubelet.until("three replicas", |it| it.ready().len() == 3);
+    let mut kubelet = Kubelet::new(cluster(), Some(NAMESPACE), Box::new(image));
+    kubelet.until("three replicas", |it| it.ready().count() == 3).unwrap();
     let client = Client::new();
     client.meets(URL, &names(&kubelet));
     by_name(&client, &kubelet);
@@ -110,47 +126,49 @@ fn b27_b36_b49_b67_b119_b120_the_tutorial_for_real() {
 }
 
 /// Short and full names, by UDP and TCP, from either address of the DNS.
-fn by_name(client: &Client, kubelet: &Kubelet) {
+fn by_name(client: &Client, kubelet: &Kubelet<'_>) {
     let full = format!("http://python-api-service.{NAMESPACE}.svc.cluster.local/api/data");
     for server in DNS {
         for options in ["", "use-vc"] {
-            client.home.resolver(NAMESPACE, &[server], options);
+            client.home.resolver(NAMESPACE, &[server], options).unwrap();
             for url in [URL, &full] {
                 assert_eq!(client.pods(url, 6), names(kubelet), "{url} by {server} {options}");
             }
         }
     }
-    client.home.resolver(NAMESPACE, &DNS, "");
+    client.home.resolver(NAMESPACE, &DNS, "").unwrap();
 }
 
 /// A pod that says that it is not ready has no requests until it is again.
-fn readiness(client: &Client, kubelet: &mut Kubelet) {
+fn readiness(client: &Client, kubelet: &mut Kubelet<'_>) {
     let all = names(kubelet);
     let one = all.first().unwrap().clone();
-    let say = |kubelet: &Kubelet, ready: bool| {
-        let url = format!("http://{}:8000/ready/{ready}", kubelet.pod(&one).ipv4());
+    let say = |kubelet: &Kubelet<'_>, ready: bool| {
+        let url = format!("http://{}:8000/ready/{ready}", address(kubelet, &one));
         let mut curl = cluster().nodes()[0].host().command("curl");
         sh::read(curl.args(["-q", "-s", "-f", "-m", "30", "-X", "PUT", &url])).unwrap();
     };
     say(kubelet, false);
-    kubelet.until("one replica is not ready", |it| it.ready().len() == 2);
+    kubelet.until("one replica is not ready", |it| it.ready().count() == 2).unwrap();
     client.meets(URL, &names(kubelet));
     say(kubelet, true);
-    kubelet.until("all replicas are ready", |it| it.ready().len() == 3);
+    kubelet.until("all replicas are ready", |it| it.ready().count() == 3).unwrap();
     client.meets(URL, &all);
 }
 
 /// Every pod is replaced while requests are made, and none of them fails.
-fn rollout(client: &Client, kubelet: &mut Kubelet) {
+fn rollout(client: &Client, kubelet: &mut Kubelet<'_>) {
     let old = names(kubelet);
     let mut load = client.start(&[URL, "load"]);
     let annotation = json!({"tutorial": "second version"});
     let patch = json!({"spec": {"template": {"metadata": {"annotations": annotation}}}});
     cluster().api().merge(&deployment(), &patch).unwrap();
-    kubelet.until("the rollout", |it| {
-        let new = names(it);
-        new.len() == 3 && it.count() == 3 && new.is_disjoint(&old)
-    });
+    kubelet
+        .until("the rollout", |it| {
+            let new = names(it);
+            new.len() == 3 && it.pods().count() == 3 && new.is_disjoint(&old)
+        })
+        .unwrap();
     let new = names(kubelet);
     client.meets(URL, &new);
     load.stdin.take().unwrap().flush().unwrap();
@@ -162,15 +180,15 @@ fn rollout(client: &Client, kubelet: &mut Kubelet) {
 }
 
 /// Services without a selector: to pods of another namespace, by a slice and by Endpoints, and out of the cluster.
-fn by_hand(client: &Client, kubelet: &Kubelet) {
+fn by_hand(client: &Client, kubelet: &Kubelet<'_>) {
     const OTHER: &str = "tutorial-by-hand";
     cluster().namespace(OTHER).unwrap();
-    let one = kubelet.ready().swap_remove(0);
+    let one = names(kubelet).pop_first().unwrap();
     let outside = Network::outside_ips()[0].to_string();
     cluster().network().outside().serve(Transport::Tcp, 8080, "outside").unwrap();
     for object in dns::documents("by-hand.yaml") {
         let text = object.to_string();
-        let text = text.replace("10.244.1.2", &kubelet.pod(&one).ipv4().to_string());
+        let text = text.replace("10.244.1.2", &address(kubelet, &one));
         let object = serde_json::from_str(&text.replace("198.51.100.7", &outside)).unwrap();
         dns::apply_object(object, OTHER);
     }
@@ -182,9 +200,9 @@ fn by_hand(client: &Client, kubelet: &Kubelet) {
 }
 
 /// Without a pod requests are refused at once.
-fn all_gone(client: &Client, kubelet: &mut Kubelet) {
+fn all_gone(client: &Client, kubelet: &mut Kubelet<'_>) {
     cluster().api().merge(&deployment(), &json!({"spec": {"replicas": 0}})).unwrap();
-    kubelet.until("no replicas", |it| it.count() == 0);
+    kubelet.until("no replicas", |it| it.pods().count() == 0).unwrap();
     let refused =
         |answer: &Value| answer["error"].as_str().is_some_and(|error| error.contains("Connection refused"));
     wait_for(Duration::from_secs(60), || client.get(URL, 4).iter().all(refused))

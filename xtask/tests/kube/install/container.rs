@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use xtask::image::{BINARY, Contents};
 use xtask::kube::Api;
+use xtask::kube::kubelet::files;
 use xtask::lab::helper::container::{Container, Mount};
 use xtask::lab::{Machine, binary, wait_for};
 use xtask::sh;
@@ -180,7 +181,6 @@ impl Kubelet<'_> {
 
     /// Where the contents of a volume are.
     fn volume(&self, volume: &Value) -> PathBuf {
-        let namespace = &self.pod["metadata"]["namespace"];
         let dir = self.dir.join("volumes").join(string(&volume["name"]));
         if let Some(path) = volume["hostPath"]["path"].as_str() {
             let place = match path {
@@ -196,44 +196,8 @@ impl Kubelet<'_> {
             assert!(place.is_dir(), "{path}");
             return place;
         }
-        fs::create_dir_all(&dir).unwrap();
-        if let Some(name) = volume["configMap"]["name"].as_str() {
-            self.config_map(&dir, name);
-        }
-        for source in list(&volume["projected"]["sources"]) {
-            if let Some(path) = source["serviceAccountToken"]["path"].as_str() {
-                fs::write(dir.join(path), self.token(&source["serviceAccountToken"])).unwrap();
-            }
-            if let Some(name) = source["configMap"]["name"].as_str() {
-                self.config_map(&dir, name);
-            }
-            for item in list(&source["downwardAPI"]["items"]) {
-                assert_eq!(item["fieldRef"]["fieldPath"], "metadata.namespace");
-                fs::write(dir.join(item["path"].as_str().unwrap()), string(namespace)).unwrap();
-            }
-        }
+        files::volume(self.api, self.pod, volume, &dir).unwrap();
         dir
-    }
-
-    fn config_map(&self, dir: &Path, name: &str) {
-        let namespace = self.pod["metadata"]["namespace"].as_str().unwrap();
-        let map = self.api.get(&format!("/api/v1/namespaces/{namespace}/configmaps/{name}")).unwrap();
-        for (key, text) in map["data"].as_object().unwrap() {
-            fs::write(dir.join(key), string(text)).unwrap();
-        }
-    }
-
-    /// A token of the pod's account that is bound to the pod, as kubelets ask for it.
-    fn token(&self, projection: &Value) -> String {
-        let metadata = &self.pod["metadata"];
-        let (namespace, account) =
-            (string(&metadata["namespace"]), string(&self.pod["spec"]["serviceAccountName"]));
-        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
-        let bound =
-            json!({"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]});
-        let spec = json!({"boundObjectRef": bound, "expirationSeconds": projection["expirationSeconds"]});
-        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
-        string(&self.api.post(&path, &request).unwrap()["status"]["token"])
     }
 
     /// The variables of the image, of the Service `kubernetes`, and of the pod, the last of which win.
