@@ -1,19 +1,23 @@
-//! kube-proxy in the place of Sluice, and Sluice after it.
+//! kube-proxy in the place of Sluice, and Sluice after it: what README.md has a user do.
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use xtask::kube::{Binaries, Tool, incumbent, objects};
-use xtask::lab::Agent;
+use xtask::lab::wait_for;
 use xtask::sh;
 
+use crate::install::chart::deploy;
+use crate::install::container::Running;
+use crate::install::daemonset::{bound, kubeadm};
 use crate::own::own;
-use crate::support::{PACKETS, TARGET, WAYS, answers, eventually_in};
+use crate::readme;
+use crate::support::{SOON, TARGET, WAYS, answers, eventually_in};
 
 #[test]
-fn a_node_changes_over_from_kube_proxy() {
+fn a_node_changes_over_from_kube_proxy_as_the_readme_says() {
     let cluster = own();
-    let machine = cluster.spare("change").unwrap();
+    let (api, machine) = (cluster.api(), cluster.spare("change").unwrap());
     let (namespace, labels) = (cluster.namespace("change").unwrap(), json!({"app": "change"}));
     let _pods = [(0, "a"), (1, "b")].map(|(node, pod)| namespace.pod(node, pod, &labels, TARGET).unwrap());
     let service = namespace.service(&objects::service("change", "web", &labels, TARGET)).unwrap();
@@ -34,13 +38,51 @@ fn a_node_changes_over_from_kube_proxy() {
         }
     };
 
+    let chart = deploy("helm/sluice");
+    let values = "--namespace kube-system --set k8sServiceHost=kubernetes --set \
+                  'extraArgs={--cgroup-root=/host/cgroup,--max-flows=65536}'";
+    let block = readme::block("Instead of kube-proxy", "drain");
+    let block = block.replace('…', &format!("{} {values}", chart.display())).replace("NODE", machine.name());
+    let (leave, rest) = block.split_once("kube-proxy --cleanup").unwrap();
+    let (arrive, last) = rest.split_once("# when all").unwrap();
+    let run = |lines: &str| readme::run(&cluster, cluster.plane().dir(), lines);
+    let is_of = |name: &'static str| {
+        move |pod: &Value| pod["metadata"]["name"].as_str().is_some_and(|it| it.starts_with(name))
+    };
+
+    for object in kubeadm() {
+        api.apply(&object).unwrap();
+    }
+    bound(api, "kube-system", machine, is_of("kube-proxy"));
     let binaries = Binaries::get(&[Tool::KubeProxy]).unwrap();
-    let agent = incumbent::start(machine, &binaries, &[]).unwrap();
+    let incumbent = incumbent::start(machine, &binaries, &[]).unwrap();
     answered();
-    agent.stop().unwrap();
+    run(leave);
+    // Its pod shall end, and no other one is to come.
+    let there = || {
+        let list = api.get("/api/v1/namespaces/kube-system/pods").unwrap();
+        let of_node =
+            list["items"].as_array().unwrap().iter().filter(|pod| pod["spec"]["nodeName"] == machine.name());
+        of_node.cloned().collect::<Vec<_>>()
+    };
+    wait_for(SOON, || there().iter().all(|pod| pod["metadata"]["deletionTimestamp"].is_string())).unwrap();
+    incumbent.stop().unwrap();
+    for pod in there() {
+        api.delete(&api.path(&with_kind(pod)).unwrap()).unwrap();
+    }
     answered();
     sh::read(machine.host().command(binaries.path(Tool::KubeProxy).unwrap()).arg("--cleanup")).unwrap();
     assert_eq!(sh::read(machine.host().command("nft").args(["list", "tables"])).unwrap(), "");
-    let _agent = Agent::start(machine, PACKETS).unwrap();
+    run(arrive);
+    let pod = bound(api, "kube-system", machine, is_of("sluice"));
+    let sluice = Running::start(machine, api, &pod);
     answered();
+    run(&format!("#{last}"));
+    sluice.stop();
+}
+
+/// In a list objects do not say what they are.
+fn with_kind(mut pod: Value) -> Value {
+    (pod["apiVersion"], pod["kind"]) = ("v1".into(), "Pod".into());
+    pod
 }

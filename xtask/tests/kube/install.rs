@@ -1,7 +1,7 @@
 //! What `deploy/` installs: the chart and the kustomization, the image and the role.
 
-mod chart;
-mod container;
-mod daemonset;
+pub(crate) mod chart;
+pub(crate) mod container;
+pub(crate) mod daemonset;
 mod quarrel;
 mod role;

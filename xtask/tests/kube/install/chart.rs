@@ -17,7 +17,7 @@ use crate::support::lab;
 pub(super) const SERVER: &str = r#"k8sServiceHost="api-server.invalid""#;
 
 /// A file or folder of `deploy/`.
-pub(super) fn deploy(path: &str) -> PathBuf {
+pub(crate) fn deploy(path: &str) -> PathBuf {
     sh::root().join("deploy").join(path)
 }
 
@@ -114,7 +114,9 @@ fn values_that_cannot_be_meant_are_refused_by_name() {
         (r#"image.digest="md5:0""#, "image/digest"),
         (r#"image.pullPolicy="Sometimes""#, "image/pullPolicy"),
         (r#"config.kubeProxy.healthzBindAddress="10256""#, "config/kubeProxy/healthzBindAddress"),
-        (r#"config.kubeProxy.kind="X""#, "config/kubeProxy"),
+        (r#"config.kubeProxy.metricsBindAddress="some""#, "config/kubeProxy/metricsBindAddress"),
+        (r#"config.kubeProxy.kind="X""#, "config/kubeProxy/kind"),
+        (r#"config.kubeProxy.apiVersion="v1""#, "config/kubeProxy/apiVersion"),
         (r#"config.sluice.socketLb="all""#, "config/sluice"),
         (r#"config.other={}"#, "other"),
         (r#"extraArgs=["v"]"#, "extraArgs/0"),
@@ -163,6 +165,19 @@ fn values_reach_what_they_are_for() {
     assert_eq!(container["startupProbe"]["httpGet"], json!({"path": "/livez", "port": 7, "host": "::1"}));
     assert_eq!(container["args"].as_array().unwrap().last().unwrap(), "--log-level=debug");
     assert!(container["image"].as_str().unwrap().contains(":0.1.0@sha256:00"));
+    for (address, port, host) in [
+        ("", 10256, "127.0.0.1"),
+        ("0.0.0.0", 10256, "127.0.0.1"),
+        ("192.0.2.1", 10256, "192.0.2.1"),
+        ("192.0.2.1:7", 7, "192.0.2.1"),
+        ("::", 10256, "::1"),
+        ("fd00::1", 10256, "fd00::1"),
+        ("[fd00::1]:7", 7, "fd00::1"),
+    ] {
+        let other = of(&[&format!("config.kubeProxy.healthzBindAddress={address:?}")]);
+        let probe = &pod(&other)["containers"][0]["livenessProbe"]["httpGet"];
+        assert_eq!(*probe, json!({"path": "/livez", "port": port, "host": host}), "{address:?}");
+    }
     let checksum = |all: &BTreeMap<String, Value>| {
         all["DaemonSet"]["spec"]["template"]["metadata"]["annotations"]["checksum/config"].clone()
     };

@@ -21,7 +21,7 @@ use xtask::sh;
 use crate::support::{SOON, lab};
 
 /// A pod's only container, running. Killed on drop.
-pub(super) struct Running {
+pub(crate) struct Running {
     unshare: Child,
     /// The program, in the machine's pid namespace.
     pid: u32,
@@ -30,7 +30,7 @@ pub(super) struct Running {
 
 impl Running {
     /// Starts the container of `pod`, an object of the API server, on `machine`.
-    pub(super) fn start(machine: &Machine, api: &Api, pod: &Value) -> Self {
+    pub(crate) fn start(machine: &Machine, api: &Api, pod: &Value) -> Self {
         let kubelet = Kubelet { machine, api, pod, dir: folder(machine) };
         let log = kubelet.dir.join("log");
         let mut unshare = machine
@@ -73,12 +73,12 @@ impl Running {
     }
 
     /// What it has logged.
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// What `sluice ARGS -j` says inside, as `kubectl exec` would run it; `None` if it fails.
-    pub(super) fn exec(&self, args: &[&str]) -> Option<Value> {
+    pub(crate) fn exec(&self, args: &[&str]) -> Option<Value> {
         let mut nsenter = Command::new("nsenter");
         nsenter
             .args(["--all", "--target", &self.pid.to_string(), "--", &format!("/{BINARY}"), "-j"])
@@ -87,20 +87,20 @@ impl Running {
     }
 
     /// The capabilities that it has, as the kernel writes them.
-    pub(super) fn capabilities(&self) -> u64 {
+    pub(crate) fn capabilities(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:")).unwrap();
         u64::from_str_radix(line.trim(), 16).unwrap()
     }
 
     /// SIGTERM, and the log once it has ended with success.
-    pub(super) fn stop(mut self) -> String {
+    pub(crate) fn stop(mut self) -> String {
         kill_process(Pid::from_raw(self.pid.cast_signed()).unwrap(), Signal::TERM).unwrap();
         self.end()
     }
 
     /// Waits until it has ended with success, and gives its log.
-    pub(super) fn end(&mut self) -> String {
+    pub(crate) fn end(&mut self) -> String {
         let mut status = None;
         let ended = wait_for(SOON, || {
             status = self.unshare.try_wait().unwrap();

@@ -1,7 +1,9 @@
 //! The chart installed by helm, and its DaemonSet run: what a node does with the pod that the controller makes of it.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
-use xtask::kube::{Cluster, Tool};
+use xtask::kube::{Api, Cluster, Tool, kubelet};
 use xtask::lab::helper::wire::{Socket, Transport};
 use xtask::lab::{Machine, wait_for};
 use xtask::sh;
@@ -9,6 +11,7 @@ use xtask::sh;
 use super::chart::{command, deploy};
 use super::container::Running;
 use super::quarrel::Quarrel;
+use crate::readme;
 use crate::support::{SOON, TARGET, cluster, endpoint, eventually, slice};
 
 /// Where the chart is installed.
@@ -16,6 +19,11 @@ const NAMESPACE: &str = "sluice-system";
 
 /// The capabilities of the list: `1 << CAP_NET_ADMIN | 1 << CAP_PERFMON | 1 << CAP_BPF`.
 const LIST: u64 = 1 << 12 | 1 << 38 | 1 << 39;
+
+/// kube-proxy, as kubeadm installs it.
+pub(crate) fn kubeadm() -> Vec<Value> {
+    serde_saphyr::from_multiple(include_str!("kubeadm.yaml")).unwrap()
+}
 
 /// The chart, installed for one machine.
 struct Release<'a> {
@@ -26,7 +34,7 @@ struct Release<'a> {
 impl Release<'_> {
     fn helm(&self, args: &[&str]) {
         let mut helm = command(Tool::Helm);
-        helm.env("KUBECONFIG", self.cluster.plane().admin_kubeconfig()).args(["--namespace", NAMESPACE]);
+        self.cluster.plane().as_administrator(helm.args(["--namespace", NAMESPACE]));
         sh::read(helm.args(args)).unwrap();
     }
 
@@ -40,35 +48,35 @@ impl Release<'_> {
             r#"extraArgs=["--cgroup-root=/host/cgroup","--max-flows=65536"]"#,
             &node,
         ];
+        let file = self.taken_over().display().to_string();
+        let verb = ["upgrade", "--install", "--create-namespace", "sluice", &chart, "--values", &file];
         let values = fixed.iter().chain(values).flat_map(|value| ["--set-json", value]);
-        let verb = ["upgrade", "--install", "--create-namespace", "sluice", &chart];
         self.helm(&verb.into_iter().chain(values).collect::<Vec<_>>());
         self.pod()
+    }
+
+    /// The values that README.md has a user make of what kubeadm has written for kube-proxy.
+    fn taken_over(&self) -> PathBuf {
+        for object in kubeadm() {
+            // Another kubelet runs whatever pods there are in this namespace.
+            if object["kind"] == "ConfigMap" {
+                self.cluster.api().apply(&object).unwrap();
+            }
+        }
+        let folder = self.cluster.plane().dir();
+        readme::run(self.cluster, folder, &readme::block("Instead of kube-proxy", "kube-proxy.yaml"));
+        folder.join("kube-proxy.yaml")
     }
 
     /// The pod that the DaemonSet's controller makes of its present template, on the machine as the scheduler would have it.
     fn pod(&self) -> Value {
         let api = self.cluster.api();
         let set = format!("/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/sluice");
-        let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
-        let mut pod = Value::Null;
-        eventually("the pod of the DaemonSet", || {
-            let set = api.get(&set).map_err(|error| error.to_string())?;
-            let found = api.get(&pods).map_err(|error| error.to_string())?;
+        bound(api, NAMESPACE, self.machine, |pod| {
+            let (set, container) = (api.get(&set).unwrap(), &pod["spec"]["containers"][0]);
             let template = &set["spec"]["template"]["spec"]["containers"][0];
-            let is_made_of_it = |pod: &&Value| {
-                let container = &pod["spec"]["containers"][0];
-                ["args", "securityContext"].iter().all(|field| container[field] == template[field])
-            };
-            let found = found["items"].as_array().and_then(|pods| pods.iter().find(is_made_of_it).cloned());
-            pod = found.ok_or("there is none of this template")?;
-            Ok(())
-        });
-        let path = format!("{pods}/{}", pod["metadata"]["name"].as_str().unwrap());
-        let target = json!({"apiVersion": "v1", "kind": "Node", "name": self.machine.name()});
-        let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod["metadata"]["name"]}, "target": target});
-        api.post(&format!("{path}/binding"), &binding).unwrap();
-        api.get(&path).unwrap()
+            ["args", "securityContext"].iter().all(|field| container[field] == template[field])
+        })
     }
 
     /// What a kubelet reports once a pod that is to go has ended.
@@ -92,6 +100,26 @@ impl Release<'_> {
         });
         (refused.iter().map(Value::to_string).collect(), fine.len())
     }
+}
+
+/// Waits for a pod of a DaemonSet in `namespace` that is for `machine` and that `is_it`, and binds it as the scheduler would.
+pub(crate) fn bound(api: &Api, namespace: &str, machine: &Machine, is_it: impl Fn(&Value) -> bool) -> Value {
+    let mut path = String::new();
+    wait_for(SOON, || {
+        let list = api.get(&format!("/api/v1/namespaces/{namespace}/pods")).unwrap();
+        let found = list["items"].as_array().unwrap().iter().find(|pod| {
+            let ends = pod["metadata"]["deletionTimestamp"].is_string();
+            !ends && kubelet::wanted(pod) == Some(machine.name()) && is_it(pod)
+        });
+        if let Some(pod) = found {
+            kubelet::bind(api, pod, machine.name()).unwrap();
+            let name = pod["metadata"]["name"].as_str().unwrap();
+            path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+        }
+        found.is_some()
+    })
+    .unwrap_or_else(|error| panic!("no pod of the DaemonSet for {}: {error}", machine.name()));
+    api.get(&path).unwrap()
 }
 
 /// Whether this is about an object of some test: others run in the same cluster.
@@ -159,6 +187,8 @@ fn b116_b117_what_the_chart_installs_runs_and_is_denied_nothing() {
             }
         }
         assert_eq!(own_warnings(&running.log()), [""; 0], "privileged: {privileged}");
+        let told = machine.host().get("127.0.0.1:10249".parse().unwrap(), "/configz").unwrap().1;
+        assert!(told.contains("10.244.0.0/16,fd00:10:244::/56"), "{told}");
         if privileged {
             let quarrel = Quarrel::begin(cluster.api(), &namespace, "quarrel", "192.0.2.80");
             eventually("an Event that is told again", || {
