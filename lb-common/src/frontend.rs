@@ -157,6 +157,12 @@ impl<A: Address> SourceRangeKey<A> {
         Self { bits: Self::ID + bits as u32, range: ClientOf { service, addr } }
     }
 
+    /// Bits of the range's prefix; `None` if there are not even those of a whole service id.
+    #[must_use]
+    pub fn length(&self) -> Option<u8> {
+        self.bits.checked_sub(Self::ID)?.try_into().ok()
+    }
+
     /// What to ask the trie for: whether `addr` is in a range of `service`.
     #[must_use]
     #[inline(always)]

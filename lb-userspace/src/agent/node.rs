@@ -21,6 +21,7 @@ use crate::bpf::load::Datapath;
 use crate::model::NodeView;
 use crate::net::node::{NodeAddresses, routed_sources};
 use crate::net::watch::{NetError, Network, Watcher};
+use crate::plan::Own;
 use crate::reconcile::Change;
 use crate::status::Problem;
 use crate::tasks::blocking;
@@ -110,8 +111,8 @@ pub(super) struct Node {
     served: Option<Served>,
     news: watch::Sender<News>,
     changes: mpsc::Sender<Change>,
-    /// The addresses that were told last.
-    held: BTreeSet<IpAddr>,
+    /// The node's own addresses, as they were told last.
+    own: Own,
     /// Whether interfaces are left for the next look.
     more: bool,
 }
@@ -138,7 +139,7 @@ impl Node {
             served: Some(served),
             news,
             changes,
-            held: BTreeSet::new(),
+            own: Own::default(),
             more: false,
         };
         node.more = node.look(BTreeSet::new(), &View::default()).await?;
@@ -194,10 +195,11 @@ impl Node {
     /// vanished.
     async fn look(&mut self, gone: BTreeSet<u32>, view: &View) -> Result<bool, NetError> {
         let network = self.watcher.list().await?;
-        if self.held != network.held {
-            self.held.clone_from(&network.held);
+        let own = Own { held: network.held.clone(), ..Own::default() };
+        if self.own != own {
+            self.own.clone_from(&own);
             // It fails when the agent is about to end.
-            let _ = self.changes.send(Change::Held(network.held.clone())).await;
+            let _ = self.changes.send(Change::Own(own)).await;
         }
         // Until the source has spoken, the addresses of a former agent hold: no flow shall see a change and its return.
         let (addresses, pod_cidrs) = view

@@ -216,7 +216,8 @@ impl<K: Pod, V: Pod> Hash<K, V> {
         let map = self.map.spec.name;
         sys::update(self.map.fd(), bytes_of(key), bytes_of(value), flags).map_err(|error| {
             match error.raw_os_error() {
-                Some(libc::E2BIG) => MapError::Full { map },
+                // A trie says ENOSPC.
+                Some(libc::E2BIG | libc::ENOSPC) => MapError::Full { map },
                 Some(libc::EEXIST) => MapError::Exists { map },
                 _ => self.map.syscall("BPF_MAP_UPDATE_ELEM")(error),
             }

@@ -210,14 +210,14 @@ pub(super) fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
     unsafe { bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr) }.map(drop)
 }
 
-/// Where a walk over a hash goes on.
+/// Where a walk goes on: the number of a bucket in a hash, the last key in a trie.
 #[derive(Default)]
 pub(super) struct Cursor {
-    bucket: u32,
+    position: Vec<u8>,
     begun: bool,
 }
 
-/// Reads whole buckets of a hash into `keys` and `values`, of equal length, as many as fit; returns the number of
+/// Reads a trie, or whole buckets of a hash, into `keys` and `values`, of equal length, as many as fit; returns the number of
 /// entries and whether those were the last. `ENOSPC`: the next bucket alone does not fit.
 pub(super) fn lookup_batch<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
@@ -226,10 +226,11 @@ pub(super) fn lookup_batch<K: Pod, V: Pod>(
     values: &mut [V],
 ) -> io::Result<(usize, bool)> {
     debug_assert_eq!(keys.len(), values.len());
-    let from = cursor.bucket;
+    cursor.position.resize(size_of::<K>().max(size_of::<u32>()), 0);
+    let from = cursor.position.clone();
     let mut attr = BatchAttr {
-        in_batch: if cursor.begun { addr(&from) } else { 0 },
-        out_batch: addr_mut(&mut cursor.bucket),
+        in_batch: if cursor.begun { addr(from.as_slice()) } else { 0 },
+        out_batch: addr_mut(cursor.position.as_mut_slice()),
         keys: addr_mut(keys),
         values: addr_mut(values),
         count: keys.len().min(values.len()) as u32,
@@ -238,7 +239,7 @@ pub(super) fn lookup_batch<K: Pod, V: Pod>(
         flags: 0,
     };
     // SAFETY: the buffers hold `count` elements each of the map's key and value size, compared when it was opened; a
-    // hash takes a u32 as the position.
+    // hash takes a u32 as the position, a trie a key, and both positions have room for either.
     let last = match unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) } {
         Ok(_) => false,
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,

@@ -35,11 +35,17 @@ pub struct ServicePort {
     pub internal_local: bool,
     /// Seconds for which a client keeps its endpoint after its last new connection (B62, B64); `None`: not at all.
     pub affinity: Option<NonZeroU32>,
-    /// Where else it is to be reached; the tables have no such frontends yet. Boxed: most Services have nothing of it.
+    /// Where else it is to be reached. Boxed: most Services have nothing of it.
     pub external: Option<Box<External>>,
 }
 
 impl ServicePort {
+    /// Whether not everybody may use the addresses of load balancers.
+    #[must_use]
+    pub fn is_guarded(&self) -> bool {
+        self.external.as_ref().is_some_and(|external| external.source_ranges.is_some())
+    }
+
     /// Address and port of all that leads to it; a node port has no address.
     pub fn places(&self) -> impl Iterator<Item = (Option<IpAddr>, u16)> {
         let frontends = self.frontends.iter().map(|frontend| (Some(frontend.addr), frontend.port));

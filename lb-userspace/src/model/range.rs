@@ -31,6 +31,18 @@ impl Range {
         Some(Self { addr, bits })
     }
 
+    /// The range of `addr` alone.
+    #[must_use]
+    pub const fn only(addr: IpAddr) -> Self {
+        Self { addr, bits: if addr.is_ipv4() { 32 } else { 128 } }
+    }
+
+    /// Whether `addr` is in it.
+    #[must_use]
+    pub fn contains(&self, addr: &IpAddr) -> bool {
+        Self::holding(*addr, self.bits) == Some(*self)
+    }
+
     /// The family of its addresses.
     #[must_use]
     pub const fn family(&self) -> Family {

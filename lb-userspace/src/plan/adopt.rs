@@ -1,15 +1,17 @@
 //! From a reading of the tables to their mirror, and what in them belongs to nobody.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use lb_common::{Addr4, Address as _, BackendRecord, BackendWord, ServiceRecord, Span};
 
-use super::diff::{removal, unpublish};
+use super::address::{Ledger, Own};
+use super::diff::removal;
 use super::meta::decode_meta;
 use super::op::Op;
 use super::pool::Pool;
+use super::publish::unpublish;
 use super::shadow::{Block, Service, Shadow, one};
 use super::snapshot::{Capacity, ServiceEntry, Snapshot, half};
 
@@ -20,7 +22,7 @@ impl Shadow {
     /// port puts it right, or it is among the [strays](Shadow::strays).
     #[must_use]
     pub fn new(snapshot: Snapshot, node: &str) -> Self {
-        let Snapshot { capacity, mut services, backends, frontends, addresses } = snapshot;
+        let Snapshot { capacity, mut services, backends, frontends, addresses, ranges } = snapshot;
         let mut shadow = Self::empty(capacity, node.into());
         // The lower id wins where two have the same name.
         services.sort_by_key(|entry| entry.id);
@@ -36,6 +38,9 @@ impl Shadow {
         for (addr, value) in addresses {
             shadow.apply(&Op::PutAddress { addr, value });
         }
+        for (id, range) in ranges {
+            shadow.apply(&Op::PutRange { id, range });
+        }
         shadow
     }
 
@@ -47,8 +52,10 @@ impl Shadow {
             services: BTreeMap::new(),
             frontends: HashMap::new(),
             addresses: HashMap::new(),
+            ranges: BTreeSet::new(),
             frontend_count: [0; 2],
             address_count: [0; 2],
+            range_count: [0; 2],
             backends: HashMap::new(),
             generations: HashMap::new(),
             service_ids: Pool::new(0..capacity.services),
@@ -112,25 +119,23 @@ impl Shadow {
         }
     }
 
-    /// The operations that remove what no Service port owns: second bearers of a name, frontends and backends of
-    /// services without a name, addresses without frontends. Reads everything; for after a reading.
+    /// The operations that remove what no Service port owns: second bearers of a name, frontends, source ranges and
+    /// backends of services without a name. Reads everything; for after a reading. `own`: the node's addresses.
     #[must_use]
-    pub fn strays(&self) -> Vec<Op> {
+    pub fn strays(&self, own: &Own) -> Vec<Op> {
         let owned = |id: &u32, service: &Service| {
             service.key.as_ref().is_some_and(|key| self.keys.get(key) == Some(id))
         };
         let mut ops = Vec::new();
         for (id, _) in self.services.iter().filter(|(id, service)| !owned(id, service)) {
-            ops.extend(removal(self, *id));
+            ops.extend(removal(self, *id, own));
         }
         let nameless = |service: u32| !self.services.contains_key(&service);
         let frontends = self.frontends.iter().filter(|(_, value)| nameless(value.service));
-        ops.extend(unpublish(self, frontends.map(|(frontend, _)| *frontend), |_| false));
-        for (addr, known) in &self.addresses {
-            if known.frontends == 0 {
-                ops.push(Op::DeleteAddress { addr: *addr });
-            }
-        }
+        let frontends = frontends.map(|(frontend, _)| *frontend);
+        ops.extend(unpublish(self, frontends, &mut Ledger::new(self, own)));
+        let ranges = self.ranges.iter().filter(|(id, _)| nameless(*id));
+        ops.extend(ranges.map(|(id, range)| Op::DeleteRange { id: *id, range: *range }));
         for (id, (service, addr)) in &self.backends {
             let owner = self.services.get(service).and_then(|service| service.backends.get(addr));
             if owner.is_none_or(|(owner, _)| owner != id) {

@@ -1,15 +1,15 @@
 //! The difference between a Service port as it is and as it should be, as ordered writes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use lb_common::{
-    AddressValue, BackendWord, FrontendKind, FrontendValue, Span, address_flags, backend_flags, service_flags,
-};
+use lb_common::{BackendWord, Span, backend_flags, service_flags};
 
+use super::address::{Ledger, Own};
 use super::op::{FrontendAddr, Op, Scope, SlotEntry};
+use super::publish::unpublish;
 use super::room::{NoRoom, Table};
 use super::shadow::{Backends, Block, Service, Shadow};
 use super::snapshot::half;
@@ -17,8 +17,8 @@ use crate::model::{Family, ServicePort, ServicePortKey};
 
 /// The writes, in the order in which they must be made, that turn what `shadow` holds of `key` into `desired`; none if
 /// they are equal already. A frontend that another Service port holds is taken over. One that this Service port loses
-/// goes, unless it is `spared` because another one is about to take it over: it would be absent in between. `held`: the
-/// addresses that interfaces of this node have.
+/// goes, unless it is `spared` because another one is about to take it over: it would be absent in between. `own`: the
+/// node's addresses.
 ///
 /// Work and memory grow with the size of this Service port alone.
 ///
@@ -29,11 +29,11 @@ pub fn plan(
     key: &ServicePortKey,
     desired: Option<&ServicePort>,
     spared: impl Fn(&FrontendAddr) -> bool,
-    held: &BTreeSet<IpAddr>,
+    own: &Own,
 ) -> Result<Vec<Op>, NoRoom> {
     let id = shadow.service_id(key);
     let Some(desired) = desired else {
-        return Ok(id.map_or_else(Vec::new, |id| removal(shadow, id)));
+        return Ok(id.map_or_else(Vec::new, |id| removal(shadow, id, own)));
     };
     let nothing = Service::default();
     let current = id.and_then(|id| shadow.services.get(&id));
@@ -43,7 +43,7 @@ pub fn plan(
         desired,
         in_use: current.is_some(),
         current: current.unwrap_or(&nothing),
-        held,
+        own,
     };
     let id = match id.or_else(|| shadow.service_ids.singles().next()) {
         Some(id) => id,
@@ -52,65 +52,29 @@ pub fn plan(
     planner.plan(id, spared)
 }
 
-/// The frontends of a Service port, with their kinds.
-pub fn frontends_of(
-    key: &ServicePortKey,
-    service: &ServicePort,
-) -> impl Iterator<Item = (FrontendAddr, FrontendKind)> {
-    let (family, proto) = (key.family, key.proto as u8);
-    let frontends = service.frontends.iter().filter(move |frontend| Family::of(&frontend.addr) == family);
-    frontends.map(move |frontend| {
-        let addr = SocketAddr::new(frontend.addr, frontend.port);
-        (FrontendAddr { addr, proto }, frontend.kind)
-    })
-}
-
 /// The writes that remove service `id`.
-pub(super) fn removal(shadow: &Shadow, id: u32) -> Vec<Op> {
+pub(super) fn removal(shadow: &Shadow, id: u32, own: &Own) -> Vec<Op> {
     let Some(service) = shadow.services.get(&id) else {
         return Vec::new();
     };
-    let mut ops = unpublish(shadow, service.frontends.iter().copied(), |_| false);
+    let mut ops = unpublish(shadow, service.frontends.iter().copied(), &mut Ledger::new(shadow, own));
     if service.made {
         ops.push(Op::ClearService { id });
     }
+    ops.extend(shadow.ranges_of(id).map(|range| Op::DeleteRange { id, range }));
     ops.extend(service.backends.values().map(|(backend, _)| shadow.stop(*backend)));
     ops.push(Op::DeleteMeta { id });
     ops
 }
 
-/// The writes that remove `frontends`, and before them their addresses that have no other and are not `kept`: traffic to
-/// an address that goes passes untouched instead of being rejected in between.
-pub(super) fn unpublish(
-    shadow: &Shadow,
-    frontends: impl Iterator<Item = FrontendAddr>,
-    kept: impl Fn(IpAddr) -> bool,
-) -> Vec<Op> {
-    let mut gone: BTreeMap<IpAddr, Vec<FrontendAddr>> = BTreeMap::new();
-    for frontend in frontends {
-        gone.entry(frontend.addr.ip()).or_default().push(frontend);
-    }
-    let mut ops = Vec::new();
-    for (addr, frontends) in gone {
-        let last = shadow
-            .addresses
-            .get(&addr)
-            .is_some_and(|known| known.value.is_some() && known.frontends as usize == frontends.len());
-        if last && !kept(addr) {
-            ops.push(Op::DeleteAddress { addr });
-        }
-        ops.extend(frontends.into_iter().map(|frontend| Op::DeleteFrontend { frontend }));
-    }
-    ops
-}
-
-struct Planner<'a> {
-    shadow: &'a Shadow,
-    key: &'a ServicePortKey,
-    desired: &'a ServicePort,
-    current: &'a Service,
+/// The turn of one Service port.
+pub(super) struct Planner<'a> {
+    pub(super) shadow: &'a Shadow,
+    pub(super) key: &'a ServicePortKey,
+    pub(super) desired: &'a ServicePort,
+    pub(super) current: &'a Service,
     in_use: bool,
-    held: &'a BTreeSet<IpAddr>,
+    pub(super) own: &'a Own,
 }
 
 impl Planner<'_> {
@@ -120,8 +84,18 @@ impl Planner<'_> {
             ops.push(Op::PutMeta { id, key: self.key.clone(), port: self.desired.port });
         }
         let backends = self.put_backends(id, &mut ops)?;
-        self.put_scopes(id, &backends, &mut ops)?;
+        let ranges = self.ranges();
+        self.put_ranges(id, &ranges, &mut ops)?;
+        let flags = self.flags();
+        // What guards a frontend is there before it, and stays for as long.
+        let guarded = flags | self.current.flags & service_flags::SOURCE_RANGES;
+        self.put_scopes(id, &backends, guarded, &mut ops)?;
         self.put_frontends(id, spared, &mut ops)?;
+        if guarded != flags {
+            ops.push(Op::SetFlags { id, flags });
+        }
+        let gone = self.shadow.ranges_of(id).filter(|range| !ranges.contains(range));
+        ops.extend(gone.map(|range| Op::DeleteRange { id, range }));
         let stopped = self.current.backends.iter().filter(|(addr, _)| !backends.contains_key(addr));
         // No scope shows a backend any more that loses its flag: until then session affinity may go on using it (B65).
         for (addr, (backend, word)) in &backends {
@@ -134,12 +108,20 @@ impl Planner<'_> {
         Ok(ops)
     }
 
-    fn address(&self, addr: IpAddr, kind: FrontendKind) -> (IpAddr, AddressValue) {
-        let flags = if self.held.contains(&addr) { address_flags::HELD } else { 0 };
-        (addr, AddressValue { kind: kind.address() as u8, flags, pad: [0; 2] })
+    /// What the record says beside the scopes.
+    fn flags(&self) -> u64 {
+        let ServicePort { internal_local, external, affinity, .. } = self.desired;
+        let external = external.as_deref();
+        let flags = [
+            (*internal_local, service_flags::INTERNAL_LOCAL),
+            (external.is_some_and(|external| external.local), service_flags::EXTERNAL_LOCAL),
+            (self.desired.is_guarded(), service_flags::SOURCE_RANGES),
+        ];
+        let set = flags.into_iter().filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag);
+        service_flags::with_affinity(set, affinity.map_or(0, NonZeroU32::get))
     }
 
-    fn no_room(&self, table: Table, needed: usize, free: u32) -> NoRoom {
+    pub(super) fn no_room(&self, table: Table, needed: usize, free: u32) -> NoRoom {
         NoRoom { table, needed: u32::try_from(needed).unwrap_or(u32::MAX), free, in_use: self.in_use }
     }
 
@@ -187,7 +169,7 @@ impl Planner<'_> {
         Ok(backends)
     }
 
-    fn put_scopes(&self, id: u32, backends: &Backends, ops: &mut Vec<Op>) -> Result<(), NoRoom> {
+    fn put_scopes(&self, id: u32, backends: &Backends, flags: u64, ops: &mut Vec<Op>) -> Result<(), NoRoom> {
         let contents = [&self.desired.cluster, &self.desired.local].map(|list| {
             let distinct: BTreeSet<_> = self.of_family(list).collect();
             let entry = |addr| {
@@ -221,8 +203,6 @@ impl Planner<'_> {
                 block
             };
         }
-        let local = if self.desired.internal_local { service_flags::INTERNAL_LOCAL } else { 0 };
-        let flags = service_flags::with_affinity(local, self.desired.affinity.map_or(0, NonZeroU32::get));
         let [cluster, local] = blocks;
         if !self.current.made {
             ops.push(Op::PutService {
@@ -253,48 +233,6 @@ impl Planner<'_> {
             Some((offset, len)) => Ok(Block { span: Span::new(offset, len), slots: Arc::from(content) }),
             None => Err(self.no_room(Table::Slots, content.len(), pool.available())),
         }
-    }
-
-    fn put_frontends(
-        &self,
-        id: u32,
-        spared: impl Fn(&FrontendAddr) -> bool,
-        ops: &mut Vec<Op>,
-    ) -> Result<(), NoRoom> {
-        let shadow = self.shadow;
-        let wanted: BTreeMap<_, _> = frontends_of(self.key, self.desired).collect();
-        let addresses: BTreeMap<IpAddr, AddressValue> =
-            wanted.iter().map(|(frontend, kind)| self.address(frontend.addr.ip(), *kind)).collect();
-        let half = half(self.key.family);
-        let new = wanted.keys().filter(|frontend| !shadow.frontends.contains_key(frontend)).count();
-        let free = shadow.capacity.frontends[half].saturating_sub(shadow.frontend_count[half]);
-        if new > free as usize {
-            return Err(self.no_room(Table::Frontends, new, free));
-        }
-        let known = |addr: &IpAddr| shadow.addresses.get(addr).and_then(|known| known.value);
-        let new = addresses.keys().filter(|addr| known(addr).is_none()).count();
-        let free = shadow.capacity.addresses[half].saturating_sub(shadow.address_count[half]);
-        if new > free as usize {
-            return Err(self.no_room(Table::Addresses, new, free));
-        }
-        for (frontend, kind) in &wanted {
-            let value = FrontendValue { service: id, kind: *kind as u8, pad: [0; 3] };
-            if shadow.frontends.get(frontend) != Some(&value) {
-                ops.push(Op::PutFrontend { frontend: *frontend, value });
-            }
-        }
-        for (addr, value) in &addresses {
-            if known(addr) != Some(*value) {
-                ops.push(Op::PutAddress { addr: *addr, value: *value });
-            }
-        }
-        let gone = self
-            .current
-            .frontends
-            .iter()
-            .filter(|frontend| !wanted.contains_key(frontend) && !spared(frontend));
-        ops.extend(unpublish(shadow, gone.copied(), |addr| addresses.contains_key(&addr)));
-        Ok(())
     }
 }
 

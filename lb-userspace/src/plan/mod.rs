@@ -15,19 +15,23 @@
 //! name of a Service port is written first and deleted last, so whatever an interrupted plan leaves belongs to a
 //! Service port that the next plan knows.
 
+mod address;
 mod adopt;
 mod diff;
 mod meta;
 mod op;
 mod pool;
+mod publish;
 mod room;
 mod shadow;
 mod snapshot;
 
-pub use diff::{frontends_of, plan};
+pub use address::Own;
+pub use diff::plan;
 pub use meta::{decode_meta, encode_meta};
 pub use op::{FrontendAddr, Op, Scope, SlotEntry};
 pub use pool::Pool;
+pub use publish::frontends_of;
 pub use room::{NoRoom, Table};
 pub use shadow::{Shadow, Use};
 pub use snapshot::{Capacity, ServiceEntry, Snapshot};

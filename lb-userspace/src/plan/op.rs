@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lb_common::{AddressValue, BackendWord, FrontendValue, Proto, Span};
 
-use crate::model::{Family, ServicePortKey};
+use crate::model::{Family, Range, ServicePortKey};
 
 /// An address, port and protocol at which a Service port is reached: a key of the frontend tables.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -113,6 +113,20 @@ pub enum Op {
         id: u32,
         /// [`lb_common::service_flags`].
         flags: u64,
+    },
+    /// Lets clients in a range use the LoadBalancer frontends of a Service port.
+    PutRange {
+        /// Service id.
+        id: u32,
+        /// The range.
+        range: Range,
+    },
+    /// Takes that back.
+    DeleteRange {
+        /// Service id.
+        id: u32,
+        /// The range.
+        range: Range,
     },
     /// Inserts or replaces a frontend. A reader finds the old entry or the new one, never none and never a mixture: the
     /// kernel links the new element in front of the old one before it unlinks that.

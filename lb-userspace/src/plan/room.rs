@@ -15,6 +15,8 @@ pub enum Table {
     Frontends,
     /// Addresses.
     Addresses,
+    /// Source ranges.
+    Ranges,
 }
 
 impl fmt::Display for Table {
@@ -25,6 +27,7 @@ impl fmt::Display for Table {
             Self::Slots => "slots",
             Self::Frontends => "frontends",
             Self::Addresses => "addresses",
+            Self::Ranges => "source ranges",
         })
     }
 }

@@ -1,16 +1,17 @@
 //! The mirror of the tables.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 
-use lb_common::{AddressValue, BackendWord, FrontendValue, Span, address_flags, maps};
+use lb_common::{AddressKind, AddressValue, BackendWord, FrontendValue, Span, address_flags, maps};
 
+use super::address::Tally;
 use super::op::{FrontendAddr, Op, Scope, SlotEntry};
 use super::pool::Pool;
 use super::snapshot::{Capacity, half};
-use crate::model::{Family, ServicePortKey};
+use crate::model::{Family, Range as Clients, ServicePortKey};
 
 /// A scope of a service: where its slots are and what is in them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -58,7 +59,7 @@ pub(super) struct KnownAddr {
     /// Its entry in the address tables.
     pub(super) value: Option<AddressValue>,
     /// How many frontends it has.
-    pub(super) frontends: u32,
+    pub(super) tally: Tally,
 }
 
 /// How much of a table is in use.
@@ -81,9 +82,12 @@ pub struct Shadow {
     pub(super) services: BTreeMap<u32, Service>,
     pub(super) frontends: HashMap<FrontendAddr, FrontendValue>,
     pub(super) addresses: HashMap<IpAddr, KnownAddr>,
-    /// Entries in the frontend and in the address tables, by family.
+    /// Source ranges by service id.
+    pub(super) ranges: BTreeSet<(u32, Clients)>,
+    /// Entries in the frontend, address and source range tables, by family.
     pub(super) frontend_count: [u32; 2],
     pub(super) address_count: [u32; 2],
+    pub(super) range_count: [u32; 2],
     /// Backends that serve: service id and endpoint.
     pub(super) backends: HashMap<u32, (u32, SocketAddr)>,
     /// Of every backend id that was ever given out.
@@ -132,17 +136,19 @@ impl Shadow {
         self.services.get(&value.service)?.key.as_ref()
     }
 
-    /// The Service ports that have a frontend at one of `addresses`.
-    pub fn holders_at(&self, addresses: &BTreeSet<IpAddr>) -> impl Iterator<Item = &ServicePortKey> {
-        let there = self.frontends.iter().filter(|(frontend, _)| addresses.contains(&frontend.addr.ip()));
-        there.filter_map(|(_, value)| self.services.get(&value.service)?.key.as_ref())
+    /// The source ranges of service `id`.
+    pub(super) fn ranges_of(&self, id: u32) -> impl Iterator<Item = Clients> {
+        let first = Clients { addr: Ipv4Addr::UNSPECIFIED.into(), bits: 0 };
+        self.ranges.range((id, first)..).map_while(move |(owner, range)| (*owner == id).then_some(*range))
     }
 
-    /// Whether `addr` is a Service's and marked as held by an interface of this node.
+    /// Whether `addr` is a Service's as a whole and marked as held by an interface of this node: left to the host.
     #[must_use]
     pub fn is_held(&self, addr: &IpAddr) -> bool {
         let value = self.addresses.get(addr).and_then(|known| known.value);
-        value.is_some_and(|value| value.flags & address_flags::HELD != 0)
+        value.is_some_and(|value| {
+            value.kind == AddressKind::ClusterIp as u8 && value.flags & address_flags::HELD != 0
+        })
     }
 
     /// Whether no id and no slot is in use or resting.
@@ -199,6 +205,16 @@ impl Shadow {
             Op::SetFlags { id, flags } => {
                 if let Some(service) = self.services.get_mut(id) {
                     service.flags = *flags;
+                }
+            }
+            Op::PutRange { id, range } => {
+                if self.ranges.insert((*id, *range)) {
+                    self.range_count[half(range.family())] += 1;
+                }
+            }
+            Op::DeleteRange { id, range } => {
+                if self.ranges.remove(&(*id, *range)) {
+                    self.range_count[half(range.family())] -= 1;
                 }
             }
             Op::PutFrontend { frontend, value } => self.put_frontend(*frontend, *value),
@@ -273,17 +289,18 @@ impl Shadow {
     }
 
     fn put_frontend(&mut self, frontend: FrontendAddr, value: FrontendValue) {
+        let tally = &mut self.addresses.entry(frontend.addr.ip()).or_default().tally;
+        tally.add(value.kind);
         match self.frontends.insert(frontend, value) {
-            Some(old) if old.service != value.service => {
-                if let Some(loser) = self.services.get_mut(&old.service) {
+            Some(old) => {
+                tally.remove(old.kind);
+                if old.service != value.service
+                    && let Some(loser) = self.services.get_mut(&old.service)
+                {
                     loser.frontends.remove(&frontend);
                 }
             }
-            Some(_) => {}
-            None => {
-                self.frontend_count[half_of(frontend.addr.ip())] += 1;
-                self.addresses.entry(frontend.addr.ip()).or_default().frontends += 1;
-            }
+            None => self.frontend_count[half_of(frontend.addr.ip())] += 1,
         }
         if let Some(service) = self.services.get_mut(&value.service) {
             service.frontends.insert(frontend);
@@ -297,7 +314,7 @@ impl Shadow {
         let addr = frontend.addr.ip();
         self.frontend_count[half_of(addr)] -= 1;
         if let Some(known) = self.addresses.get_mut(&addr) {
-            known.frontends -= 1;
+            known.tally.remove(old.kind);
             if *known == KnownAddr::default() {
                 self.addresses.remove(&addr);
             }

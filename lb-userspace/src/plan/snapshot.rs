@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use lb_common::{AddressValue, BackendRecord, FrontendValue, ServiceMeta, ServiceRecord};
 
 use super::op::{FrontendAddr, SlotEntry};
-use crate::model::Family;
+use crate::model::{Family, Range};
 
 /// How many entries each table has room for. Pairs are by family: IPv4, IPv6.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -20,6 +20,8 @@ pub struct Capacity {
     pub frontends: [u32; 2],
     /// Addresses.
     pub addresses: [u32; 2],
+    /// Source ranges.
+    pub ranges: [u32; 2],
 }
 
 /// Index of `family` in a pair.
@@ -56,4 +58,6 @@ pub struct Snapshot {
     pub frontends: Vec<(FrontendAddr, FrontendValue)>,
     /// Addresses.
     pub addresses: Vec<(IpAddr, AddressValue)>,
+    /// Source ranges, with the service ids that they are of.
+    pub ranges: Vec<(u32, Range)>,
 }

@@ -1,13 +1,14 @@
 //! The synchronous core.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::mem;
 use std::time::Instant;
 
 use jiff::Timestamp;
 use lb_common::Proto;
 use tracing::{debug, info, warn};
 
+use super::addresses::Addresses;
 use super::progress::{Attempt, Book, concerned};
 use super::trouble::Troubles;
 use super::{Change, Report};
@@ -37,8 +38,7 @@ pub struct Reconciler<T> {
     dirty: BTreeSet<ServicePortKey>,
     /// Service ports of a former agent that stay until the list is whole.
     kept: BTreeSet<ServicePortKey>,
-    /// Addresses that interfaces of this node have.
-    held: BTreeSet<IpAddr>,
+    addresses: Addresses,
     troubles: Troubles,
     /// Whether the full list has come.
     listed: bool,
@@ -71,7 +71,7 @@ impl<T: Tables> Reconciler<T> {
             desired: BTreeMap::new(),
             dirty: BTreeSet::new(),
             kept: BTreeSet::new(),
-            held: BTreeSet::new(),
+            addresses: Addresses::default(),
             troubles: Troubles::default(),
             listed: false,
             doubtful: false,
@@ -122,11 +122,12 @@ impl<T: Tables> Reconciler<T> {
                 self.dirty.append(&mut self.kept);
                 return;
             }
-            Change::Held(held) => {
-                let changed = held.symmetric_difference(&self.held).copied().collect();
-                self.dirty.extend(self.shadow.holders_at(&changed).cloned());
-                self.held = held;
-                return;
+            Change::Own(own) => {
+                if own.node != self.addresses.own.node {
+                    let guarded = self.desired.iter().filter(|(_, port)| port.is_guarded());
+                    self.dirty.extend(guarded.map(|(key, _)| key.clone()));
+                }
+                return self.addresses.follow(own);
             }
             Change::Seen(seen) => return self.book.see(seen, self.started),
         };
@@ -160,7 +161,7 @@ impl<T: Tables> Reconciler<T> {
     fn start_over(&mut self) {
         self.listed = true;
         self.audit = true;
-        let gone = std::mem::take(&mut self.desired);
+        let gone = mem::take(&mut self.desired);
         gone.iter().for_each(|(key, port)| self.book.desire(key.family, Some(port), None));
         self.dirty.extend(gone.into_keys());
         self.dirty.extend(self.shadow.keys().cloned());
@@ -177,7 +178,10 @@ impl<T: Tables> Reconciler<T> {
         if !self.listed {
             return None;
         }
-        if self.audit || self.book.news || !self.dirty.is_empty() { Some(now) } else { self.troubles.next() }
+        if self.audit || self.book.news || !self.dirty.is_empty() {
+            return Some(now);
+        }
+        self.addresses.due(now).into_iter().chain(self.troubles.next()).min()
     }
 
     /// Programs what has changed and what is due for another attempt. One Service port's failure holds up no other.
@@ -189,12 +193,13 @@ impl<T: Tables> Reconciler<T> {
         self.attempts = Default::default();
         self.book.news = false;
         self.kept.retain(|key| self.desired.get(key).is_none_or(|it| it.serving.is_empty()));
-        let mut changed = std::mem::take(&mut self.dirty);
+        let mut changed = mem::take(&mut self.dirty);
         changed.extend(self.troubles.due(now).cloned());
-        let mut audit = std::mem::take(&mut self.audit);
+        let mut audit = mem::take(&mut self.audit);
         let retries = changed.iter().filter(|key| self.troubles.concern(key)).count();
         self.report.retries += retries as u64;
-        let read = (audit || self.doubtful && retries > 0).then(|| self.read_again());
+        let readdress = self.addresses.due(now).is_some_and(|due| due <= now);
+        let read = (audit || self.doubtful && (readdress || retries > 0)).then(|| self.read_again());
         if read == Some(false) {
             audit = false;
             if self.doubtful {
@@ -226,6 +231,9 @@ impl<T: Tables> Reconciler<T> {
         if read == Some(true) {
             self.remove_strays();
         }
+        if readdress || read == Some(true) {
+            self.put_addresses(!readdress, now);
+        }
         self.report.synced = true;
         Outcome { operations: self.report.operations - before.0, repairs: self.report.repairs - before.1 }
     }
@@ -239,7 +247,8 @@ impl<T: Tables> Reconciler<T> {
         }
         let text = "it stays as a former agent left it until all manifests can be read";
         problems.extend(self.kept.iter().map(|key| Problem::new(key.to_string(), text)));
-        let held = self.held.iter().copied().filter(|addr| self.shadow.is_held(addr)).collect();
+        problems.extend(self.addresses.problem());
+        let held = self.addresses.own.held.iter().copied().filter(|addr| self.shadow.is_held(addr)).collect();
         Report {
             service_ports: self.desired.len(),
             families: self.book.families.clone(),
@@ -285,7 +294,7 @@ impl<T: Tables> Reconciler<T> {
             key,
             self.desired.get(key),
             |frontend| claims.contains_key(frontend),
-            &self.held,
+            &self.addresses.own,
         ) {
             Err(no_room) => Some((no_room.to_string(), true)),
             Ok(ops) => self.carry_out(&ops).err().map(|error| (error.to_string(), error.is_full())),
@@ -311,7 +320,7 @@ impl<T: Tables> Reconciler<T> {
                 if no_room
                     && !known
                     && operations > 0
-                    && let Ok(ops) = plan(&self.shadow, key, None, |_| false, &self.held)
+                    && let Ok(ops) = plan(&self.shadow, key, None, |_| false, &self.addresses.own)
                 {
                     // What fails here is tried again, too: the mirror still holds it.
                     let _ = self.carry_out(&ops);
@@ -339,11 +348,24 @@ impl<T: Tables> Reconciler<T> {
         Ok(())
     }
 
+    /// Makes addresses known as what they are, those too that no Service port has; `repair`: if they should have been.
+    fn put_addresses(&mut self, repair: bool, now: Instant) {
+        let ops = self.shadow.readdress(&self.addresses.own);
+        let before = self.report.operations;
+        let result = self.carry_out(&ops);
+        let written = self.report.operations - before;
+        if repair && written > 0 {
+            warn!(written, "the table of addresses had been changed from outside; repaired");
+            self.report.repairs += written;
+        }
+        self.addresses.written(result, now);
+    }
+
     /// Makes a new mirror; `false` if the tables cannot be read.
     fn read_again(&mut self) -> bool {
         match self.tables.read() {
             Ok(snapshot) => {
-                let old = std::mem::replace(&mut self.shadow, Shadow::new(snapshot, &self.node));
+                let old = mem::replace(&mut self.shadow, Shadow::new(snapshot, &self.node));
                 self.shadow.inherit(&old);
                 self.doubtful = false;
                 self.unread = None;
@@ -361,7 +383,7 @@ impl<T: Tables> Reconciler<T> {
     }
 
     fn remove_strays(&mut self) {
-        let strays = self.shadow.strays();
+        let strays = self.shadow.strays(&self.addresses.own);
         if strays.is_empty() {
             return;
         }

@@ -7,6 +7,7 @@
 //!
 //! Nothing is written before the first full list, [`Change::Replace`] or [`Change::Partial`] (B6).
 
+mod addresses;
 mod core;
 mod progress;
 mod run;
@@ -16,11 +17,11 @@ pub use core::{Outcome, Reconciler};
 pub use progress::{Histogram, Objects, Progress};
 pub use run::run;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::model::{Kind, Seen, ServicePort, ServicePortKey};
-use crate::plan::Use;
+use crate::plan::{Own, Use};
 use crate::status::Problem;
 
 /// News from the model: Service ports and what they should be; `None`: nothing. The same form as the model's list of
@@ -36,8 +37,8 @@ pub enum Change {
     Whole,
     /// What has changed.
     Update(Vec<(ServicePortKey, Option<ServicePort>)>),
-    /// The addresses that interfaces of this node have, all of them: a Service's is left to the host then.
-    Held(BTreeSet<IpAddr>),
+    /// The node's own addresses, all of them.
+    Own(Own),
     /// The objects that led to the change which comes next.
     Seen(Seen),
 }

@@ -38,11 +38,13 @@ impl Kernel {
             v4: Half {
                 addresses: Hash::open(dir, maps::ADDRESSES4)?,
                 frontends: Hash::open(dir, maps::FRONTENDS4)?,
+                ranges: Hash::open(dir, maps::SOURCE_RANGES4)?,
                 slots: Array::open(dir, maps::SLOTS4)?,
             },
             v6: Half {
                 addresses: Hash::open(dir, maps::ADDRESSES6)?,
                 frontends: Hash::open(dir, maps::FRONTENDS6)?,
+                ranges: Hash::open(dir, maps::SOURCE_RANGES6)?,
                 slots: Array::open(dir, maps::SLOTS6)?,
             },
         })

@@ -23,7 +23,7 @@ impl Fake {
     /// Empty tables.
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
-        let Capacity { services, backends, slots, frontends, addresses } = capacity;
+        let Capacity { services, backends, slots, frontends, addresses, ranges } = capacity;
         Self {
             meta: MemoryHash::new(maps::SERVICE_META, services),
             services: MemoryArray::new(maps::SERVICES_MAP, services),
@@ -33,11 +33,13 @@ impl Fake {
             v4: Half {
                 addresses: MemoryHash::new(maps::ADDRESSES4, addresses[0]),
                 frontends: MemoryHash::new(maps::FRONTENDS4, frontends[0]),
+                ranges: MemoryHash::new(maps::SOURCE_RANGES4, ranges[0]),
                 slots: MemoryArray::new(maps::SLOTS4, slots[0]),
             },
             v6: Half {
                 addresses: MemoryHash::new(maps::ADDRESSES6, addresses[1]),
                 frontends: MemoryHash::new(maps::FRONTENDS6, frontends[1]),
+                ranges: MemoryHash::new(maps::SOURCE_RANGES6, ranges[1]),
                 slots: MemoryArray::new(maps::SLOTS6, slots[1]),
             },
         }

@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytemuck::Pod;
 use lb_common::{
-    Addr4, Addr6, Address, AddressValue, BackendRecord, BackendStats, BackendWord, FrontendKey,
-    FrontendValue, Port, ServiceMeta, ServiceRecord, ServiceStats, Slot, Span,
+    Addr4, Addr6, Address, AddressValue, BackendRecord, BackendStats, BackendWord, ClientOf, FrontendKey,
+    FrontendValue, Port, ServiceMeta, ServiceRecord, ServiceStats, Slot, SourceRangeKey, Span,
 };
 
 use super::storage::{ArrayTable as _, HashTable as _, Storage};
 use super::{Grace, TableError, Tables};
-use crate::model::Family;
+use crate::model::{Family, Range};
 use crate::plan::{Capacity, FrontendAddr, Op, Scope, ServiceEntry, SlotEntry, Snapshot, encode_meta};
 
 /// All tables that a plan changes.
@@ -37,11 +37,14 @@ pub struct Half<A: Address, S: Storage>
 where
     FrontendKey<A>: Pod,
     Slot<A>: Pod,
+    SourceRangeKey<A>: Pod,
 {
     /// Addresses that matter at all.
     pub addresses: S::Hash<A, AddressValue>,
     /// Frontends.
     pub frontends: S::Hash<FrontendKey<A>, FrontendValue>,
+    /// Who may use LoadBalancer frontends.
+    pub ranges: S::Hash<SourceRangeKey<A>, u32>,
     /// Endpoints in blocks.
     pub slots: S::Array<Slot<A>>,
 }
@@ -88,6 +91,12 @@ impl<S: Storage> Tables for TableSet<S> {
             }
             Op::SetFlags { id, flags } => {
                 self.services.store(*id, offset_of!(ServiceRecord, flags), *flags)?;
+            }
+            Op::PutRange { id, range } => {
+                with_half!(self, range.family(), half => half.ranges.insert(&range_key(*id, range)?, &1))?;
+            }
+            Op::DeleteRange { id, range } => {
+                with_half!(self, range.family(), half => half.ranges.delete(&range_key(*id, range)?))?;
             }
             Op::PutFrontend { frontend, value } => {
                 with_half!(self, Family::of(&frontend.addr.ip()), half => {
@@ -147,6 +156,7 @@ impl<S: Storage> Tables for TableSet<S> {
             backends,
             frontends: [self.v4.frontends()?, self.v6.frontends()?].concat(),
             addresses: [self.v4.addresses()?, self.v6.addresses()?].concat(),
+            ranges: [self.v4.ranges()?, self.v6.ranges()?].concat(),
         })
     }
 
@@ -164,6 +174,7 @@ impl<S: Storage> TableSet<S> {
             slots: [v4.slots.records(), v6.slots.records()],
             frontends: [v4.frontends.capacity(), v6.frontends.capacity()],
             addresses: [v4.addresses.capacity(), v6.addresses.capacity()],
+            ranges: [v4.ranges.capacity(), v6.ranges.capacity()],
         }
     }
 }
@@ -172,6 +183,7 @@ impl<A: Address, S: Storage> Half<A, S>
 where
     FrontendKey<A>: Pod,
     Slot<A>: Pod,
+    SourceRangeKey<A>: Pod,
 {
     fn put_slots(&mut self, offset: u32, slots: &[SlotEntry]) -> Result<(), TableError> {
         for (index, entry) in (offset..).zip(slots) {
@@ -213,6 +225,14 @@ where
     fn addresses(&self) -> Result<Vec<(IpAddr, AddressValue)>, TableError> {
         Ok(self.addresses.entries()?.into_iter().map(|(addr, value)| (addr.into(), value)).collect())
     }
+
+    fn ranges(&self) -> Result<Vec<(u32, Range)>, TableError> {
+        let entries = self.ranges.entries()?.into_iter().filter_map(|(key, _)| {
+            let ClientOf { service, addr } = key.range;
+            Some((service, Range { addr: addr.into(), bits: key.length()? }))
+        });
+        Ok(entries.collect())
+    }
 }
 
 fn address<A: Address>(addr: IpAddr) -> Result<A, TableError> {
@@ -229,6 +249,10 @@ fn mapped(addr: IpAddr) -> Addr6 {
 fn frontend_key<A: Address>(frontend: &FrontendAddr) -> Result<FrontendKey<A>, TableError> {
     let port = Port::new(frontend.addr.port());
     Ok(FrontendKey::new(address(frontend.addr.ip())?, port, frontend.proto))
+}
+
+fn range_key<A: Address>(id: u32, range: &Range) -> Result<SourceRangeKey<A>, TableError> {
+    Ok(SourceRangeKey::new(id, address(range.addr)?, range.bits))
 }
 
 fn backend(service: u32, addr: &SocketAddr, word: BackendWord) -> BackendRecord {

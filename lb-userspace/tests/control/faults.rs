@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use lb_userspace::tables::{Fake, Fault, Faulty, Tables as _};
 
-use crate::scenarios::{local_and_terminating, scale_1_3_0_1, services_swap_addresses};
+use crate::scenarios::all;
 use crate::support::{
     Desired, ROOMY, check, check_paths, key, replace, service, settle, started, update, views_of,
 };
 
 #[test]
 fn b8_one_failed_write_is_tried_again_whether_it_had_an_effect_or_not() {
-    for scenario in [scale_1_3_0_1(), services_swap_addresses(), local_and_terminating()] {
+    for scenario in all() {
         for (old, new) in scenario.iter().zip(&scenario[1..]) {
             for (applied, write) in [false, true].into_iter().flat_map(|a| (0..12).map(move |w| (a, w))) {
                 let mut now = Instant::now();
@@ -31,7 +31,7 @@ fn b8_one_failed_write_is_tried_again_whether_it_had_an_effect_or_not() {
 
 #[test]
 fn b8_random_failures_converge_and_no_path_is_ever_broken() {
-    let scenarios = [scale_1_3_0_1(), services_swap_addresses(), local_and_terminating()].concat();
+    let scenarios = all().concat();
     for seed in 0..40 {
         let mut now = Instant::now();
         let mut reconciler = started(Faulty::new(Fake::new(ROOMY), Fault::Never), &Desired::new());

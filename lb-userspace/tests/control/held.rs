@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use lb_common::address_flags::HELD;
+use lb_userspace::plan::Own;
 use lb_userspace::reconcile::{Change, Reconciler};
 use lb_userspace::tables::{Fake, Fault, Faulty, Tables};
 
@@ -22,7 +23,7 @@ fn addresses(list: &[&str]) -> BTreeSet<IpAddr> {
 }
 
 fn held(list: &[&str]) -> Change {
-    Change::Held(addresses(list))
+    Change::Own(Own { held: addresses(list), ..Own::default() })
 }
 
 /// The addresses that the tables mark as held.

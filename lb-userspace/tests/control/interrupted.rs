@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use lb_userspace::tables::{Fake, Fault, Faulty, Tables as _};
 
-use crate::scenarios::{local_and_terminating, scale_1_3_0_1, services_swap_addresses};
+use crate::scenarios::{all, services_swap_addresses};
 use crate::support::{Desired, ROOMY, check, replace, settle, started, update, views_of};
 
 /// Tables in which `old` is programmed and the turn to `new` has stopped after `writes`; `None` if it takes no more.
@@ -22,7 +22,7 @@ fn stopped(old: &Desired, new: &Desired, writes: u64) -> Option<Fake> {
 #[test]
 fn b7_after_each_write_every_path_leads_somewhere_and_the_next_agent_finishes() {
     let empty = Desired::new();
-    for scenario in [scale_1_3_0_1(), services_swap_addresses(), local_and_terminating()] {
+    for scenario in all() {
         let states: Vec<_> = [&empty].into_iter().chain(&scenario).chain([&empty]).collect();
         for turn in states.windows(2) {
             let (old, new) = (turn[0], turn[1]);

@@ -8,6 +8,7 @@ mod interrupted;
 #[cfg(feature = "root-tests")]
 mod kernel;
 mod order;
+mod outside;
 mod packets;
 mod progress;
 mod random;

@@ -1,26 +1,33 @@
 //! The order of the writes of a plan.
 
-use std::collections::BTreeSet;
-use std::num::NonZeroU16;
-
-use lb_userspace::model::{External, ServicePort, ServicePortKey};
-use lb_userspace::plan::{Shadow, plan};
+use lb_userspace::model::{ServicePort, ServicePortKey};
+use lb_userspace::plan::{Own, Shadow, plan};
 use lb_userspace::tables::{Fake, Tables as _};
 
 use crate::support::{NODE, ROOMY, brief, endpoints, key, service};
 
-fn empty() -> Shadow {
+pub(crate) fn empty() -> Shadow {
     Shadow::new(Fake::new(ROOMY).read().unwrap(), NODE)
 }
 
 /// Plans, applies to the mirror, and shows the plan.
 fn turn(shadow: &mut Shadow, key: &ServicePortKey, desired: Option<&ServicePort>) -> Vec<String> {
-    let ops = plan(shadow, key, desired, |_| false, &BTreeSet::new()).unwrap();
+    turn_at(&Own::default(), shadow, key, desired)
+}
+
+/// The same on a node with these addresses.
+pub(crate) fn turn_at(
+    own: &Own,
+    shadow: &mut Shadow,
+    key: &ServicePortKey,
+    desired: Option<&ServicePort>,
+) -> Vec<String> {
+    let ops = plan(shadow, key, desired, |_| false, own).unwrap();
     for op in &ops {
         shadow.apply(op);
     }
     assert_eq!(
-        plan(shadow, key, desired, |_| false, &BTreeSet::new()).unwrap(),
+        plan(shadow, key, desired, |_| false, own).unwrap(),
         [],
         "a second time there is nothing to do"
     );
@@ -45,23 +52,6 @@ fn a_new_service_port_is_published_from_the_backends_to_the_address() {
             "address 10.0.0.1",
         ]
     );
-}
-
-#[test]
-fn what_leads_there_from_outside_is_not_in_the_tables_yet() {
-    let web = key("web", "10.0.0.1:80");
-    let mut shadow = empty();
-    let desired = service("10.0.0.1:80", &["10.1.0.1:8080"]);
-    turn(&mut shadow, &web, Some(&desired));
-    let external = External {
-        node_port: NonZeroU16::new(30080),
-        external_ips: vec!["192.0.2.1".parse().unwrap()],
-        load_balancer_ips: vec!["192.0.2.2".parse().unwrap()],
-        source_ranges: Some(Vec::new()),
-        local: true,
-    };
-    let reached = ServicePort { external: Some(Box::new(external)), ..desired };
-    assert!(turn(&mut shadow, &web, Some(&reached)).is_empty());
 }
 
 #[test]
@@ -232,7 +222,7 @@ fn the_rotation_begins_elsewhere_on_each_node_and_service() {
         let shadow = Shadow::new(Fake::new(ROOMY).read().unwrap(), node);
         let key = key(name, "10.0.0.1:80");
         let ops =
-            plan(&shadow, &key, Some(&service("10.0.0.1:80", &[])), |_| false, &BTreeSet::new()).unwrap();
+            plan(&shadow, &key, Some(&service("10.0.0.1:80", &[])), |_| false, &Own::default()).unwrap();
         ops.iter().find_map(|op| match op {
             lb_userspace::plan::Op::PutService { cursor, .. } => Some(*cursor),
             _ => None,

@@ -9,7 +9,7 @@ use lb_userspace::model::Family;
 use lb_userspace::plan::{Capacity, Op, Snapshot};
 use lb_userspace::tables::{Fake, Fault, Faulty, Grace, TableError, Tables};
 
-use crate::scenarios::{local_and_terminating, scale_1_3_0_1, services_swap_addresses};
+use crate::scenarios::all;
 use crate::support::{Desired, ROOMY, brief, key, service, settle, started, update};
 
 /// What a program may find by an index: a service, a backend, a slot of a family.
@@ -97,7 +97,7 @@ const TIGHT: Capacity = Capacity { services: 6, backends: 12, slots: [16; 2], ..
 
 #[test]
 fn nothing_is_reused_before_a_grace_period_has_ended() {
-    let scenarios = [scale_1_3_0_1(), services_swap_addresses(), local_and_terminating()].concat();
+    let scenarios = all().concat();
     for (seed, capacity) in (0..30).flat_map(|seed| [(seed, ROOMY), (seed, TIGHT)]) {
         let tables = Faulty::new(Watched::new(capacity), Fault::Never);
         let mut reconciler = started(tables, &Desired::new());

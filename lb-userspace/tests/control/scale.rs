@@ -15,6 +15,7 @@ const DEFAULT: Capacity = Capacity {
     slots: [BACKENDS * SLOTS_PER_BACKEND; 2],
     frontends: [SERVICES; 2],
     addresses: [SERVICES; 2],
+    ranges: [SERVICES; 2],
 };
 
 fn ten_thousand() -> Desired {

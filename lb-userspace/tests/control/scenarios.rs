@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use lb_userspace::tables::{Fake, Tables};
 
+use crate::outside::reached_from_outside;
 use crate::support::{
     Desired, ROOMY, check, endpoints, key, replace, service, settle, started, update, views_of,
 };
@@ -22,6 +23,11 @@ pub(crate) fn play<T: Tables>(tables: T, states: &[Desired]) {
         last = desired;
     }
     assert!(reconciler.shadow().is_untouched(), "everything has been given back");
+}
+
+/// All scenarios.
+pub(crate) fn all() -> Vec<Vec<Desired>> {
+    vec![scale_1_3_0_1(), services_swap_addresses(), local_and_terminating(), reached_from_outside()]
 }
 
 pub(crate) fn scale_1_3_0_1() -> Vec<Desired> {

@@ -6,16 +6,22 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use lb_common::backend_flags::{CLUSTER, LOCAL, SERVING};
-use lb_common::{BackendWord, FrontendKind, Proto, ServiceRecord, Span, service_flags};
-use lb_userspace::model::{Family, Frontend, ServicePort, ServicePortKey};
-use lb_userspace::plan::{Capacity, Op, Snapshot, decode_meta};
+use lb_common::{AddressKind, BackendWord, FrontendKind, Proto, ServiceRecord, Span, service_flags};
+use lb_userspace::model::{Family, Frontend, Range, ServicePort, ServicePortKey};
+use lb_userspace::plan::{Capacity, Op, Snapshot, decode_meta, frontends_of};
 use lb_userspace::reconcile::{Change, Outcome, Reconciler};
 use lb_userspace::tables::Tables;
 
 pub(crate) const NODE: &str = "node-1";
 
-pub(crate) const ROOMY: Capacity =
-    Capacity { services: 64, backends: 256, slots: [512; 2], frontends: [64; 2], addresses: [64; 2] };
+pub(crate) const ROOMY: Capacity = Capacity {
+    services: 64,
+    backends: 256,
+    slots: [512; 2],
+    frontends: [64; 2],
+    addresses: [64; 2],
+    ranges: [64; 2],
+};
 
 /// What is desired, by Service port.
 pub(crate) type Desired = BTreeMap<ServicePortKey, ServicePort>;
@@ -63,29 +69,45 @@ pub(crate) fn service(frontend: &str, ready: &[&str]) -> ServicePort {
 pub(crate) struct View {
     port: u16,
     internal_local: bool,
+    external_local: bool,
+    /// `None`: everybody may use its load balancers.
+    clients: Option<BTreeSet<Range>>,
     affinity: u32,
     cluster: Vec<SocketAddr>,
     local: Vec<SocketAddr>,
     /// With what their words say.
     serving: BTreeMap<SocketAddr, u32>,
-    frontends: BTreeSet<SocketAddr>,
+    /// With the numbers of their kinds.
+    frontends: BTreeMap<SocketAddr, u8>,
 }
 
-/// All Service ports, and the known addresses.
-pub(crate) type Views = (BTreeMap<ServicePortKey, View>, BTreeSet<IpAddr>);
+/// All Service ports, and the known addresses with the numbers of their kinds.
+pub(crate) type Views = (BTreeMap<ServicePortKey, View>, BTreeMap<IpAddr, u8>);
 
 pub(crate) fn views_of(desired: &Desired) -> Views {
-    let view = |service: &ServicePort| View {
+    let view = |key: &ServicePortKey, service: &ServicePort| View {
         port: service.port,
         internal_local: service.internal_local,
+        external_local: service.external.as_ref().is_some_and(|external| external.local),
+        clients: service
+            .external
+            .as_ref()
+            .and_then(|external| Some(external.source_ranges.clone()?.into_iter().collect())),
         affinity: service.affinity.map_or(0, NonZeroU32::get),
         cluster: service.cluster.clone(),
         local: service.local.clone(),
         serving: service.serving.iter().map(|addr| (*addr, flags(addr, service))).collect(),
-        frontends: service.frontends.iter().map(|f| SocketAddr::new(f.addr, f.port)).collect(),
+        frontends: frontends_of(key, service).map(|(at, kind)| (at.addr, kind as u8)).collect(),
     };
-    let addresses = desired.values().flat_map(|service| &service.frontends).map(|f| f.addr).collect();
-    (desired.iter().map(|(key, service)| (key.clone(), view(service))).collect(), addresses)
+    let mut addresses = BTreeMap::new();
+    for (at, kind) in desired.iter().flat_map(|(key, service)| frontends_of(key, service)) {
+        if kind != FrontendKind::NodePort {
+            let known = addresses.entry(at.addr.ip()).or_insert(kind.address() as u8);
+            // What is a ClusterIP besides is one.
+            *known = (*known).min(kind.address() as u8);
+        }
+    }
+    (desired.iter().map(|(key, service)| (key.clone(), view(key, service))).collect(), addresses)
 }
 
 /// What the word of the endpoint `addr` has to say.
@@ -97,8 +119,10 @@ fn flags(addr: &SocketAddr, service: &ServicePort) -> u32 {
 /// Reads the tables as the datapath would and panics where it would lose its way, or reject what is no Service's.
 pub(crate) fn check(snapshot: &Snapshot) -> Views {
     let (views, addresses) = check_paths(snapshot);
-    for addr in &addresses {
-        assert!(snapshot.frontends.iter().any(|(f, _)| f.addr.ip() == *addr), "{addr} has a frontend");
+    for (addr, kind) in addresses.iter().filter(|(_, kind)| **kind != AddressKind::Node as u8) {
+        let mut there = snapshot.frontends.iter().filter(|(f, _)| f.addr.ip() == *addr);
+        let fits = |value: u8| FrontendKind::from_number(value).map(|it| it.address() as u8) == Some(*kind);
+        assert!(there.any(|(_, value)| fits(value.kind)), "{addr} has a frontend of its kind");
     }
     (views, addresses)
 }
@@ -148,6 +172,11 @@ pub(crate) fn check_paths(snapshot: &Snapshot) -> Views {
         let view = View {
             port,
             internal_local: entry.record.flags & service_flags::INTERNAL_LOCAL != 0,
+            external_local: entry.record.flags & service_flags::EXTERNAL_LOCAL != 0,
+            clients: (entry.record.flags & service_flags::SOURCE_RANGES != 0).then(|| {
+                let own = snapshot.ranges.iter().filter(|(id, _)| *id == entry.id);
+                own.map(|(_, range)| *range).collect()
+            }),
             affinity: service_flags::affinity(entry.record.flags),
             local: scopes.pop().unwrap(),
             cluster: scopes.pop().unwrap(),
@@ -157,7 +186,7 @@ pub(crate) fn check_paths(snapshot: &Snapshot) -> Views {
                     (addr, BackendWord(record.word).flags())
                 })
                 .collect(),
-            frontends: BTreeSet::new(),
+            frontends: BTreeMap::new(),
         };
         assert!(keys.insert(entry.id, key.clone()).is_none());
         assert!(views.insert(key, view).is_none(), "a name has one id");
@@ -172,9 +201,12 @@ pub(crate) fn check_paths(snapshot: &Snapshot) -> Views {
     for (frontend, value) in &snapshot.frontends {
         let key = keys.get(&value.service).unwrap_or_else(|| panic!("{frontend} names a service"));
         assert!(made.contains(&value.service), "{frontend} names a service with a record");
-        views.get_mut(key).unwrap().frontends.insert(frontend.addr);
+        views.get_mut(key).unwrap().frontends.insert(frontend.addr, value.kind);
     }
-    let addresses: BTreeSet<_> = snapshot.addresses.iter().map(|(addr, _)| *addr).collect();
+    for (id, range) in &snapshot.ranges {
+        assert!(keys.contains_key(id), "{range} is of a service");
+    }
+    let addresses = snapshot.addresses.iter().map(|(addr, value)| (*addr, value.kind)).collect();
     (views, addresses)
 }
 
@@ -233,8 +265,15 @@ pub(crate) fn brief(op: &Op) -> String {
         Op::PutService { id, spans, .. } => format!("service {id} {} {}", at(&spans[0]), at(&spans[1])),
         Op::SetSpan { id, scope, span, .. } => format!("span {id} {scope:?} {}", at(span)),
         Op::SetFlags { id, flags } => format!("flags {id} {flags}"),
-        Op::PutFrontend { frontend, value } => format!("frontend {frontend} {}", value.service),
-        Op::PutAddress { addr, .. } => format!("address {addr}"),
+        Op::PutRange { id, range } => format!("range {id} {range}"),
+        Op::DeleteRange { id, range } => format!("-range {id} {range}"),
+        Op::PutFrontend { frontend, value } => {
+            let kind = FrontendKind::from_number(value.kind).unwrap();
+            let kind = if kind == FrontendKind::ClusterIp { "" } else { &format!(" {}", kind.name()) };
+            format!("frontend {frontend} {}{kind}", value.service)
+        }
+        Op::PutAddress { addr, value } if (value.kind, value.flags) == (0, 0) => format!("address {addr}"),
+        Op::PutAddress { addr, value } => format!("address {addr} {} {}", value.kind, value.flags),
         Op::DeleteAddress { addr } => format!("-address {addr}"),
         Op::DeleteFrontend { frontend } => format!("-frontend {frontend}"),
         Op::ClearService { id } => format!("-service {id}"),
