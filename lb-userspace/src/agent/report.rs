@@ -96,7 +96,7 @@ impl Wrong {
 impl Sources {
     /// The same in numbers.
     pub(super) fn facts(&self) -> Facts {
-        let Counts { posted, failed } = *self.events.borrow();
+        let Counts { posted, known, failed } = *self.events.borrow();
         let (node, report, source) = (self.node.borrow(), self.reconcile.borrow(), self.source.borrow());
         Facts {
             synced: report.synced && node.settled,
@@ -111,7 +111,7 @@ impl Sources {
                 ("sockets", self.sockets.borrow().iter().len()),
                 ("servers", self.servers.borrow().values().map(Vec::len).sum()),
             ],
-            events: vec![("posted", posted), ("failed", failed)],
+            events: vec![("posted", posted), ("known", known), ("failed", failed)],
         }
     }
 

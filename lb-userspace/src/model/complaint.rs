@@ -61,6 +61,12 @@ impl Reason {
         !matches!(self, Self::NotProgrammed | Self::NotServedYet)
     }
 
+    /// Whether one node may say so and another not: it is about what the node has, not about objects.
+    #[must_use]
+    pub const fn is_of_node(self) -> bool {
+        matches!(self, Self::NoRoom | Self::NotProgrammed | Self::FailedToStartServiceHealthcheck)
+    }
+
     /// The complaint that this is so, as `text` says.
     pub(super) fn because(self, text: impl Into<String>) -> Complaint {
         Complaint { reason: self, text: text.into() }

@@ -1,11 +1,20 @@
 //! What has been said about which object, and what may be said next: no clock and no client of its own.
+//!
+//! All nodes find the same wrong with an object. The Event has the same name on all of them, so one is made, and the
+//! others are told that it is there. For that each waits for a while that it draws, and begins with another object:
+//! a thousand nodes ask a hundred times a second about one object, and a thousand times about any number, for ten seconds.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::model::{ObjectKey, Reason};
 
-/// An API server keeps Events for an hour: while something is wrong it is said again so often.
+/// What is wrong for a shorter time is not said: while objects are changed together, they may contradict each other.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Then it is said at some time within this.
+const SPREAD: Duration = Duration::from_secs(10);
+/// An API server keeps Events for an hour: while something is wrong it is said again after so long, or up to a quarter
+/// longer.
 const AGAIN: Duration = Duration::from_secs(30 * 60);
 /// What is wrong once more within this time is the same Event, told again.
 const MEMORY: Duration = Duration::from_secs(10 * 60);
@@ -13,7 +22,7 @@ const MEMORY: Duration = Duration::from_secs(10 * 60);
 /// About one object: so many Events at once, and one more each so often.
 const PER_OBJECT: (u32, Duration) = (5, Duration::from_secs(5 * 60));
 /// In all.
-const IN_ALL: (u32, Duration) = (25, Duration::from_secs(1));
+const IN_ALL: (u32, Duration) = (10, Duration::from_secs(10));
 
 /// What is wrong with an object.
 pub(super) type Subject = (ObjectKey, Reason);
@@ -29,9 +38,24 @@ pub(super) struct Post {
     pub(super) series: Option<(String, i32)>,
 }
 
+/// What became of a post.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Fate {
+    /// It is there, as the Event of this name.
+    Posted(String),
+    /// It was there before, posted by another node or an agent that ran here before; or there is nobody to tell.
+    Known,
+    /// The Event that it would have told again is there no more.
+    Expired,
+    /// It could not be posted, and counts as said.
+    Failed,
+}
+
 /// Everything that is wrong, and what of it has been said.
 #[derive(Debug)]
 pub(super) struct Ledger {
+    /// Draws from 0 to 1.
+    chance: fn() -> f64,
     entries: BTreeMap<Subject, Entry>,
     objects: BTreeMap<ObjectKey, Bucket>,
     all: Bucket,
@@ -49,32 +73,32 @@ struct Entry {
 
 #[derive(Debug)]
 struct Said {
-    /// The Event; `None`: it could not be posted.
-    name: Option<String>,
+    fate: Fate,
     note: String,
     count: i32,
 }
 
 impl Ledger {
-    /// Nothing is wrong.
-    pub(super) fn new(now: Instant) -> Self {
-        Self { entries: BTreeMap::new(), objects: BTreeMap::new(), all: Bucket::full(IN_ALL, now) }
+    /// Nothing is wrong. `chance` draws from 0 to 1.
+    pub(super) fn new(now: Instant, chance: fn() -> f64) -> Self {
+        Self { chance, entries: BTreeMap::new(), objects: BTreeMap::new(), all: Bucket::full(IN_ALL, now) }
     }
 
     /// Notes that `wrong` is all that is wrong now.
     pub(super) fn set(&mut self, mut wrong: BTreeMap<Subject, String>, now: Instant) {
+        let soon = || now + SETTLE + SPREAD.mul_f64((self.chance)());
         for (subject, entry) in &mut self.entries {
             match wrong.remove(subject) {
                 Some(note) => {
                     if entry.gone.take().is_some() || entry.note != note {
-                        entry.due = now;
+                        entry.due = entry.due.min(soon());
                     }
                     entry.note = note;
                 }
                 None => drop(entry.gone.get_or_insert(now)),
             }
         }
-        let fresh = |(subject, note)| (subject, Entry { note, gone: None, said: None, due: now });
+        let fresh = |(subject, note)| (subject, Entry { note, gone: None, said: None, due: soon() });
         self.entries.extend(wrong.into_iter().map(fresh));
         self.entries.retain(|_, entry| entry.gone.is_none_or(|gone| now < gone + MEMORY));
         self.objects.retain(|_, bucket| !bucket.is_full(now));
@@ -85,16 +109,22 @@ impl Ledger {
         if !self.all.has(now) {
             return None;
         }
-        for (subject, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.is_due(now)) {
+        let mut due: Vec<_> = self.entries.iter_mut().filter(|(_, entry)| entry.is_due(now)).collect();
+        due.sort_by_key(|(_, entry)| entry.due);
+        for (subject, entry) in due {
             let bucket =
                 self.objects.entry(subject.0.clone()).or_insert_with(|| Bucket::full(PER_OBJECT, now));
             if !bucket.take(now) {
                 continue;
             }
             self.all.take(now);
-            entry.due = now + AGAIN;
-            let same = entry.said.as_ref().filter(|said| said.note == entry.note);
-            let series = same.and_then(|said| Some((said.name.clone()?, said.count.saturating_add(1))));
+            entry.due = now + AGAIN + (AGAIN / 4).mul_f64((self.chance)());
+            let series = match &entry.said {
+                Some(Said { fate: Fate::Posted(name), note, count }) if *note == entry.note => {
+                    Some((name.clone(), count.saturating_add(1)))
+                }
+                _ => None,
+            };
             return Some(Post { subject: subject.clone(), note: entry.note.clone(), series });
         }
         None
@@ -109,21 +139,21 @@ impl Ledger {
         self.entries.iter().filter_map(due).min()
     }
 
-    /// Notes that `post` is there now, as the Event called `name`; `None`: it could not be posted, and counts as said.
-    pub(super) fn posted(&mut self, post: Post, name: Option<String>) {
+    /// Notes what became of `post`.
+    pub(super) fn note(&mut self, post: Post, fate: Fate, now: Instant) {
         let Post { subject, note, series } = post;
-        if let Some(entry) = self.entries.get_mut(&subject) {
-            let count = series.map_or(1, |(_, count)| count);
-            entry.said = Some(Said { name, note, count });
+        let Some(entry) = self.entries.get_mut(&subject) else { return };
+        let count = series.map_or(1, |(_, count)| count);
+        entry.said = (fate != Fate::Expired).then_some(Said { fate, note, count });
+        if entry.said.is_none() {
+            entry.due = now;
         }
     }
 
-    /// Notes that the Event that `post` would have told again is no longer there: it is said anew.
-    pub(super) fn expired(&mut self, post: &Post, now: Instant) {
-        if let Some(entry) = self.entries.get_mut(&post.subject) {
-            entry.said = None;
-            entry.due = now;
-        }
+    /// Whether something is wrong that could not be posted.
+    pub(super) fn is_failing(&self) -> bool {
+        let failed = |entry: &Entry| entry.said.as_ref().is_some_and(|said| said.fate == Fate::Failed);
+        self.entries.values().any(|entry| entry.gone.is_none() && failed(entry))
     }
 }
 
@@ -183,6 +213,10 @@ mod tests {
         all.iter().map(|(name, note)| (subject(name, Reason::InvalidAddress), (*note).to_owned())).collect()
     }
 
+    fn empty(now: Instant) -> Ledger {
+        Ledger::new(now, || 0.0)
+    }
+
     /// Posts all that may be posted: names, notes and counts.
     fn flush(ledger: &mut Ledger, now: Instant) -> Vec<String> {
         let mut all = Vec::new();
@@ -190,7 +224,7 @@ mod tests {
             let count = post.series.as_ref().map_or(1, |(_, count)| *count);
             let name = post.subject.0.name.to_string();
             all.push(format!("{name}: {} x{count}", post.note));
-            ledger.posted(post, Some(format!("event-of-{name}")));
+            ledger.note(post, Fate::Posted(format!("event-of-{name}")), now);
         }
         all
     }
@@ -198,31 +232,34 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_once_and_again_before_it_is_forgotten() {
         let begin = Instant::now();
-        let mut ledger = Ledger::new(begin);
+        let mut ledger = empty(begin);
         assert_eq!(ledger.due(begin), None);
         ledger.set(wrong(&[("a", "bad"), ("b", "worse")]), begin);
-        assert_eq!(ledger.due(begin), Some(begin));
-        assert_eq!(flush(&mut ledger, begin), ["a: bad x1", "b: worse x1"]);
-        ledger.set(wrong(&[("a", "bad"), ("b", "worse")]), begin);
-        assert!(flush(&mut ledger, begin + AGAIN / 2).is_empty());
-        assert_eq!(ledger.due(begin), Some(begin + AGAIN));
-        assert_eq!(flush(&mut ledger, begin + AGAIN), ["a: bad x2", "b: worse x2"]);
-        ledger.set(BTreeMap::new(), begin + AGAIN);
-        assert_eq!(ledger.due(begin + AGAIN), None, "nothing is wrong");
-        assert!(flush(&mut ledger, begin + 3 * AGAIN).is_empty());
+        let said = begin + SETTLE;
+        assert_eq!(ledger.due(begin), Some(said));
+        assert!(flush(&mut ledger, begin).is_empty(), "it may be over in a moment");
+        assert_eq!(flush(&mut ledger, said), ["a: bad x1", "b: worse x1"]);
+        ledger.set(wrong(&[("a", "bad"), ("b", "worse")]), said);
+        assert!(flush(&mut ledger, said + AGAIN / 2).is_empty());
+        assert_eq!(ledger.due(said), Some(said + AGAIN));
+        assert_eq!(flush(&mut ledger, said + AGAIN), ["a: bad x2", "b: worse x2"]);
+        ledger.set(BTreeMap::new(), said + AGAIN);
+        assert_eq!(ledger.due(said + AGAIN), None, "nothing is wrong");
+        assert!(flush(&mut ledger, said + 3 * AGAIN).is_empty());
     }
 
     #[test]
     fn what_comes_back_is_the_same_event_and_what_changes_another() {
-        let now = Instant::now();
-        let mut ledger = Ledger::new(now);
-        ledger.set(wrong(&[("a", "bad")]), now);
+        let begin = Instant::now();
+        let mut ledger = empty(begin);
+        ledger.set(wrong(&[("a", "bad")]), begin);
+        let now = begin + SETTLE;
         flush(&mut ledger, now);
         ledger.set(BTreeMap::new(), now);
         ledger.set(wrong(&[("a", "bad")]), now + MEMORY / 2);
-        assert_eq!(flush(&mut ledger, now + MEMORY / 2), ["a: bad x2"]);
+        assert_eq!(flush(&mut ledger, now + MEMORY / 2 + SETTLE), ["a: bad x2"]);
         ledger.set(wrong(&[("a", "other")]), now + MEMORY / 2);
-        assert_eq!(flush(&mut ledger, now + MEMORY / 2), ["a: other x1"]);
+        assert_eq!(flush(&mut ledger, now + MEMORY / 2 + SETTLE), ["a: other x1"]);
         ledger.set(BTreeMap::new(), now + MEMORY);
         ledger.set(BTreeMap::new(), now + 3 * MEMORY);
         assert!(ledger.entries.is_empty() && ledger.objects.is_empty(), "all is forgotten");
@@ -231,39 +268,75 @@ mod tests {
     #[test]
     fn one_object_cannot_flood_and_all_together_neither() {
         let begin = Instant::now();
-        let mut ledger = Ledger::new(begin);
+        let mut ledger = empty(begin);
+        let now = begin + SETTLE;
         for turn in 0..20 {
             ledger.set(wrong(&[("a", &format!("bad {turn}"))]), begin);
-            let said = flush(&mut ledger, begin);
+            let said = flush(&mut ledger, now);
             assert_eq!(said.is_empty(), turn >= PER_OBJECT.0, "{turn}");
         }
-        let later = begin + PER_OBJECT.1;
-        assert_eq!(ledger.due(begin), Some(later), "what is held back waits for its turn");
+        let later = now + PER_OBJECT.1;
+        assert_eq!(ledger.due(now), Some(later), "what is held back waits for its turn");
         assert_eq!(flush(&mut ledger, later), ["a: bad 19 x1"]);
 
-        let mut ledger = Ledger::new(begin);
+        let mut ledger = empty(begin);
         let names: Vec<String> = (0..100).map(|name| format!("{name:02}")).collect();
         ledger.set(wrong(&names.iter().map(|name| (name.as_str(), "bad")).collect::<Vec<_>>()), begin);
-        assert_eq!(flush(&mut ledger, begin).len(), IN_ALL.0 as usize);
-        assert_eq!(ledger.due(begin), Some(begin + IN_ALL.1));
-        assert_eq!(flush(&mut ledger, begin + IN_ALL.1), ["25: bad x1"]);
-        assert_eq!(flush(&mut ledger, begin + 10 * IN_ALL.1).len(), 9);
+        assert_eq!(flush(&mut ledger, now).len(), IN_ALL.0 as usize);
+        assert_eq!(ledger.due(now), Some(now + IN_ALL.1));
+        assert_eq!(flush(&mut ledger, now + IN_ALL.1).len(), 1);
+        assert_eq!(flush(&mut ledger, now + 8 * IN_ALL.1).len(), 7);
+    }
+
+    #[test]
+    fn each_node_waits_for_a_time_of_its_own_and_begins_with_another_object() {
+        let begin = Instant::now();
+        let names: Vec<String> = (0..8).map(|name| name.to_string()).collect();
+        let all: Vec<_> = names.iter().map(|name| (name.as_str(), "bad")).collect();
+        let mut first = BTreeMap::new();
+        for _ in 0..200 {
+            let mut ledger = Ledger::new(begin, fastrand::f64);
+            ledger.set(wrong(&all), begin);
+            let due = ledger.due(begin).unwrap();
+            assert!((SETTLE..=SETTLE + SPREAD).contains(&(due - begin)));
+            let post = ledger.next(begin + SETTLE + SPREAD).unwrap();
+            ledger.note(post.clone(), Fate::Known, due);
+            *first.entry(post.subject.0.name).or_insert(0) += 1;
+        }
+        assert!(first.len() == all.len() && first.values().all(|count| *count < 100), "{first:?}");
     }
 
     #[test]
     fn what_could_not_be_posted_counts_as_said_and_what_expired_is_said_anew() {
         let now = Instant::now();
-        let mut ledger = Ledger::new(now);
+        let mut ledger = empty(now);
         ledger.set(wrong(&[("a", "bad")]), now);
+        let now = now + SETTLE;
         let post = ledger.next(now).unwrap();
-        ledger.posted(post, None);
-        assert!(ledger.next(now).is_none());
+        ledger.note(post, Fate::Failed, now);
+        assert!(ledger.next(now).is_none() && ledger.is_failing());
         let post = ledger.next(now + AGAIN).unwrap();
         assert_eq!(post.series, None, "there is no Event to tell again");
-        ledger.posted(post, Some("x".to_owned()));
+        ledger.note(post, Fate::Posted("x".to_owned()), now + AGAIN);
+        assert!(!ledger.is_failing());
         let post = ledger.next(now + 2 * AGAIN).unwrap();
         assert_eq!(post.series, Some(("x".to_owned(), 2)));
-        ledger.expired(&post, now + 2 * AGAIN);
-        assert_eq!(ledger.next(now + 2 * AGAIN).unwrap().series, None);
+        ledger.note(post, Fate::Expired, now + 2 * AGAIN);
+        let post = ledger.next(now + 2 * AGAIN).unwrap();
+        assert_eq!(post.series, None);
+        ledger.note(post, Fate::Known, now + 2 * AGAIN);
+        assert_eq!(ledger.next(now + 3 * AGAIN).unwrap().series, None, "another tells it again");
+    }
+
+    #[test]
+    fn what_could_not_be_posted_is_no_problem_once_it_is_over() {
+        let now = Instant::now();
+        let mut ledger = empty(now);
+        ledger.set(wrong(&[("a", "bad")]), now);
+        let post = ledger.next(now + SETTLE).unwrap();
+        ledger.note(post, Fate::Failed, now);
+        assert!(ledger.is_failing());
+        ledger.set(BTreeMap::new(), now);
+        assert!(!ledger.is_failing());
     }
 }

@@ -12,8 +12,10 @@ mod ledger;
 mod post;
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::time::Duration;
 
+use tokio::sync::watch::error::RecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
@@ -24,11 +26,11 @@ use crate::model::{Kind, ObjectKey};
 use crate::reconcile::Report;
 use crate::source::api::Access;
 use crate::status::Problem;
-use ledger::{Ledger, Subject};
-use post::{Outcome, Poster};
+use ledger::{Fate, Ledger, Subject};
+use post::Poster;
 
-/// What is wrong for a shorter time is not said: while objects are changed together, they may contradict each other.
-const SETTLE: Duration = Duration::from_secs(1);
+/// What changes is looked at so often at most.
+const CALM: Duration = Duration::from_secs(1);
 /// The name on the board.
 const BOARD: &str = "Kubernetes Events";
 
@@ -40,6 +42,8 @@ pub(super) type Asked = (ObjectKey, oneshot::Sender<Option<String>>);
 pub(super) struct Counts {
     /// Made, or told again.
     pub(super) posted: u64,
+    /// Made before, by another node or an agent that ran here before.
+    pub(super) known: u64,
     /// Dropped.
     pub(super) failed: u64,
 }
@@ -58,48 +62,39 @@ pub(super) struct Sources {
 /// Posts Events about what is wrong, by `access`, as the node called `node`. What keeps it from that stands on `board`.
 /// Returns when nothing can change any more.
 pub(super) async fn follow(mut sources: Sources, access: Access, node: String, board: Board) {
-    let mut ledger = Ledger::new(Instant::now().into_std());
+    let now = || Instant::now().into_std();
+    let mut ledger = Ledger::new(now(), fastrand::f64);
     let mut poster = Poster::new(access, &node);
     loop {
-        ledger.set(sources.wrong(), Instant::now().into_std());
-        while let Some(post) = ledger.next(Instant::now().into_std()) {
-            let Some(uid) = sources.uid(&post.subject.0).await else {
-                ledger.posted(post, None);
-                continue;
-            };
-            match poster.post(&post, &uid).await {
-                Ok(Outcome::Posted(name)) => {
-                    debug!(object = %post.subject.0, reason = post.subject.1.name(), "event");
-                    board.tell(BOARD, Vec::new());
-                    sources.counts.send_modify(|counts| counts.posted += 1);
-                    ledger.posted(post, Some(name));
-                }
-                Ok(Outcome::Expired) => ledger.expired(&post, Instant::now().into_std()),
-                Err(error) => {
-                    let text = format!("what is wrong with objects is told here alone: {error:#}");
-                    board.tell(BOARD, vec![Problem::new(BOARD, text)]);
-                    sources.counts.send_modify(|counts| counts.failed += 1);
-                    ledger.posted(post, None);
-                }
-            }
+        // Posting takes its time: what is over meanwhile is not said.
+        ledger.set(sources.wrong(), now());
+        if !ledger.is_failing() {
+            board.tell(BOARD, Vec::new());
         }
-        let due = ledger.due(Instant::now().into_std()).map(Instant::from_std);
-        let again = async {
-            match due {
-                Some(due) => sleep_until(due).await,
-                None => std::future::pending().await,
+        let Some(post) = ledger.next(now()) else {
+            let due = ledger.due(now()).map(Instant::from_std);
+            match sources.changed(due).await {
+                Ok(()) => continue,
+                Err(_) => return,
             }
         };
-        let changed = tokio::select! {
-            changed = sources.view.changed() => changed,
-            changed = sources.reconcile.changed() => changed,
-            changed = sources.servers.changed() => changed,
-            () = again => continue,
+        let fate = match sources.uid(&post.subject.0).await {
+            Some(uid) => poster.post(&post, &uid).await,
+            None => Ok(Fate::Known),
         };
-        if changed.is_err() {
-            return;
-        }
-        sleep(SETTLE).await;
+        debug!(object = %post.subject.0, reason = post.subject.1.name(), ?fate, "event");
+        let fate = fate.unwrap_or_else(|error| {
+            let text = format!("what is wrong with objects is told here alone: {error:#}");
+            board.tell(BOARD, vec![Problem::new(BOARD, text)]);
+            Fate::Failed
+        });
+        sources.counts.send_modify(|counts| match fate {
+            Fate::Posted(_) => counts.posted += 1,
+            Fate::Known => counts.known += 1,
+            Fate::Failed => counts.failed += 1,
+            Fate::Expired => {}
+        });
+        ledger.note(post, fate, now());
     }
 }
 
@@ -127,6 +122,24 @@ impl Sources {
         self.reconcile.borrow_and_update().problems.iter().for_each(&mut add);
         self.servers.borrow_and_update().values().flatten().for_each(&mut add);
         wrong
+    }
+
+    /// Waits until something may be wrong that was not, or until `due`.
+    async fn changed(&mut self, due: Option<Instant>) -> Result<(), RecvError> {
+        let again = async {
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            changed = self.view.changed() => changed?,
+            changed = self.reconcile.changed() => changed?,
+            changed = self.servers.changed() => changed?,
+            () = again => return Ok(()),
+        }
+        sleep(CALM).await;
+        Ok(())
     }
 
     async fn uid(&self, key: &ObjectKey) -> Option<String> {

@@ -1,5 +1,6 @@
 //! Events on the wire.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::ledger::Post;
+use super::ledger::{Fate, Post};
 use crate::source::api::Access;
 
 /// Who says so (`reportingController`).
@@ -24,15 +25,6 @@ const NOTE: usize = 1024;
 const INSTANCE: usize = 128;
 /// How long an answer is waited for.
 const ANSWER: Duration = Duration::from_secs(10);
-
-/// What became of an Event.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    /// It is there, by this name.
-    Posted(String),
-    /// The one that was to be told again is there no more.
-    Expired,
-}
 
 /// Posts Events of one node.
 pub(super) struct Poster {
@@ -61,7 +53,7 @@ impl Poster {
     ///
     /// # Errors
     /// The API server cannot be reached, or does not take it.
-    pub(super) async fn post(&mut self, post: &Post, uid: &str) -> anyhow::Result<Outcome> {
+    pub(super) async fn post(&mut self, post: &Post, uid: &str) -> anyhow::Result<Fate> {
         let answer = timeout(ANSWER, self.try_post(post, uid)).await;
         let result = answer.unwrap_or_else(|_| Err(anyhow!("no answer after {} s", ANSWER.as_secs())));
         // Credentials may have changed, and the connection may lead nowhere: the next one is new.
@@ -71,7 +63,7 @@ impl Poster {
         result
     }
 
-    async fn try_post(&mut self, post: &Post, uid: &str) -> anyhow::Result<Outcome> {
+    async fn try_post(&mut self, post: &Post, uid: &str) -> anyhow::Result<Fate> {
         let client = match self.client.take() {
             Some(client) => client,
             None => self.access.connect().await?.0,
@@ -90,8 +82,9 @@ impl Poster {
             }
         };
         match client.request::<Answer>(question.context("make the request")?).await {
-            Ok(answer) => Ok(Outcome::Posted(answer.metadata.name)),
-            Err(kube::Error::Api(status)) if series.is_some() && status.code == 404 => Ok(Outcome::Expired),
+            Ok(answer) => Ok(Fate::Posted(answer.metadata.name)),
+            Err(kube::Error::Api(status)) if series.is_some() && status.code == 404 => Ok(Fate::Expired),
+            Err(kube::Error::Api(status)) if series.is_none() && status.code == 409 => Ok(Fate::Known),
             // The rest of such an error says the same twice more.
             Err(kube::Error::Api(status)) => Err(anyhow!("{}", status.message)),
             Err(error) => Err(error.into()),
@@ -105,7 +98,7 @@ fn event(post: &Post, uid: &str, node: &str) -> Value {
     json!({
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": format!("{}-", key.name), "namespace": &*key.namespace},
+        "metadata": {"name": name(post, uid, node), "namespace": &*key.namespace},
         "eventTime": now(),
         "type": "Warning",
         "reason": reason.name(),
@@ -117,6 +110,14 @@ fn event(post: &Post, uid: &str, node: &str) -> Value {
             "apiVersion": "v1", "kind": key.kind.name(), "namespace": &*key.namespace, "name": &*key.name, "uid": uid,
         },
     })
+}
+
+/// The same for the same on all nodes, unless it is about the node, and after a restart: an Event of this name says it.
+fn name(post: &Post, uid: &str, node: &str) -> String {
+    let Post { subject: (key, reason), note, .. } = post;
+    let mut hasher = DefaultHasher::new();
+    (uid, reason.name(), note, reason.is_of_node().then_some(node)).hash(&mut hasher);
+    format!("{}.{:016x}", key.name, hasher.finish())
 }
 
 /// RFC 3339 with microseconds, as the API server wants it.
@@ -133,6 +134,25 @@ fn cut(text: &str, most: usize) -> &str {
 mod tests {
     use super::*;
     use crate::model::{Kind, ObjectKey, Reason};
+
+    #[test]
+    fn an_event_is_the_same_on_all_nodes_unless_it_is_about_the_node() {
+        let named = |reason, note: &str, uid, node| {
+            let subject = (ObjectKey::new(Kind::Service, "shop", "web"), reason);
+            name(&Post { subject, note: note.to_owned(), series: None }, uid, node)
+        };
+        let one = named(Reason::InvalidAddress, "bad", "7", "n1");
+        assert!(one.starts_with("web.") && one.len() == 20, "{one}");
+        assert_eq!(one, named(Reason::InvalidAddress, "bad", "7", "n2"));
+        for other in [
+            named(Reason::InvalidAddress, "worse", "7", "n1"),
+            named(Reason::InvalidPort, "bad", "7", "n1"),
+            named(Reason::InvalidAddress, "bad", "8", "n1"),
+        ] {
+            assert_ne!(one, other);
+        }
+        assert_ne!(named(Reason::NoRoom, "full", "7", "n1"), named(Reason::NoRoom, "full", "7", "n2"));
+    }
 
     #[test]
     fn an_event_names_its_object_and_fits_what_the_server_takes() {
