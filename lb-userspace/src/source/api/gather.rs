@@ -15,7 +15,7 @@ use crate::model::{Kind, Object, ObjectKey};
 use crate::source::{Event, Extent, Problem, Update};
 use crate::tasks::Ended;
 
-/// How long the own Node is waited for once everything else is known (B112).
+/// How long the own Node and the ranges of Services are waited for once everything else is known (B5, B112).
 const PATIENCE: Duration = Duration::from_secs(30);
 /// News in one update at most.
 const BATCH: usize = 500;
@@ -103,7 +103,7 @@ impl Gather {
         }
         if [Kind::Service, Kind::EndpointSlice].iter().all(|kind| self.listed.contains(kind)) {
             let patience = *self.patience.get_or_insert(now + PATIENCE);
-            if self.addressed || patience <= now {
+            if self.addressed && self.has_ranges() || patience <= now {
                 self.extent = Extent::Whole;
             }
         }
@@ -121,6 +121,11 @@ impl Gather {
             connected: self.server.is_some() && self.down.is_empty(),
             ..update
         }
+    }
+
+    /// Whether the ranges of Services are known, or cannot be: those of a former agent hold until then.
+    fn has_ranges(&self) -> bool {
+        self.listed.contains(&Kind::ServiceCidr) || self.down.contains_key(&Kind::ServiceCidr)
     }
 
     fn take(&mut self, news: News, update: &mut Update) {
@@ -251,7 +256,7 @@ mod tests {
             (update.extent, update.problems.iter().map(|problem| problem.object.clone()).collect::<Vec<_>>())
         };
         let listed = |kind| News::Listed(kind, HashSet::new());
-        assert_eq!(after(100, vec![listed(Kind::Service)]).0, Extent::Begun);
+        assert_eq!(after(100, vec![listed(Kind::Service), listed(Kind::ServiceCidr)]).0, Extent::Begun);
         assert_eq!(after(200, vec![listed(Kind::EndpointSlice), node(0)]).0, Extent::Begun);
         assert_eq!(after(229, Vec::new()).0, Extent::Begun);
         assert_eq!(after(230, Vec::new()), (Extent::Whole, vec!["Node n1".to_owned()]));
@@ -262,9 +267,26 @@ mod tests {
     #[test]
     fn b112_with_a_node_that_has_an_address_there_is_no_wait() {
         let mut gather = Gather::new("n1");
-        let lists = [Kind::Service, Kind::EndpointSlice].map(|kind| News::Listed(kind, HashSet::new()));
+        let lists = [Kind::Service, Kind::EndpointSlice, Kind::ServiceCidr]
+            .map(|kind| News::Listed(kind, HashSet::new()));
         let update = gather.update([node(1)].into_iter().chain(lists), Instant::now());
         assert_eq!((update.extent, update.problems), (Extent::Whole, Vec::new()));
+    }
+
+    #[test]
+    fn b5_the_ranges_of_services_are_waited_for_unless_they_cannot_be_had() {
+        let now = Instant::now();
+        let lists = || [Kind::Service, Kind::EndpointSlice].map(|kind| News::Listed(kind, HashSet::new()));
+        for (news, waits) in [
+            (None, true),
+            (Some(News::Down(Kind::ServiceCidr, "not permitted".to_owned())), false),
+            (Some(News::Listed(Kind::ServiceCidr, HashSet::new())), false),
+        ] {
+            let mut gather = Gather::new("n1");
+            let news = [node(1)].into_iter().chain(lists()).chain(news);
+            assert_eq!(gather.update(news, now).extent == Extent::Begun, waits);
+            assert_eq!(gather.update([].into_iter(), now + PATIENCE).extent, Extent::Whole);
+        }
     }
 
     #[test]
