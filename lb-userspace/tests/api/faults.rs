@@ -59,6 +59,24 @@ fn b7_a_version_that_is_gone_leads_to_a_new_list_that_replaces() {
 }
 
 #[test]
+fn b7_a_version_that_is_refused_leads_to_a_new_list() {
+    let mut content = Content::new(true);
+    content.objects.insert("services", vec![service("gone", 80, 7)]);
+    let mut followed = Followed::with(content, |content, question| {
+        match (question.resource(), question.get("watch"), question.get("resourceVersion")) {
+            ("services", "true", "100") => refusal(400, "no such resource version"),
+            _ => content.answer(question),
+        }
+    });
+    followed.expect(&["gone:80"]);
+    let old = followed.watch("services");
+    followed.restart(|content| drop(content.objects.insert("services", vec![service("new", 80, 201)])));
+    drop(old);
+    followed.expect(&["new:80"]);
+    assert!(followed.connected, "{:?}", followed.problems);
+}
+
+#[test]
 fn b7_a_server_that_was_restored_from_a_backup_is_listed_again() {
     let mut content = Content::new(true);
     content.objects.insert("services", vec![service("a", 80, 7)]);

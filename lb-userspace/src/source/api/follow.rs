@@ -34,7 +34,7 @@ const LIST: Duration = Duration::from_secs(60);
 const WATCH: std::ops::Range<u32> = 300..600;
 /// A watch that has lived for so long was a good one.
 const GOOD: Duration = Duration::from_secs(5);
-/// How often a server is asked again for a kind that it does not have: it may have been upgraded.
+/// How often a server is asked again for what it does not have: it may have been upgraded, or was but slow.
 const ABSENT: Duration = Duration::from_secs(600);
 
 /// Follows one kind.
@@ -47,8 +47,12 @@ pub(super) struct Follower {
     version: Option<String>,
     /// Whether the server stands where it stood is to be asked before it is watched again.
     doubt: bool,
-    /// Whether lists are asked for as streams.
-    streams: bool,
+    /// Waits before everything is listed once more.
+    relists: Backoff,
+    /// Since when the present watch is one.
+    since: Option<Instant>,
+    /// Until when lists are not asked for as streams: the server had none.
+    no_streams: Option<Instant>,
     /// The last client that failed.
     failed: Generation,
     /// Whether the server has done what it was asked for since the last failure.
@@ -64,7 +68,9 @@ impl Follower {
             backoff: Backoff::default(),
             version: None,
             doubt: false,
-            streams: true,
+            relists: Backoff::default(),
+            since: None,
+            no_streams: None,
             failed: 0,
             up: false,
         }
@@ -73,15 +79,16 @@ impl Follower {
     /// Follows until nobody wants news any more.
     pub(super) async fn run(mut self) {
         while !self.news.is_closed() {
-            let begun = Instant::now();
             let mut generation = self.failed;
             let end = self.step(&mut generation).await;
-            if self.up && begun.elapsed() >= GOOD {
+            let good = self.since.take().is_some_and(|since| since.elapsed() >= GOOD);
+            if good {
                 self.backoff.reset();
+                self.relists.reset();
             }
             let pause = match end {
                 // The server ends watches in good order every few minutes; what changes meanwhile must not wait.
-                Ok(()) if begun.elapsed() >= GOOD => Duration::ZERO,
+                Ok(()) if good => Duration::ZERO,
                 Ok(()) => self.backoff.next(),
                 Err(failure) => self.fail(failure, generation).await,
             };
@@ -100,11 +107,17 @@ impl Follower {
             Failure::Expired(reason) => {
                 info!("{kind}: everything is listed again: {reason}");
                 self.version = None;
-                self.backoff.next()
+                self.relists.next()
+            }
+            // Another server may have given the version.
+            Failure::Refused(reason) if self.version.is_some() => {
+                info!("{kind}: everything is listed again, a watch from where it stood is refused: {reason}");
+                self.version = None;
+                self.relists.next()
             }
             Failure::NoStreams => {
                 info!("{kind}: the server has no streaming lists");
-                self.streams = false;
+                self.no_streams = Some(Instant::now() + ABSENT);
                 Duration::ZERO
             }
             Failure::Absent if kind == Kind::ServiceCidr => {
@@ -131,7 +144,8 @@ impl Follower {
     async fn step(&mut self, generation: &mut Generation) -> Result<(), Failure> {
         let (number, client) = self.link.client(self.failed).await.map_err(Failure::broken)?;
         *generation = number;
-        if self.version.is_none() && !self.streams {
+        let streams = self.no_streams.is_none_or(|until| until <= Instant::now());
+        if self.version.is_none() && !streams {
             self.list(&client).await?;
         }
         let version = self.version.clone();
@@ -198,6 +212,7 @@ impl Follower {
             answer => answer?,
         };
         if version.is_some() {
+            self.since = Some(Instant::now());
             self.answered().await;
         }
         let mut line = Vec::new();
@@ -277,6 +292,7 @@ impl Follower {
     }
 
     async fn listed(&mut self, seen: HashSet<ObjectKey>, version: String) {
+        self.since = Some(Instant::now());
         self.answered().await;
         self.version = Some(version);
         self.doubt = false;
