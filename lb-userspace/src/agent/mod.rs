@@ -31,6 +31,7 @@ mod sync;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
@@ -60,6 +61,8 @@ use origin::Origin;
 use serving::Sockets;
 use settings::Settings;
 
+/// How long what is being done beside the event loop may take at the end.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// Changes that may wait for the reconciler.
 const CHANGES: usize = 64;
 
@@ -115,7 +118,10 @@ pub fn run(Told { args, effective, ignored }: Told, pins: &PinDir) -> anyhow::Re
         tasks.spawn("the thread that sweeps", swept.map(drop));
         follow((args, sockets), &effective, datapath, settings, &cgroup, origin, tasks).await
     };
-    runtime.block_on(tasks)
+    let ended = runtime.block_on(tasks);
+    // Not for ever: what is done beside the event loop may hang, a plug-in for credentials for one.
+    runtime.shutdown_timeout(GOODBYE);
+    ended
 }
 
 /// Attaches, then follows everything until a signal comes.

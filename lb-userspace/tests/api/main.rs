@@ -4,4 +4,5 @@
 mod fake;
 mod faults;
 mod lists;
+mod proxy;
 mod support;

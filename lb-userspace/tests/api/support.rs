@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use lb_userspace::http::Requests;
 use lb_userspace::model::{Object, ObjectKey};
 use lb_userspace::source::api::{Access, Api};
 use lb_userspace::source::{Event, Extent, Problem};
@@ -87,6 +88,8 @@ pub(crate) struct Followed {
     pub(crate) extent: Extent,
     pub(crate) connected: bool,
     pub(crate) dir: TempDir,
+    /// What was asked, counted.
+    pub(crate) requests: Requests,
     objects: BTreeMap<ObjectKey, Arc<Object>>,
     api: Api,
     runtime: Runtime,
@@ -101,6 +104,15 @@ impl Followed {
     /// The same; `answer` may say something else.
     pub(crate) fn with(
         content: Content,
+        answer: impl FnMut(&mut Content, &Question) -> Answer + Send + 'static,
+    ) -> Self {
+        Self::through(content, None, answer)
+    }
+
+    /// The same; through the proxy of this URL, if the kubeconfig names one.
+    pub(crate) fn through(
+        content: Content,
+        proxy: Option<&str>,
         mut answer: impl FnMut(&mut Content, &Question) -> Answer + Send + 'static,
     ) -> Self {
         let content = Arc::new(Mutex::new(content));
@@ -108,7 +120,9 @@ impl Followed {
         let fake = Fake::start(move |question| answer(&mut shared.lock().unwrap(), question));
         let dir = TempDir::new().unwrap();
         std::fs::write(dir.path().join("token"), "old").unwrap();
-        let api = Api::open(Access::new(Some(kubeconfig(&dir, &fake.url())), None).unwrap(), "n1").unwrap();
+        let access = Access::new(Some(kubeconfig(&dir, &fake.url(), proxy)), None).unwrap();
+        let requests = access.requests().clone();
+        let api = Api::open(access, "n1").unwrap();
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         Self {
             fake,
@@ -118,6 +132,7 @@ impl Followed {
             extent: Extent::Begun,
             connected: false,
             dir,
+            requests,
             objects: BTreeMap::new(),
             api,
             runtime,
@@ -190,10 +205,10 @@ fn name(object: &Object) -> Option<String> {
     Some(format!("{}:{}", service.metadata.name, service.spec.ports.first()?.port))
 }
 
-fn kubeconfig(dir: &TempDir, url: &str) -> PathBuf {
+fn kubeconfig(dir: &TempDir, url: &str, proxy: Option<&str>) -> PathBuf {
     let path = dir.path().join("kubeconfig");
     let text = json!({
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "clusters": [{"name": "c", "cluster": {"server": url, "proxy-url": proxy}}],
         "users": [{"name": "u", "user": {"tokenFile": "token"}}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "c",

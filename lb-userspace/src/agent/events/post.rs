@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::ledger::{Fate, Post};
-use crate::source::api::Access;
+use crate::source::api::{Access, Connector};
 
 /// Who says so (`reportingController`).
 const CONTROLLER: &str = "sluice";
@@ -28,7 +28,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// Posts Events of one node.
 pub(super) struct Poster {
-    access: Access,
+    connector: Connector,
     node: String,
     client: Option<Client>,
 }
@@ -46,7 +46,7 @@ struct Metadata {
 
 impl Poster {
     pub(super) fn new(access: Access, node: &str) -> Self {
-        Self { access, node: cut(node, INSTANCE).to_owned(), client: None }
+        Self { connector: Connector::new(access), node: cut(node, INSTANCE).to_owned(), client: None }
     }
 
     /// Posts `post` about the object that has this `uid`, or has its Event tell it again.
@@ -66,7 +66,7 @@ impl Poster {
     async fn try_post(&mut self, post: &Post, uid: &str) -> anyhow::Result<Fate> {
         let client = match self.client.take() {
             Some(client) => client,
-            None => self.access.connect().await?.0,
+            None => self.connector.connect().await?.0,
         };
         let client = &*self.client.insert(client);
         let Post { subject: (key, _), series, .. } = post;

@@ -12,6 +12,7 @@
 
 mod access;
 mod backoff;
+mod client;
 mod failure;
 mod follow;
 mod gather;
@@ -26,7 +27,7 @@ use tokio::sync::mpsc;
 
 use super::Update;
 use crate::tasks::{Ended, Tasks};
-pub use access::{Access, AccessError, Server};
+pub use access::{Access, AccessError, Connector, Server};
 use follow::Follower;
 use gather::Gather;
 use link::Link;
