@@ -172,6 +172,10 @@ async fn follow(
         let posting = events::follow(sources, access.clone(), name.clone(), board.clone());
         tasks.spawn("the poster of Kubernetes Events", posting);
     }
+    let requests = match &origin {
+        Origin::Api(access) => Some(access.requests().clone()),
+        Origin::Folder(_) => None,
+    };
     let sources = report::Sources {
         pins: datapath.pins().clone(),
         name: name.clone(),
@@ -184,7 +188,7 @@ async fn follow(
         events,
     };
     let known = sources.clone();
-    let exporter = Exporter::new(datapath.pins().clone(), health.clone(), move || known.facts());
+    let exporter = Exporter::new(datapath.pins().clone(), health.clone(), requests, move || known.facts());
     let metrics = Metrics::new(exporter, effective)?;
     args.serving.serve(sockets, &health, metrics, &board, &mut tasks);
     tasks.spawn("what follows the node's network", node.follow(views));

@@ -1,7 +1,6 @@
 //! Everything that is told, put together.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -17,6 +16,7 @@ use super::reading::Reading;
 use super::services::{Label, Traffic};
 use crate::bpf::pin::PinDir;
 use crate::health::{Clock, Health};
+use crate::http::Requests;
 use crate::model::Family;
 use crate::reconcile::{Progress, Report};
 
@@ -50,7 +50,8 @@ pub struct Exporter {
     health: Health,
     reports: watch::Receiver<Report>,
     facts: Box<dyn Fn() -> Facts + Send + Sync>,
-    tables: Mutex<Tables>,
+    requests: Option<Requests>,
+    tables: Tables,
 }
 
 /// The last reading of the maps.
@@ -65,30 +66,37 @@ struct Tables {
 }
 
 impl Exporter {
-    /// Tells of the datapath under `pins`, and of the agent whose `health`, `reports` and `facts` these are.
-    pub fn new(pins: PinDir, health: Health, facts: impl Fn() -> Facts + Send + Sync + 'static) -> Self {
+    /// Tells of the datapath under `pins`, and of the agent whose `health`, `facts` and `requests` of API servers these are.
+    pub fn new(
+        pins: PinDir,
+        health: Health,
+        requests: Option<Requests>,
+        facts: impl Fn() -> Facts + Send + Sync + 'static,
+    ) -> Self {
         let reports = health.reports.clone();
-        Self { pins, health, reports, facts: Box::new(facts), tables: Mutex::default() }
+        Self { pins, health, reports, facts: Box::new(facts), requests, tables: Tables::default() }
     }
 
     /// Everything, in Prometheus' text format. Blocks while the maps are read.
     ///
     /// # Errors
     /// Never: what cannot be read is left out.
-    pub fn text(&self) -> prometheus::Result<String> {
+    pub fn text(&mut self) -> prometheus::Result<String> {
         let mut families = Families::default();
         let report = self.reports.borrow().clone();
         tell_report(&mut families, &report);
         for counter in [&self.health.healthz, &self.health.livez] {
             families.collected(counter.collect());
         }
+        if let Some(requests) = &self.requests {
+            families.collected(requests.collect());
+        }
         if let Err(error) = process::tell(&mut families) {
             warn!("/proc: {error}");
         }
         tell_facts(&mut families, &(self.facts)());
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        tables.renew(&self.pins);
-        tables.tell(&mut families, &report);
+        self.tables.renew(&self.pins);
+        self.tables.tell(&mut families, &report);
         families.text()
     }
 }
@@ -236,6 +244,7 @@ impl Tables {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use hyper::{Method, StatusCode};
     use lb_common::{Config, ServiceStats, maps};
 
     use super::*;
@@ -298,9 +307,11 @@ mod tests {
             events: vec![("posted", 1)],
             ..Facts::default()
         };
-        let exporter = Exporter::new(PinDir::new("/nowhere"), health, facts);
+        let requests = Requests::new().unwrap();
+        requests.note(&Method::GET, "192.0.2.1:6443", Some(StatusCode::OK), Duration::from_millis(20));
+        let mut exporter = Exporter::new(PinDir::new("/nowhere"), health, Some(requests), facts);
         let later = Some(Instant::now() + Duration::from_secs(3600));
-        *exporter.tables.lock().unwrap() = Tables { due: later, ..tables() };
+        exporter.tables = Tables { due: later, ..tables() };
         exporter.text().unwrap()
     }
 
@@ -317,8 +328,12 @@ mod tests {
             });
             let labels = first.and_then(|line| Some(line.split_once('{')?.1.split_once('}')?.0));
             let names = labels.unwrap_or_default().split("\",").filter_map(|pair| pair.split('=').next());
-            let names: Vec<_> = names.filter(|name| !matches!(*name, "" | "le")).collect();
-            assert_eq!(names, metric.labels, "{}: {first:?}", metric.name);
+            let mut names: Vec<_> = names.filter(|name| !matches!(*name, "" | "le")).collect();
+            let mut labels = metric.labels.to_vec();
+            // Some are sorted by whoever counts them.
+            names.sort_unstable();
+            labels.sort_unstable();
+            assert_eq!(names, labels, "{}: {first:?}", metric.name);
         }
     }
 

@@ -44,9 +44,13 @@ metrics! {
     ENDPOINTS_TOTAL, "kubeproxy_sync_proxy_rules_endpoint_changes_total": COUNTER, [], "objects", "Changes of endpoints that came.";
     SERVICES_PENDING, "kubeproxy_sync_proxy_rules_service_changes_pending": GAUGE, [], "objects", "Changes of Services that no completed sync has covered.";
     SERVICES_TOTAL, "kubeproxy_sync_proxy_rules_service_changes_total": COUNTER, [], "objects", "Changes of Services that came.";
-    NO_LOCAL, "kubeproxy_sync_proxy_rules_no_local_endpoints_total": GAUGE, ["ip_family", "traffic_policy"], "Service ports", "Service ports with a Local policy whose endpoints are all on other nodes.";
+    NO_LOCAL, "kubeproxy_sync_proxy_rules_no_local_endpoints_total": GAUGE, ["ip_family", "traffic_policy"], "Services", "Services with a Local policy that have a port whose endpoints are all on other nodes.";
     HEALTHZ, "kubeproxy_proxy_healthz_total": COUNTER, ["code"], "answers", "Answers to /healthz by HTTP status.";
     LIVEZ, "kubeproxy_proxy_livez_total": COUNTER, ["code"], "answers", "Answers to /livez by HTTP status.";
+
+    // Those of every client of an API server.
+    REST_REQUESTS, "rest_client_requests_total": COUNTER, ["code", "method", "host"], "requests", "Requests to the API server by HTTP status.";
+    REST_DURATION, "rest_client_request_duration_seconds": HISTOGRAM, ["verb", "host"], "seconds", "How long it took from a request to the API server to the head of its answer.";
 
     // Those of every Prometheus client.
     PROCESS_CPU, "process_cpu_seconds_total": COUNTER, [], "seconds", "CPU time that the agent took, of user and system.";

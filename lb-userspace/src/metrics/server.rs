@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use serde::Serialize;
+use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
 use super::Exporter;
@@ -20,7 +21,8 @@ const PATHS: &str = "/metrics, /healthz, /proxyMode and /configz";
 /// What the server tells.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    exporter: Arc<Exporter>,
+    /// Who waits for its turn takes no thread.
+    exporter: Arc<Mutex<Exporter>>,
     /// The effective settings as JSON.
     config: Bytes,
 }
@@ -32,15 +34,16 @@ impl Metrics {
     /// `config` cannot be written as JSON.
     pub fn new(exporter: Exporter, config: &impl Serialize) -> serde_json::Result<Self> {
         let config = serde_json::to_vec(&BTreeMap::from([("sluice", config)]))?;
-        Ok(Self { exporter: Arc::new(exporter), config: config.into() })
+        Ok(Self { exporter: Arc::new(Mutex::new(exporter)), config: config.into() })
     }
 
     /// The answer at `path`.
     pub async fn answer(self, path: String) -> Answer {
         match path.as_str() {
             "/metrics" => {
+                let mut exporter = self.exporter.lock_owned().await;
                 // Beside the event loop: the maps may be large.
-                let text = spawn_blocking(move || self.exporter.text()).await;
+                let text = spawn_blocking(move || exporter.text()).await;
                 match text {
                     Ok(Ok(text)) => http::answer(StatusCode::OK, FORMAT, text),
                     Ok(Err(error)) => http::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),

@@ -133,7 +133,7 @@ impl<T: Tables> Reconciler<T> {
         };
         for (key, desired) in changes {
             let after = desired.as_ref();
-            self.book.desire(key.family, self.desired.get(&key), after);
+            self.book.desire(&key, self.desired.get(&key), after);
             match desired {
                 Some(desired) => self.desired.insert(key.clone(), desired),
                 None => self.desired.remove(&key),
@@ -162,7 +162,7 @@ impl<T: Tables> Reconciler<T> {
         self.listed = true;
         self.audit = true;
         let gone = mem::take(&mut self.desired);
-        gone.iter().for_each(|(key, port)| self.book.desire(key.family, Some(port), None));
+        gone.iter().for_each(|(key, port)| self.book.desire(key, Some(port), None));
         self.dirty.extend(gone.into_keys());
         self.dirty.extend(self.shadow.keys().cloned());
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::model::{Family, Kind, Seen, ServicePort};
+use crate::model::{Family, Kind, Seen, ServiceName, ServicePort, ServicePortKey};
 
 /// Upper bounds of the time that a sync takes: 1 ms, doubled up to 16 s.
 const SYNC: [Duration; 15] = {
@@ -35,6 +35,9 @@ const PROGRAMMING: [Duration; 80] = {
     }
     bounds
 };
+
+/// Times of what happened that are kept for a family.
+const TRIGGERS: usize = 10_000;
 
 /// How often something took how long.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,7 +96,8 @@ pub struct Progress {
     pub syncs: Histogram<15>,
     /// How long it took from what happened in the cluster to its effect here.
     pub programming: Histogram<80>,
-    /// Service ports whose internal, and those whose external policy is Local and whose endpoints are all elsewhere (B69).
+    /// Services whose internal, and those whose external policy is Local, with a port whose endpoints are all elsewhere
+    /// (B69).
     pub no_local_endpoints: [u64; 2],
 }
 
@@ -136,8 +140,10 @@ pub(super) struct Book {
     pub(super) pending: Objects,
     /// How many objects there are.
     pub(super) objects: BTreeMap<Kind, u64>,
-    /// When that happened of which waiting changes tell, by family.
+    /// When that happened of which waiting changes tell, by family: [`TRIGGERS`] at most.
     triggers: [Vec<Timestamp>; 2],
+    /// How many ports of a Service are without a local endpoint, by family and policy: those that have any.
+    silent: [[BTreeMap<ServiceName, u32>; 2]; 2],
     /// Whether objects came since the last step began.
     pub(super) news: bool,
 }
@@ -152,7 +158,9 @@ impl Book {
             objects.endpoints += seen.endpoints;
         }
         for (family, at) in seen.triggers {
-            if started.is_some_and(|started| at > started) {
+            // While nothing can be programmed, more of them tell nothing new.
+            if started.is_some_and(|started| at > started) && self.triggers[family as usize].len() < TRIGGERS
+            {
                 self.triggers[family as usize].push(at);
             }
         }
@@ -202,10 +210,10 @@ impl Book {
         }
     }
 
-    /// Notes that `before` was desired, and `after` is now.
+    /// Notes that of `key` `before` was desired, and `after` is now.
     pub(super) fn desire(
         &mut self,
-        family: Family,
+        key: &ServicePortKey,
         before: Option<&ServicePort>,
         after: Option<&ServicePort>,
     ) {
@@ -214,9 +222,19 @@ impl Book {
             let external = port.and_then(|port| port.external.as_deref());
             [port.is_some_and(|port| port.internal_local), external.is_some_and(|external| external.local)]
         };
-        let counts = &mut self.families[family as usize].no_local_endpoints;
-        for (count, (before, after)) in counts.iter_mut().zip(silent(before).into_iter().zip(silent(after))) {
-            *count = *count + u64::from(after) - u64::from(before);
+        let family = key.family as usize;
+        let (before, after) = (silent(before), silent(after));
+        for (policy, silent) in self.silent[family].iter_mut().enumerate() {
+            if before[policy] == after[policy] {
+                continue;
+            }
+            let name = (key.namespace.clone(), key.name.clone());
+            let ports = silent.entry(name.clone()).or_default();
+            *ports = *ports + u32::from(after[policy]) - u32::from(before[policy]);
+            if *ports == 0 {
+                silent.remove(&name);
+            }
+            self.families[family].no_local_endpoints[policy] = silent.len() as u64;
         }
     }
 }
@@ -232,7 +250,21 @@ pub(super) fn concerned(families: impl Iterator<Item = Family>) -> [bool; 2] {
 mod tests {
     use std::array::from_fn;
 
+    use jiff::SignedDuration;
+
     use super::*;
+
+    #[test]
+    fn what_waits_for_ever_is_not_kept_without_bound() {
+        let mut book = Book::default();
+        let started = Timestamp::UNIX_EPOCH;
+        let at = started + SignedDuration::from_secs(1);
+        for _ in 0..3 {
+            let seen = Seen { triggers: vec![(Family::V4, at); TRIGGERS / 2], ..Seen::default() };
+            book.see(seen, Some(started));
+        }
+        assert_eq!(book.triggers[0].len(), TRIGGERS);
+    }
 
     #[test]
     fn buckets_are_kube_proxys() {

@@ -131,7 +131,7 @@ fn programming_is_timed_from_what_happened_in_the_cluster() {
 }
 
 #[test]
-fn b69_service_ports_that_are_silent_here_are_counted() {
+fn b69_services_that_are_silent_here_are_counted_not_their_ports() {
     let mut subject = subject();
     let local = |endpoints: &[&str], here: &[&str]| {
         let mut port = service("10.0.0.9:80", endpoints);
@@ -156,4 +156,12 @@ fn b69_service_ports_that_are_silent_here_are_counted() {
     subject.desire(update(&Desired::new(), &elsewhere));
     subject.desire(replace(&elsewhere));
     assert_eq!(count(&subject), [[1; 2], [0; 2]], "a list replaces");
+    let mut both = elsewhere.clone();
+    let (mut key, port) = elsewhere.clone().pop_first().unwrap();
+    key.port_name = "other".into();
+    both.insert(key, port);
+    for (from, to) in [(&elsewhere, &both), (&both, &elsewhere)] {
+        subject.desire(update(from, to));
+        assert_eq!(count(&subject), [[1; 2], [0; 2]], "it is the same Service");
+    }
 }

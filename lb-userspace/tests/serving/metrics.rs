@@ -31,7 +31,7 @@ fn the_page_of_metrics_is_the_table_of_them() {
 /// The words of `text` that are names of metrics, of those that Sluice tells.
 fn named(text: &str) -> BTreeSet<&str> {
     let words = text.split(|it: char| !(it.is_ascii_alphanumeric() || it == '_'));
-    let ours = ["kubeproxy_", "sluice_", "process_"];
+    let ours = ["kubeproxy_", "rest_client_", "sluice_", "process_"];
     words.filter(|word| ours.iter().any(|prefix| word.starts_with(prefix))).collect()
 }
 
@@ -89,7 +89,7 @@ fn alerts_and_dashboard_name_metrics_and_labels_that_there_are() {
 async fn b94_the_metrics_server_has_kube_proxys_paths() {
     let fake = Fake::new();
     fake.reports.send_modify(|report| report.operations = 7);
-    let exporter = Exporter::new(PinDir::new("/nowhere"), fake.health.clone(), Facts::default);
+    let exporter = Exporter::new(PinDir::new("/nowhere"), fake.health.clone(), None, Facts::default);
     let metrics = Metrics::new(exporter, &serde_json::json!({"flags": {}})).unwrap();
     let listener = http::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
     let addr = listener.local_addr().unwrap();
@@ -116,4 +116,9 @@ async fn b94_the_metrics_server_has_kube_proxys_paths() {
     );
     assert!(body.contains("\nprocess_resident_memory_bytes "), "{body}");
     assert!(get(addr, "/debug/pprof").await.unwrap().0.starts_with("HTTP/1.1 404 "));
+    // Who asks all at once waits for one reading of the maps, and is answered.
+    let all = futures::future::join_all((0..40).map(|_| get(addr, "/metrics"))).await;
+    assert!(
+        all.iter().all(|answer| answer.as_ref().is_ok_and(|(head, _)| head.starts_with("HTTP/1.1 200 ")))
+    );
 }
