@@ -58,8 +58,12 @@ pub struct Scratch<A> {
     pub forward_point: u8,
     /// The same of its reverse half.
     pub reverse_point: u8,
+    /// The flow table in which an entry was found that may have to go; the datapath's own numbers.
+    pub found: u8,
+    /// On what terms it goes; the same.
+    pub terms: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 1],
     /// What the fragments of one packet have in common, as it lies in the packet.
     pub identification: u32,
     /// Index of the interface by which the packet came or is to leave.
@@ -67,6 +71,6 @@ pub struct Scratch<A> {
 }
 
 shared! {
-    Scratch<Addr4>: size 256, align 8, fields [FlowValue<Addr4>, FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, u8, [u8; 3], u32, u32];
-    Scratch<Addr6>: size 400, align 8, fields [FlowValue<Addr6>, FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, u8, [u8; 3], u32, u32];
+    Scratch<Addr4>: size 256, align 8, fields [FlowValue<Addr4>, FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, [u8; 1], u32, u32];
+    Scratch<Addr6>: size 400, align 8, fields [FlowValue<Addr6>, FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, [u8; 1], u32, u32];
 }

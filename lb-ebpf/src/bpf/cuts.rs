@@ -87,8 +87,8 @@ cuts! {
         cut::number(parse::packet(&Skb::new(skb), scratch));
     "[`tc::place`]."
     place(; scratch: Scratch) = place4, place6, cut::number(tc::place(&Kernel::alone(), scratch));
-    "[`tc::clear`]."
-    clear(; scratch: Scratch) = clear4, clear6, cut::number(tc::clear(&Kernel::alone(), scratch));
+    "[`flow::oust`]."
+    oust(; scratch: Scratch) = oust4, oust6, cut::number(flow::oust(&Kernel::alone(), scratch));
     "[`flow::make`]."
     make(; scratch: Scratch) = make4, make6, cut::number(flow::make(&Kernel::alone(), scratch));
     "[`flow::attempt`]."

@@ -4,13 +4,13 @@ use lb_common::{Masquerade, Reason, Scratch};
 use lb_ebpf::cut;
 use lb_ebpf::env::Env;
 use lb_ebpf::family::Family;
-use lb_ebpf::flow::{Assured, Attempt, Contention, Made, Mended};
+use lb_ebpf::flow::{Assured, Attempt, Contention, Made, Mended, Ousted};
 use lb_ebpf::fragment::Met;
 use lb_ebpf::parse::Part;
 use lb_ebpf::pkt::Pkt;
 use lb_ebpf::route::Found;
 use lb_ebpf::select::{Choice, Chosen, Pick, Range};
-use lb_ebpf::tc::{Cleared, Placed, Renewal};
+use lb_ebpf::tc::{Placed, Renewal};
 use lb_ebpf::verdict::Verdict;
 
 use super::cuts::Cuts;
@@ -31,9 +31,9 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     }
 
     #[inline(always)]
-    fn clear(&self, scratch: &mut Scratch<A>) -> Result<Cleared, Reason> {
+    fn oust(&self, scratch: &mut Scratch<A>) -> Result<Ousted, Reason> {
         // SAFETY: a function of this object, called with the packet's own memory.
-        cut::result(unsafe { A::clear(scratch) })
+        cut::result(unsafe { A::oust(scratch) })
     }
 
     #[inline(always)]

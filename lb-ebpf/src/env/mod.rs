@@ -9,7 +9,7 @@ use lb_common::{Address, Masquerade, Reason, Scratch};
 
 use crate::event;
 use crate::family::Family;
-use crate::flow::{self, Assured, Attempt, Contention, Made, Mended};
+use crate::flow::{self, Assured, Attempt, Contention, Made, Mended, Ousted};
 use crate::fragment::{self, Met};
 use crate::icmp;
 use crate::masquerade;
@@ -18,7 +18,7 @@ use crate::pkt::Pkt;
 use crate::reject;
 use crate::route::{self, Found};
 use crate::select::{self, Choice, Chosen, Pick, Range};
-use crate::tc::{self, Cleared, Placed, Renewal};
+use crate::tc::{self, Placed, Renewal};
 use crate::verdict::Verdict;
 
 pub use tables::{
@@ -47,13 +47,13 @@ pub trait Env<A: Address>: Tables<A> {
         tc::place(self, scratch)
     }
 
-    /// [`crate::tc::clear`].
+    /// [`crate::flow::oust`].
     #[inline(always)]
-    fn clear(&self, scratch: &mut Scratch<A>) -> Result<Cleared, Reason>
+    fn oust(&self, scratch: &mut Scratch<A>) -> Result<Ousted, Reason>
     where
         Self: Sized,
     {
-        tc::clear(self, scratch)
+        flow::oust(self, scratch)
     }
 
     /// [`crate::select::stick`].

@@ -12,14 +12,22 @@ use crate::route::{Ask, Route};
 
 /// The two flow tables of a family. They are one name space: a key is in one of them at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum FlowTable {
     /// The table that never evicts.
-    Main,
+    Main = 0,
     /// The small table beside it whose entries may be evicted.
-    Lru,
+    Lru = 1,
 }
 
 impl FlowTable {
+    /// The one with this number.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of(number: u8) -> Self {
+        if number == Self::Main as u8 { Self::Main } else { Self::Lru }
+    }
+
     /// The other one.
     #[must_use]
     #[inline(always)]

@@ -3,6 +3,7 @@
 mod assure;
 mod contend;
 mod mend;
+mod oust;
 mod pair;
 mod phase;
 mod remove;
@@ -15,6 +16,7 @@ use crate::env::{Env, FlowRef, FlowTable};
 pub use assure::{Assured, assure};
 pub use contend::{Contention, contend, make_way};
 pub use mend::{Mended, mend};
+pub use oust::{Ousted, Terms, oust};
 pub use pair::{Attempt, Made, attempt, make};
 pub(crate) use pair::{join, owner};
 pub use phase::Phase;

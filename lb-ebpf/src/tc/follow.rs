@@ -31,9 +31,8 @@ pub(super) fn renewal<A: Family, E: Env<A>>(
     hit: &Hit<E::Flow>,
     scratch: &mut Scratch<A>,
 ) -> Renewal {
-    let Scratch { value, key, now, flags, id, lru, renewal, .. } = scratch;
+    let Scratch { value, key, now, flags, lru, renewal, .. } = scratch;
     let word = FlowWord(value.word);
-    *id = value.word;
     if value.kind != FlowKind::Forward as u8 || word.state().has(FlowState::DEAD) {
         return Renewal::None;
     }

@@ -24,7 +24,7 @@ use crate::verdict::Verdict;
 
 pub use follow::{Renewal, renew};
 use follow::{follow, renewal};
-pub use open::{Cleared, Placed, clear, place};
+pub use open::{Placed, place};
 
 /// A packet at `point`.
 #[inline(always)]
@@ -57,6 +57,7 @@ fn stages<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, poin
             return follow(pkt, env, &hit, scratch);
         }
         scratch.renewal = renewal as u8;
+        scratch.found = hit.table as u8;
     }
     if !selects {
         return leave(env, Reason::NotService);

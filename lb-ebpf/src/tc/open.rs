@@ -1,12 +1,12 @@
 //! Packets without a flow, and those whose flow is to be replaced.
 
-use lb_common::{Address, Effect, Endpoint, FlowState, FlowWord, Masquerade, Proto, Reason, Scratch, Tuple};
+use lb_common::{Address, Effect, Endpoint, Masquerade, Proto, Reason, Scratch, Tuple};
 
 use super::Renewal;
 use crate::cut::outcome;
 use crate::env::Env;
 use crate::family::Family;
-use crate::flow::{self, Found, Idle, Made, Phase};
+use crate::flow::{self, Made, Ousted, Terms};
 use crate::masquerade;
 use crate::parse::Flags;
 use crate::pkt::Pkt;
@@ -70,9 +70,7 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
             let reason = select::unserved(env, scratch, reason);
             // Neither the packets that follow this one nor the answers to it must meet an ended flow.
             if reason.effect() == Effect::Pass {
-                if scratch.renewal != Renewal::None as u8 {
-                    env.clear(scratch)?;
-                }
+                clear(env, scratch)?;
                 if flags.opens() {
                     // What could not be removed does not hold up what is not ours.
                     let _ = env.make_way(scratch);
@@ -81,9 +79,7 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
             return Err(reason);
         }
     };
-    if scratch.renewal != Renewal::None as u8 {
-        env.clear(scratch)?;
-    }
+    clear(env, scratch)?;
     // What begins in the middle must be placed alike by every node and at every retry, and may be evicted.
     let middle = scratch.key.proto != Proto::Udp as u8 && !flags.opens();
     let pick = if middle { Pick::Hash(scratch.key.hash()) } else { Pick::Next };
@@ -105,34 +101,15 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
     Ok(Placed::Pair)
 }
 
-outcome! {
-    /// The packet's old flow.
-    Cleared {
-        /// It is gone.
-        Gone = 0,
-    }
-}
-
-/// Removes the flow that the packet hit.
+/// Removes the flow that the packet hit, if that is to be replaced: `scratch.value`, in the table `scratch.found`.
 #[inline(always)]
-pub fn clear<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Cleared, Reason> {
-    let Scratch { value, key, reverse, now, renewal, id, .. } = scratch;
-    let config = env.config().ok_or(Reason::InconsistentTables)?;
-    let proto = Proto::from_number(key.proto).ok_or(Reason::OtherProtocol)?;
-    // Once more: a reference to the entry does not pass through memory. Gone meanwhile is as good as removed.
-    let Some(hit) = flow::lookup(env, key, value) else {
-        return Ok(Cleared::Gone);
-    };
-    let word = FlowWord(value.word);
-    if word.id() != FlowWord(*id).id() {
-        // Another CPU has begun a new flow here already.
-        return Err(Reason::FlowBusy);
+fn clear<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<(), Reason> {
+    if scratch.renewal == Renewal::None as u8 {
+        return Ok(());
     }
-    *reverse = value.other_key(key.proto);
-    let answered = flow::owner(env, hit.table, reverse, word).map_or(FlowState(0), |(_, word)| word.state());
-    let limit = Phase::of(proto, word.state(), answered).lifetime(&config.lifetimes);
-    let idle = Idle { now: *now, limit, required: *renewal == Renewal::Idle as u8 };
-    let found =
-        Found { table: hit.table, flow: hit.flow, word, service: value.service, backend: value.backend };
-    if flow::remove(env, key, reverse, &found, idle) { Ok(Cleared::Gone) } else { Err(Reason::FlowBusy) }
+    let idle = scratch.renewal == Renewal::Idle as u8;
+    scratch.terms = if idle { Terms::Idle } else { Terms::Now } as u8;
+    scratch.other = scratch.key;
+    scratch.reverse = scratch.value.other_key(scratch.key.proto);
+    if env.oust(scratch)? == Ousted::No { Err(Reason::FlowBusy) } else { Ok(()) }
 }
