@@ -6,6 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bytemuck::Pod;
 
 use crate::abi::shared;
+use crate::config::{Config, Settings};
 use crate::sock::SockStorage;
 
 /// An IPv4 address: 4 bytes in network order, aligned so that it is loaded as one word.
@@ -49,6 +50,10 @@ pub trait Address:
     fn from_mapped(addr: &Addr6) -> Option<Self>;
     /// The same for an address that is known to be of this family: no other is told apart.
     fn unmapped(addr: &Addr6) -> Self;
+    /// Whether it is one of the addresses by which a node talks to itself.
+    fn is_loopback(&self) -> bool;
+    /// What `config` has for this family.
+    fn settings(config: &Config) -> Settings<'_, Self>;
     /// Head of the chain of a UDP socket's `ToBackend` entries of this family; port 0 if there are none.
     fn head(storage: &mut SockStorage) -> &mut Endpoint<Self>;
 }
@@ -97,6 +102,16 @@ impl Address for Addr4 {
     fn unmapped(addr: &Addr6) -> Self {
         let [.., a, b, c, d] = addr.0;
         Self([a, b, c, d])
+    }
+
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        self.0[0] == 127
+    }
+
+    #[inline(always)]
+    fn settings(config: &Config) -> Settings<'_, Self> {
+        Settings { node: &config.node4, local: &config.local4, service_ranges: &config.service_ranges4 }
     }
 
     #[inline(always)]
@@ -191,6 +206,16 @@ impl Address for Addr6 {
     #[inline(always)]
     fn unmapped(addr: &Addr6) -> Self {
         *addr
+    }
+
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        self.halves() == [0, 1]
+    }
+
+    #[inline(always)]
+    fn settings(config: &Config) -> Settings<'_, Self> {
+        Settings { node: &config.node6, local: &config.local6, service_ranges: &config.service_ranges6 }
     }
 
     #[inline(always)]

@@ -185,39 +185,34 @@ impl Config {
     #[must_use]
     #[inline(always)]
     pub fn node<A: Address>(&self) -> Option<A> {
-        let mapped = if A::FAMILY == 4 { self.node4.to_mapped() } else { self.node6 };
-        let unset = if A::FAMILY == 4 { self.node4 == Addr4([0; 4]) } else { self.node6 == Addr6([0; 16]) };
-        if unset { None } else { A::from_mapped(&mapped) }
+        let node = A::settings(self).node;
+        if *node == A::default() { None } else { Some(*node) }
     }
 
     /// Whether ClusterIPs are allocated from where `addr` is (B73).
     #[must_use]
     #[inline(always)]
     pub fn allocates<A: Address>(&self, addr: &A) -> bool {
-        let mapped = addr.to_mapped();
-        if A::FAMILY == 6 {
-            return Prefix::any(&self.service_ranges6, &mapped);
-        }
-        match Addr4::from_mapped(&mapped) {
-            Some(addr) => Prefix::any(&self.service_ranges4, &addr),
-            None => false,
-        }
+        Prefix::any(A::settings(self).service_ranges, addr)
     }
 
     /// The range of local clients of family `A`; empty if there is none.
     #[must_use]
     #[inline(always)]
-    pub fn local_range<A: Address>(&self) -> Prefix<A> {
-        let (addr, bits) = if A::FAMILY == 4 {
-            (self.local4.addr.to_mapped(), self.local4.bits)
-        } else {
-            (self.local6.addr, self.local6.bits)
-        };
-        match A::from_mapped(&addr) {
-            Some(addr) => Prefix { addr, bits, pad: [0; 3] },
-            None => Prefix::default(),
-        }
+    pub fn local_range<A: Address>(&self) -> &Prefix<A> {
+        A::settings(self).local
     }
+}
+
+/// What a [`Config`] has for one family, in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'c, A> {
+    /// The node's address; zero if it has none.
+    pub node: &'c A,
+    /// Clients in it are local; empty: this does not tell.
+    pub local: &'c Prefix<A>,
+    /// Where ClusterIPs are allocated.
+    pub service_ranges: &'c [Prefix<A>; SERVICE_RANGES],
 }
 
 impl Default for Config {

@@ -27,7 +27,7 @@ mod state;
 
 pub use addr::{Addr4, Addr6, Address, Endpoint, Port, Proto};
 pub use affinity::{AffinityKey, AffinityWord};
-pub use config::{Config, Lifetimes, PortRange, Prefix, SERVICE_RANGES, config_flags};
+pub use config::{Config, Lifetimes, PortRange, Prefix, SERVICE_RANGES, Settings, config_flags};
 pub use event::{EventRecord, SockCall};
 pub use flow::{FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masquerade, Point, Tuple};
 pub use fragment::{FragmentKey, FragmentValue};

@@ -126,6 +126,7 @@ reasons! {
     HostFlow = 50, "host_flow", Pass, "A connection of the host's own, from a port that is a node port too: left to the host.";
     SockNotInRange = 51, "sock_not_in_range", Pass, "Socket call left at the LoadBalancer address: the client is in none of its loadBalancerSourceRanges.";
     SockNotInRangeRefused = 52, "sock_not_in_range_refused", Reject, "Datagram socket refused: the client is in none of the Service's loadBalancerSourceRanges.";
+    PassedOn = 53, "passed_on", Pass, "The host's SCTP or raw packet to an external address of a Service leaves the node as it is.";
 }
 
 const _: () = {

@@ -183,6 +183,6 @@ fn prefixes_hold_the_addresses_that_begin_with_them() {
         assert_eq!(v6(bits).contains(&addr), inside, "{addr:?} in /{bits}");
     }
     let config = Config { local4: v4(17), ..Config::DEFAULT };
-    assert_eq!(config.local_range::<Addr4>(), v4(17));
+    assert_eq!(*config.local_range::<Addr4>(), v4(17));
     assert!(config.local_range::<Addr6>().is_empty());
 }

@@ -98,10 +98,11 @@ pub(crate) fn translated<A: Address, E: Env<A>>(env: &E, scratch: &Scratch<A>) {
 /// Why a later fragment without a first one, or without its flow, leaves.
 #[inline(always)]
 fn alone<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Reason {
-    if scratch.point != Point::PodIngress as u8 {
+    if scratch.point == Point::PodEgress as u8 {
         return Reason::NotService;
     }
-    match select::known(env, &scratch.key.tuple.dst) {
+    match select::owned(env, &scratch.key.tuple.dst) {
+        Ok(()) if scratch.point == Point::OutwardEgress as u8 => Reason::LeftUntranslated,
         Ok(()) => Reason::FragmentBeforeFirst,
         Err(reason) => select::unserved(env, scratch, reason),
     }

@@ -8,7 +8,6 @@ use lb_common::{
 
 use crate::cut::Outcome;
 use crate::env::Env;
-use crate::pkt::Pkt;
 use crate::route::{Ask, Way};
 
 /// The number of the point where the answers of a flow are met whose packets come by `point`.
@@ -41,25 +40,25 @@ impl Outcome for Masquerade {
     }
 }
 
-/// Whether anything but a hairpin may be masqueraded.
+/// Whether anything but a hairpin may be masqueraded of what comes by `point`.
 #[inline(always)]
-pub(crate) fn possible<A: Address>(config: &Config) -> bool {
-    config.flags & (MASQUERADE_ALL | DETECT_INTERFACE) != 0 || !config.local_range::<A>().is_empty()
+pub(crate) fn possible<A: Address>(config: &Config, point: u8) -> bool {
+    point == Point::OutwardIngress as u8
+        || config.flags & (MASQUERADE_ALL | DETECT_INTERFACE) != 0
+        || !config.local_range::<A>().is_empty()
 }
 
 /// Decides about the flow from `scratch.key` to `scratch.to`, and gives it its source address.
 ///
-/// Not towards an address of the node itself, whose host stack must see who asks, nor where the answers would come by
-/// an interface at which nothing undoes it.
+/// What came in from outside and goes to another node always is, or the answer would not come back here. Not towards an
+/// address of the node itself, whose host stack must see who asks, nor where the answers would come by an interface at
+/// which nothing undoes it; and a pod of this node sees who asks from outside, too.
 #[inline(always)]
-pub fn decide<A: Address, P: Pkt, E: Env<A>>(
-    pkt: &P,
-    env: &E,
-    scratch: &mut Scratch<A>,
-) -> Result<Masquerade, Reason> {
+pub fn decide<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Masquerade, Reason> {
     let config = env.config().ok_or(Reason::InconsistentTables)?;
     let all = config.flags & MASQUERADE_ALL != 0;
-    if !all && is_local(pkt, env, config, &scratch.key.tuple.src) {
+    let outside = scratch.point == Point::OutwardIngress as u8;
+    if !all && !outside && detect(env, scratch.interface, &scratch.key.tuple.src) != Detected::Foreign {
         return Ok(Masquerade::None);
     }
     let route = env.route(&scratch.key, &scratch.to.dst, Ask::Source);
@@ -68,7 +67,7 @@ pub fn decide<A: Address, P: Pkt, E: Env<A>>(
     }
     let flags = env.interface(route.interface);
     let here = flags & interface_flags::PODS != 0;
-    if if here { !all } else { flags & interface_flags::OUTWARD == 0 } {
+    if if here { outside || !all } else { flags & interface_flags::OUTWARD == 0 } {
         return Ok(Masquerade::None);
     }
     scratch.to.src =
@@ -78,12 +77,30 @@ pub fn decide<A: Address, P: Pkt, E: Env<A>>(
     Ok(masquerade)
 }
 
-/// Whether the client is local; without a detector, all are.
+/// What is known of a client's origin (B80).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detected {
+    /// Nothing: there is no detector.
+    Unknown,
+    /// It is a pod.
+    Local,
+    /// It is none.
+    Foreign,
+}
+
+/// What the detector says of `client`, which came by `interface`.
 #[inline(always)]
-fn is_local<A: Address, P: Pkt, E: Env<A>>(pkt: &P, env: &E, config: &Config, client: &A) -> bool {
-    if config.flags & DETECT_INTERFACE != 0 {
-        return env.interface(pkt.ifindex()) & interface_flags::LOCAL != 0;
-    }
+pub(crate) fn detect<A: Address, E: Env<A>>(env: &E, interface: u32, client: &A) -> Detected {
+    let Some(config) = env.config() else { return Detected::Unknown };
     let range = config.local_range::<A>();
-    range.is_empty() || range.contains(client)
+    let by_interface = config.flags & DETECT_INTERFACE != 0;
+    if !by_interface && range.is_empty() {
+        return Detected::Unknown;
+    }
+    let local = if by_interface {
+        env.interface(interface) & interface_flags::LOCAL != 0
+    } else {
+        range.contains(client)
+    };
+    if local { Detected::Local } else { Detected::Foreign }
 }

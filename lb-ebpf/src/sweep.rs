@@ -77,7 +77,15 @@ pub fn visit<A: Address, E: Env<A>>(
         return;
     }
     let word = FlowWord(value.word);
+    let state = word.state();
     *reverse = value.other_key(key.proto);
+    if value.kind == FlowKind::Host as u8 {
+        let found = Found { table, flow: entry, word, service: value.service, backend: value.backend };
+        let limit = Phase::of(proto, state, flow::shown(state)).lifetime(&config.lifetimes);
+        let gone = flow::remove(env, key, reverse, &found, Idle::more_than(limit, report.began));
+        *if gone { &mut report.expired } else { &mut report.pairs } += 1;
+        return;
+    }
     let owner = flow::owner(env, table, reverse, word);
     if value.kind == FlowKind::Reverse as u8 {
         let hit = Hit { table, flow: entry };
@@ -86,7 +94,6 @@ pub fn visit<A: Address, E: Env<A>>(
         }
         return;
     }
-    let state = word.state();
     let back = owner.map_or(FlowState(0), |(_, word)| word.state());
     let limit = Phase::of(proto, state, back).lifetime(&config.lifetimes);
     let found = Found { table, flow: entry, word, service: value.service, backend: value.backend };

@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
 use lb_common::{Addr4, Addr6, Address, Endpoint, Proto, Reason, Scratch, SockCall};
 use lb_ebpf::event::Recorded;
 use lb_ebpf::family::Family;
-use lb_ebpf::select::{self, Choice, Pick};
+use lb_ebpf::select::{self, Asker, Choice, Pick};
 use lb_ebpf::sock::Purpose;
 use lb_ebpf::{crc32c, cut, event, flow, fragment, icmp, masquerade, parse, reject, route, sock, tc};
 
@@ -87,6 +87,8 @@ cuts! {
         cut::number(parse::packet(&Skb::new(skb), scratch));
     "[`tc::place`]."
     place(; scratch: Scratch) = place4, place6, cut::number(tc::place(&Kernel::alone(), scratch));
+    "[`tc::depart`]."
+    depart(; scratch: Scratch) = depart4, depart6, cut::number(tc::depart(&Kernel::alone(), scratch));
     "[`flow::oust`]."
     oust(; scratch: Scratch) = oust4, oust6, cut::number(flow::oust(&Kernel::alone(), scratch));
     "[`flow::make`]."
@@ -119,7 +121,7 @@ cuts! {
     mend(; scratch: Scratch) = mend4, mend6, cut::number(flow::mend(&Kernel::alone(), scratch));
     "[`masquerade::decide`]."
     masquerade(skb: *mut __sk_buff; scratch: Scratch) = masquerade4, masquerade6,
-        cut::number(masquerade::decide(&Skb::new(skb), &Kernel::of(skb), scratch));
+        cut::number(masquerade::decide(&Kernel::of(skb), scratch));
     "[`route::find`]."
     find_way(skb: *mut __sk_buff; scratch: Scratch) = find_way4, find_way6,
         cut::number(route::find(&Skb::new(skb), &Kernel::of(skb), scratch));
@@ -143,6 +145,9 @@ cuts! {
     "[`event::refused`]. The number is a reason and a call, one byte each."
     refused(context: *mut bpf_sock_addr, number: u32; endpoint: Endpoint) = refused4, refused6,
         refusal(&Calling(context), number, endpoint).map_or(u32::MAX, |recorded| recorded as u32);
+    "[`select::reach`]."
+    reach(proto: u32, asker: u32; choice: Choice) = reach4, reach6,
+        cut::number(select::reach(&Kernel::alone(), proto as u8, Asker::of(asker), choice));
     "[`select::stick`]."
     stick(pick: u64; choice: Choice) = stick4, stick6,
         cut::number(select::stick(&Kernel::alone(), Pick::of(pick), choice));

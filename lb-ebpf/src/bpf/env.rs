@@ -7,8 +7,9 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::btf_maps::lpm_trie::Key as LpmKey;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use lb_common::{
-    AddressValue, AffinityKey, AffinityWord, BackendWord, Config, CpuRecord, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, FrontendKey, FrontendValue, Reason, ServiceStats, Slot, SourceRangeKey, StateRecord,
+    AddressValue, AffinityKey, AffinityWord, BackendWord, ClientOf, Config, CpuRecord, FlowKey, FlowValue,
+    FragmentKey, FragmentValue, FrontendKey, FrontendValue, Reason, ServiceStats, Slot, SourceRangeKey,
+    StateRecord,
 };
 use lb_ebpf::env::{FlowTable, Inserted, Note, Tables, Traffic};
 use lb_ebpf::route::{Ask, Route};
@@ -238,8 +239,10 @@ impl<A: Maps> Tables<A> for Kernel {
 
     #[inline(always)]
     fn admits(&self, service: u32, client: &A) -> bool {
-        let SourceRangeKey { bits, range } = SourceRangeKey::asking(service, *client);
-        A::source_ranges().get(&LpmKey::new(bits, range)).is_some()
+        let key = SourceRangeKey::asking(service, *client);
+        // SAFETY: the same bytes; but whoever fills a packed struct does it byte by byte, which takes the stack's room twice.
+        let key = unsafe { &*addr_of!(key).cast::<LpmKey<ClientOf<A>>>() };
+        A::source_ranges().get(key).is_some()
     }
 
     #[inline(always)]

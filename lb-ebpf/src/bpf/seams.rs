@@ -9,8 +9,8 @@ use lb_ebpf::fragment::Met;
 use lb_ebpf::parse::Part;
 use lb_ebpf::pkt::Pkt;
 use lb_ebpf::route::Found;
-use lb_ebpf::select::{Choice, Chosen, Pick, Range};
-use lb_ebpf::tc::{Placed, Renewal};
+use lb_ebpf::select::{Asker, Choice, Chosen, Pick, Range, Reached};
+use lb_ebpf::tc::{Departed, Placed, Renewal};
 use lb_ebpf::verdict::Verdict;
 
 use super::cuts::Cuts;
@@ -31,9 +31,21 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     }
 
     #[inline(always)]
+    fn depart(&self, scratch: &mut Scratch<A>) -> Result<Departed, Reason> {
+        // SAFETY: a function of this object, called with the packet's own memory.
+        cut::result(unsafe { A::depart(scratch) })
+    }
+
+    #[inline(always)]
     fn oust(&self, scratch: &mut Scratch<A>) -> Result<Ousted, Reason> {
         // SAFETY: a function of this object, called with the packet's own memory.
         cut::result(unsafe { A::oust(scratch) })
+    }
+
+    #[inline(always)]
+    fn reach(&self, proto: u8, asker: Asker, choice: &mut Choice<A>) -> Result<Reached, Reason> {
+        // SAFETY: a function of this object, called with memory of its caller.
+        cut::result(unsafe { A::reach(u32::from(proto), asker.number(), choice) })
     }
 
     #[inline(always)]
@@ -105,7 +117,7 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     }
 
     #[inline(always)]
-    fn masquerade<P: Pkt>(&self, _pkt: &P, scratch: &mut Scratch<A>) -> Result<Masquerade, Reason> {
+    fn masquerade(&self, scratch: &mut Scratch<A>) -> Result<Masquerade, Reason> {
         // SAFETY: as above, with the packet's own context.
         cut::result(unsafe { A::masquerade(self.context(), scratch) })
     }

@@ -17,8 +17,8 @@ use crate::parse::{self, Part};
 use crate::pkt::Pkt;
 use crate::reject;
 use crate::route::{self, Found};
-use crate::select::{self, Choice, Chosen, Pick, Range};
-use crate::tc::{self, Placed, Renewal};
+use crate::select::{self, Asker, Choice, Chosen, Pick, Range, Reached};
+use crate::tc::{self, Departed, Placed, Renewal};
 use crate::verdict::Verdict;
 
 pub use tables::{
@@ -47,6 +47,15 @@ pub trait Env<A: Address>: Tables<A> {
         tc::place(self, scratch)
     }
 
+    /// [`crate::tc::depart`].
+    #[inline(always)]
+    fn depart(&self, scratch: &mut Scratch<A>) -> Result<Departed, Reason>
+    where
+        Self: Sized,
+    {
+        tc::depart(self, scratch)
+    }
+
     /// [`crate::flow::oust`].
     #[inline(always)]
     fn oust(&self, scratch: &mut Scratch<A>) -> Result<Ousted, Reason>
@@ -54,6 +63,15 @@ pub trait Env<A: Address>: Tables<A> {
         Self: Sized,
     {
         flow::oust(self, scratch)
+    }
+
+    /// [`crate::select::reach`].
+    #[inline(always)]
+    fn reach(&self, proto: u8, asker: Asker, choice: &mut Choice<A>) -> Result<Reached, Reason>
+    where
+        Self: Sized,
+    {
+        select::reach(self, proto, asker, choice)
     }
 
     /// [`crate::select::stick`].
@@ -168,11 +186,11 @@ pub trait Env<A: Address>: Tables<A> {
 
     /// [`crate::masquerade::decide`].
     #[inline(always)]
-    fn masquerade<P: Pkt>(&self, pkt: &P, scratch: &mut Scratch<A>) -> Result<Masquerade, Reason>
+    fn masquerade(&self, scratch: &mut Scratch<A>) -> Result<Masquerade, Reason>
     where
         Self: Sized,
     {
-        masquerade::decide(pkt, self, scratch)
+        masquerade::decide(self, scratch)
     }
 
     /// [`crate::route::find`].

@@ -2,6 +2,7 @@
 
 mod assure;
 mod contend;
+mod host;
 mod mend;
 mod oust;
 mod pair;
@@ -15,6 +16,7 @@ use crate::env::{Env, FlowRef, FlowTable};
 
 pub use assure::{Assured, assure};
 pub use contend::{Contention, contend, make_way};
+pub(crate) use host::{host, shown};
 pub use mend::{Mended, mend};
 pub use oust::{Ousted, Terms, oust};
 pub use pair::{Attempt, Made, attempt, make};

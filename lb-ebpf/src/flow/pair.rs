@@ -44,11 +44,7 @@ outcome! {
 /// masquerade and the table to begin with.
 #[inline(always)]
 pub fn make<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Made, Reason> {
-    let count = env.with_cpu(|cpu| {
-        cpu.pairs = cpu.pairs.wrapping_add(1);
-        cpu.pairs
-    });
-    scratch.id = FlowWord::new(env.cpu(), count.ok_or(Reason::FlowError)?, 0).0;
+    scratch.id = number(env)?.0;
     scratch.forward_point = scratch.point;
     scratch.reverse_point = masquerade::answers(scratch.masquerade, scratch.point);
     scratch.draw = u8::from(scratch.masquerade != Masquerade::None as u8);
@@ -69,6 +65,16 @@ pub fn make<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<
         }
     }
     Err(Reason::SnatPortsExhausted)
+}
+
+/// A creation id that nobody has had, as a word without any state.
+#[inline(always)]
+pub(super) fn number<A: Address, E: Env<A>>(env: &E) -> Result<FlowWord, Reason> {
+    let count = env.with_cpu(|cpu| {
+        cpu.pairs = cpu.pairs.wrapping_add(1);
+        cpu.pairs
+    });
+    Ok(FlowWord::new(env.cpu(), count.ok_or(Reason::FlowError)?, 0))
 }
 
 /// One attempt at a pair: reverse, then forward.

@@ -46,7 +46,8 @@ pub fn portless<A: Family, P: Pkt, E: Env<A>>(
     env: &E,
     scratch: &mut Scratch<A>,
 ) -> Result<Verdict, Reason> {
-    let sent = scratch.point == Point::PodIngress as u8;
+    // What a pod is sent is nobody's but its own.
+    let asks = scratch.point != Point::PodEgress as u8;
     let whole = scratch.part == Part::Whole as u8;
     let message = match pkt.load(scratch.transport) {
         Some([kind]) if whole && scratch.key.proto == A::ICMP => A::message(kind),
@@ -54,19 +55,21 @@ pub fn portless<A: Family, P: Pkt, E: Env<A>>(
     };
     if message == Message::Error {
         let outcome = error::translate(pkt, env, scratch);
-        if outcome != Err(Reason::NotService) || !sent {
+        if outcome != Err(Reason::NotService) || !asks {
             return outcome;
         }
-    } else if !sent {
+    } else if !asks {
         return Err(Reason::OtherProtocol);
     }
-    if let Err(reason) = select::known(env, &scratch.key.tuple.dst) {
+    if let Err(reason) = select::owned(env, &scratch.key.tuple.dst) {
         return Err(match (select::unserved(env, scratch, reason), message) {
-            (Reason::NotService, Message::Other | Message::Mute | Message::EchoRequest) => {
-                Reason::OtherProtocol
-            }
+            (Reason::NotService | Reason::NotServicePort, Message::Error) => Reason::NotService,
+            (Reason::NotService | Reason::NotServicePort, _) => Reason::OtherProtocol,
             (reason, _) => reason,
         });
+    }
+    if scratch.point == Point::OutwardEgress as u8 {
+        return Err(Reason::LeftUntranslated);
     }
     match message {
         _ if !whole => Err(Reason::Fragment),

@@ -6,7 +6,7 @@
 
 use lb_common::{Address, AffinityWord, Reason, Slot};
 
-use super::{Choice, Chosen, Pick, Served, draw, serving};
+use super::{Choice, Chosen, Pick, draw, serving};
 use crate::env::{AffinityRef, BackendRef, Env, Inserted};
 
 /// Chooses the endpoint that the client had last, if that is in the scope that applies (B65) and the client has opened a
@@ -17,11 +17,11 @@ use crate::env::{AffinityRef, BackendRef, Env, Inserted};
 /// placed by its hash, like every other such segment; and that is a guess, and not worth remembering.
 #[inline(always)]
 pub fn stick<A: Address, E: Env<A>>(env: &E, pick: Pick, choice: &mut Choice<A>) -> Result<Chosen, Reason> {
-    let served = serving(env, choice.memory.service)?;
+    let served = serving(env, choice)?;
     let entry = env.affinity(&choice.memory);
     // No backend has the id 0.
     let word = entry.map_or(AffinityWord(0), AffinityRef::load);
-    let known = recall(env, &served, word, choice);
+    let known = recall(env, word, choice);
     if pick != Pick::Next {
         if !known {
             choice.slot = draw(env, &served, pick)?;
@@ -41,26 +41,22 @@ pub fn stick<A: Address, E: Env<A>>(env: &E, pick: Pick, choice: &mut Choice<A>)
         None => env.insert_affinity(&choice.memory, next) == Inserted::Exists,
     };
     if lost && let Some(entry) = env.affinity(&choice.memory) {
-        recall(env, &served, entry.load(), choice);
+        recall(env, entry.load(), choice);
     }
     Ok(Chosen::Kept)
 }
 
-/// Makes the backend that `word` names the choice, if it is an endpoint that new connections to `served` may use.
+/// Makes the backend that `word` names the choice, if it is an endpoint that new connections may use in the scope that
+/// applies.
 #[inline(always)]
-fn recall<A: Address, E: Env<A>>(
-    env: &E,
-    served: &Served<E::Service>,
-    word: AffinityWord,
-    choice: &mut Choice<A>,
-) -> bool {
+fn recall<A: Address, E: Env<A>>(env: &E, word: AffinityWord, choice: &mut Choice<A>) -> bool {
     let Some(backend) = env.backend_record(word.backend()) else {
         return false;
     };
     let (is, id) = (backend.word(), word.backend());
     // Its id may be another's by now, and so may the element in which it was remembered.
     let ours = word.is_of(is.generation()) && backend.service() == choice.memory.service;
-    let usable = ours && is.has(served.member);
+    let usable = ours && is.has(choice.scope);
     if usable {
         let (addr, port) = (backend.addr(), backend.port());
         choice.slot = Slot { addr, port, pad: [0; 2], backend: id, generation: is.generation() };

@@ -1,7 +1,8 @@
 //! Which addresses are ours to serve.
 
-use lb_common::{Address, Reason, Scratch, address_flags};
+use lb_common::{Address, AddressKind, Endpoint, FrontendKey, FrontendValue, Reason, Scratch, address_flags};
 
+use super::Asker;
 use crate::cut::outcome;
 use crate::env::Env;
 
@@ -15,13 +16,46 @@ outcome! {
     }
 }
 
-/// Whether `addr` is a Service address that is ours to serve.
+/// The frontend of `proto` at `to`.
+///
+/// # Errors
+/// The reason why there is none.
+#[inline(always)]
+pub(crate) fn find<A: Address, E: Env<A>>(
+    env: &E,
+    to: &Endpoint<A>,
+    proto: u8,
+    asker: Asker,
+) -> Result<FrontendValue, Reason> {
+    let value = env.address(&to.addr).ok_or(Reason::NotService)?;
+    let mut key = FrontendKey::new(to.addr, to.port, proto);
+    if value.kind == AddressKind::ClusterIp as u8 {
+        if value.flags & address_flags::HELD != 0 {
+            return Err(Reason::HeldByNode);
+        }
+        return env.frontend(&key).ok_or(Reason::PortNotServed);
+    }
+    if value.kind != AddressKind::Node as u8
+        && let Some(frontend) = env.frontend(&key)
+    {
+        return Ok(frontend);
+    }
+    // Whoever else sends to a loopback address means his own, or is up to no good.
+    if value.flags & address_flags::NODE_PORTS == 0 || (asker != Asker::Host && to.addr.is_loopback()) {
+        return Err(Reason::NotServicePort);
+    }
+    key.addr = A::default();
+    env.frontend(&key).ok_or(Reason::NotServicePort)
+}
+
+/// Whether `addr` is a ClusterIP that is ours to serve, and so ours as a whole.
 ///
 /// # Errors
 /// The reason why it is not.
 #[inline(always)]
-pub(crate) fn known<A: Address, E: Env<A>>(env: &E, addr: &A) -> Result<(), Reason> {
+pub(crate) fn owned<A: Address, E: Env<A>>(env: &E, addr: &A) -> Result<(), Reason> {
     match env.address(addr) {
+        Some(value) if value.kind != AddressKind::ClusterIp as u8 => Err(Reason::NotServicePort),
         Some(value) if value.flags & address_flags::HELD != 0 => Err(Reason::HeldByNode),
         Some(_) => Ok(()),
         None => Err(Reason::NotService),

@@ -2,17 +2,17 @@
 
 mod affinity;
 mod known;
+mod scope;
 
-use lb_common::{
-    Addr6, Address, AffinityKey, Endpoint, FrontendKey, Reason, Slot, Span, backend_flags, service_flags,
-};
+use lb_common::{Addr6, Address, AffinityKey, Endpoint, Reason, Slot, Span, backend_flags, service_flags};
 
 use crate::cut::outcome;
 use crate::env::{Env, ServiceRef};
 
 pub use affinity::stick;
 pub use known::{Range, range};
-pub(crate) use known::{known, unserved};
+pub(crate) use known::{find, owned, unserved};
+pub(crate) use scope::{admit, applies};
 
 /// How the endpoint is picked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +61,8 @@ pub struct Choice<A> {
     /// What session affinity goes by: the client, all zeros if it is not known, and the Service port, once that has been
     /// found.
     pub memory: AffinityKey,
+    /// The scope that applies, once that has been found: [`backend_flags::CLUSTER`] or [`backend_flags::LOCAL`].
+    pub scope: u32,
     /// The endpoint, once it has been chosen.
     pub slot: Slot<A>,
 }
@@ -74,6 +76,7 @@ impl<A: Address> Choice<A> {
         Self {
             to,
             memory,
+            scope: backend_flags::CLUSTER,
             slot: Slot { addr: to.addr, port: to.port, pad: [0; 2], backend: 0, generation: 0 },
         }
     }
@@ -85,13 +88,46 @@ impl<A: Address> Choice<A> {
     }
 }
 
+/// Who asks for a Service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asker {
+    /// Whoever sent a packet that came by this interface.
+    Packet(u32),
+    /// A socket of the host.
+    Host,
+    /// A socket of a pod, of which neither interface nor, unless it is bound, address is known.
+    Pod,
+}
+
+impl Asker {
+    /// As a number, to cross a cut. Indices of interfaces are positive 32-bit integers.
+    #[must_use]
+    #[inline(always)]
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Packet(interface) => interface,
+            Self::Host => u32::MAX,
+            Self::Pod => u32::MAX - 1,
+        }
+    }
+
+    /// The one with this number.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of(number: u32) -> Self {
+        match number {
+            u32::MAX => Self::Host,
+            0xffff_fffe => Self::Pod,
+            interface => Self::Packet(interface),
+        }
+    }
+}
+
 /// A Service port that can serve.
 #[derive(Clone, Copy)]
 pub(crate) struct Served<S> {
     service: S,
     span: Span,
-    /// [`backend_flags`] of the endpoints in the span.
-    member: u32,
     /// Seconds that session affinity lasts; 0: there is none.
     affinity: u32,
 }
@@ -104,35 +140,60 @@ impl<S> Served<S> {
     }
 }
 
-/// The Service port at `choice.to`, if it can serve.
+/// The Service port at `choice.to`, if it can serve who asks.
 #[inline(always)]
 pub(crate) fn service<A: Address, E: Env<A>>(
     env: &E,
     choice: &mut Choice<A>,
     proto: u8,
+    asker: Asker,
 ) -> Result<Served<E::Service>, Reason> {
-    known(env, &choice.to.addr)?;
-    let frontend = FrontendKey::new(choice.to.addr, choice.to.port, proto);
-    choice.memory.service = env.frontend(&frontend).ok_or(Reason::PortNotServed)?.service;
-    serving(env, choice.memory.service)
+    env.reach(proto, asker, choice)?;
+    serving(env, choice)
 }
 
-/// The Service port with this id, if it can serve.
+outcome! {
+    /// What is at an address, port and protocol.
+    Reached {
+        /// A Service port for who asks: `choice.memory.service`, in the scope `choice.scope`.
+        Service = 0,
+    }
+}
+
+/// Finds the Service port at `choice.to`, and the scope that applies.
+///
+/// # Errors
+/// The reason why who asks is not served. [`Reason::SockLeft`] if that cannot be told of a pod's socket.
 #[inline(always)]
-fn serving<A: Address, E: Env<A>>(env: &E, id: u32) -> Result<Served<E::Service>, Reason> {
-    let service = env.service(id).ok_or(Reason::InconsistentTables)?;
-    let flags = service.flags();
-    let affinity = service_flags::affinity(flags);
-    let (span, member) = if flags & service_flags::INTERNAL_LOCAL != 0 {
-        let local = service.local();
-        if local.is_empty() && !service.cluster().is_empty() {
+pub fn reach<A: Address, E: Env<A>>(
+    env: &E,
+    proto: u8,
+    asker: Asker,
+    choice: &mut Choice<A>,
+) -> Result<Reached, Reason> {
+    let frontend = find(env, &choice.to, proto, asker)?;
+    choice.memory.service = frontend.service;
+    let flags = env.service(frontend.service).ok_or(Reason::InconsistentTables)?.flags();
+    let client = &choice.memory.client;
+    admit(env, &frontend, flags, client, asker)?;
+    choice.scope = applies(env, &frontend, flags, client, asker)?;
+    Ok(Reached::Service)
+}
+
+/// The Service port `choice.memory.service`, if the scope that applies can serve.
+#[inline(always)]
+fn serving<A: Address, E: Env<A>>(env: &E, choice: &Choice<A>) -> Result<Served<E::Service>, Reason> {
+    let service = env.service(choice.memory.service).ok_or(Reason::InconsistentTables)?;
+    let affinity = service_flags::affinity(service.flags());
+    let mut span = service.cluster();
+    if choice.scope == backend_flags::LOCAL {
+        let anywhere = span;
+        span = service.local();
+        if span.is_empty() && !anywhere.is_empty() {
             return Err(Reason::NoLocalEndpoints);
         }
-        (local, backend_flags::LOCAL)
-    } else {
-        (service.cluster(), backend_flags::CLUSTER)
-    };
-    if span.is_empty() { Err(Reason::NoEndpoints) } else { Ok(Served { service, span, member, affinity }) }
+    }
+    if span.is_empty() { Err(Reason::NoEndpoints) } else { Ok(Served { service, span, affinity }) }
 }
 
 /// Chooses an endpoint of `served`, which [`service`] has found for `choice`.

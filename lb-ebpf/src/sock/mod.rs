@@ -11,7 +11,7 @@ use lb_common::{Addr6, Address, Effect, Endpoint, Port, Proto, Reason, SockCall,
 use crate::cut::outcome;
 use crate::env::Env;
 use crate::event;
-use crate::select::{self, Choice, Chosen, Pick};
+use crate::select::{self, Asker, Choice, Chosen, Pick};
 
 pub use env::{Sock, SockEnv};
 pub use udp::{Recalled, Settled, recall, recvmsg, release, settle};
@@ -165,7 +165,7 @@ fn find_client<A: Address, E: Env<A>, S: Sock>(env: &E, sock: &S, host: bool, cl
 }
 
 /// Chooses a backend of the Service port at `choice.to`. Where it matters who the client is, and that is a pod whose
-/// address is not known yet, the choice is left to the packet path.
+/// address or interface is not known, the choice is left to the packet path.
 #[inline(always)]
 pub fn choose<A: Address, E: Env<A>>(
     env: &E,
@@ -173,15 +173,20 @@ pub fn choose<A: Address, E: Env<A>>(
     host: bool,
     choice: &mut Choice<A>,
 ) -> Result<Chosen, Reason> {
-    let served = select::service(env, choice, proto as u8).map_err(|reason| match (reason, proto) {
-        (Reason::NotService, _) => Reason::SockNotService,
-        (Reason::HeldByNode, _) => Reason::SockHeldByNode,
-        (Reason::PortNotServed, _) => Reason::SockPortNotServed,
-        (Reason::NoEndpoints, _) => Reason::SockNoEndpoints,
-        (Reason::NoLocalEndpoints, Proto::Tcp) => Reason::SockNoLocalEndpoints,
-        (Reason::NoLocalEndpoints, Proto::Udp) => Reason::SockNoLocalRefused,
-        _ => Reason::SockInconsistent,
-    })?;
+    let asker = if host { Asker::Host } else { Asker::Pod };
+    let served =
+        select::service(env, choice, proto as u8, asker).map_err(|reason| match (reason, proto) {
+            (Reason::SockLeft, _) => Reason::SockLeft,
+            (Reason::NotService | Reason::NotServicePort, _) => Reason::SockNotService,
+            (Reason::HeldByNode, _) => Reason::SockHeldByNode,
+            (Reason::PortNotServed, _) => Reason::SockPortNotServed,
+            (Reason::NoEndpoints, _) => Reason::SockNoEndpoints,
+            (Reason::NoLocalEndpoints, Proto::Tcp) => Reason::SockNoLocalEndpoints,
+            (Reason::NoLocalEndpoints, Proto::Udp) => Reason::SockNoLocalRefused,
+            (Reason::SourceNotInRange, Proto::Tcp) => Reason::SockNotInRange,
+            (Reason::SourceNotInRange, Proto::Udp) => Reason::SockNotInRangeRefused,
+            _ => Reason::SockInconsistent,
+        })?;
     if served.asks_client() && !host && choice.memory.client.is_unspecified() {
         return Err(Reason::SockLeft);
     }

@@ -2,7 +2,7 @@
 
 use lb_common::{Address, FlowKind, FlowState, FlowWord, Proto, Reason, Scratch};
 
-use super::{discard, go_on, length};
+use super::{discard, go_on, leave, length};
 use crate::cut::{Outcome, outcome};
 use crate::env::{Env, FlowRef, FlowTable};
 use crate::family::Family;
@@ -117,6 +117,11 @@ pub(super) fn follow<A: Family, P: Pkt, E: Env<A>>(
     let flags = Flags(*flags);
     let forward = value.kind == FlowKind::Forward as u8;
     let word = FlowWord(value.word);
+    if value.kind == FlowKind::Host as u8 {
+        advance(hit.flow, word, flags.state());
+        hit.flow.touch(*now, length);
+        return leave(env, Reason::HostFlow);
+    }
     *to = value.tuple;
     *masquerade = value.masquerade;
     let mut reason = if forward { Reason::FlowForward } else { Reason::FlowReverse };

@@ -4,7 +4,10 @@
 //! parse ─> flow hit? ──yes──> reopen? ──no──> state, counters ─> rewrite
 //!             └─no─> service ─> endpoint ─> pair ─┘               └─> every exit: one reason, one counter
 //! ```
+//!
+//! All points have the same stages, but that egress never selects, and what leaves the node may have to stay.
 
+mod depart;
 mod follow;
 mod open;
 
@@ -22,6 +25,7 @@ use crate::rewrite;
 use crate::route::{self, Found};
 use crate::verdict::Verdict;
 
+pub use depart::{Departed, depart};
 pub use follow::{Renewal, renew};
 use follow::{follow, renewal};
 pub use open::{Placed, place};
@@ -46,7 +50,7 @@ fn stages<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, poin
     if let Some(verdict) = begin(pkt, env, scratch, network, point) {
         return verdict;
     }
-    let selects = matches!(point, Point::PodIngress);
+    let selects = matches!(point, Point::PodIngress | Point::OutwardIngress);
     scratch.renewal = Renewal::None as u8;
     if let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) {
         if scratch.value.point != point as u8 {
@@ -59,11 +63,15 @@ fn stages<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, poin
         scratch.renewal = renewal as u8;
         scratch.found = hit.table as u8;
     }
-    if !selects {
+    if point == Point::PodEgress {
         return leave(env, Reason::NotService);
     }
     scratch.bytes = length(pkt, scratch);
-    match open::open(pkt, env, scratch) {
+    if !selects {
+        let reason = env.depart(scratch).map_or_else(|reason| reason, |Departed::Host| Reason::HostFlow);
+        return refuse(pkt, env, reason, scratch);
+    }
+    match open::open(env, scratch) {
         Ok(reason) => go_on(pkt, env, reason, scratch),
         Err(reason) => refuse(pkt, env, reason, scratch),
     }

@@ -5,27 +5,22 @@ use lb_common::{Address, Effect, Endpoint, Masquerade, Proto, Reason, Scratch, T
 use super::Renewal;
 use crate::cut::outcome;
 use crate::env::Env;
-use crate::family::Family;
 use crate::flow::{self, Made, Ousted, Terms};
 use crate::masquerade;
 use crate::parse::Flags;
-use crate::pkt::Pkt;
-use crate::select::{self, Choice, Pick};
+use crate::select::{self, Asker, Choice, Pick};
 
 /// A packet without a flow, or with one that is to be replaced: finds out what it is to become.
 #[inline(always)]
-pub(super) fn open<A: Family, P: Pkt, E: Env<A>>(
-    pkt: &P,
-    env: &E,
-    scratch: &mut Scratch<A>,
-) -> Result<Reason, Reason> {
+pub(super) fn open<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Reason, Reason> {
     match env.place(scratch)? {
         Placed::Kept => return Ok(Reason::FlowForward),
         Placed::Alone => return Ok(Reason::ResetPassedOn),
         Placed::Pair => {}
     }
-    if scratch.masquerade == Masquerade::None as u8 && env.config().is_some_and(masquerade::possible::<A>) {
-        env.masquerade(pkt, scratch)?;
+    let possible = |config| masquerade::possible::<A>(config, scratch.point);
+    if scratch.masquerade == Masquerade::None as u8 && env.config().is_some_and(possible) {
+        env.masquerade(scratch)?;
     }
     let replaces = scratch.renewal != Renewal::None as u8;
     let middle = scratch.lru != 0;
@@ -61,7 +56,8 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
     let Tuple { src, dst, dport, .. } = scratch.key.tuple;
     let mut choice = Choice::new(Endpoint::new(dst, dport));
     choice.memory.client = src.to_mapped();
-    let served = match select::service(env, &mut choice, scratch.key.proto) {
+    let asker = Asker::Packet(scratch.interface);
+    let served = match select::service(env, &mut choice, scratch.key.proto, asker) {
         Ok(served) => served,
         Err(_) if scratch.renewal == Renewal::IfServed as u8 => {
             return flow::join(env, scratch).map(|_| Placed::Kept);

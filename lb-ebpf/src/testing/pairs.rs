@@ -76,6 +76,12 @@ impl Faults {
         if word.state().has(FlowState::DEAD) {
             self.broken.push(format!("locked for ever: {key:?} {value:?}"));
         }
+        if value.kind == FlowKind::Host as u8 {
+            if value.tuple != key.tuple {
+                self.broken.push(format!("translates: {key:?} {value:?}"));
+            }
+            return;
+        }
         let other = table.get(&value.other_key(key.proto));
         let other = other.filter(|other| FlowWord(other.word).id() == word.id());
         match other {

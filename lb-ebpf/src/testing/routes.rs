@@ -43,8 +43,10 @@ pub const BEYOND: Net = net(([10, 244, 3], [0xfd00, 0x246]), OTHER, Some(1), Non
 pub const PODS_NARROW: Net = net(([10, 244, 4], [0xfd00, 0x247]), UPLINK, None, Some(NARROW));
 /// Network of nodes.
 pub const NODES: Net = net(([192, 0, 2], [0x2001, 0xdb8]), UPLINK, Some(1), None);
+/// Network of clients outside the cluster.
+pub const OUTSIDE: Net = net(([198, 51, 100], [0x2001, 0xdb9]), UPLINK, None, None);
 /// All.
-pub const NETS: [Net; 5] = [PODS_HERE, PODS_AWAY, BEYOND, PODS_NARROW, NODES];
+pub const NETS: [Net; 6] = [PODS_HERE, PODS_AWAY, BEYOND, PODS_NARROW, NODES, OUTSIDE];
 
 /// Host number of the gateway in [`NODES`].
 pub const GATEWAY: u8 = 254;

@@ -32,9 +32,9 @@ pub(super) const CGROUP_HOOKS: [(&str, bpf_attach_type); 9] = [
 pub(super) const POD_HOOKS: [(&str, bpf_attach_type, u32); 2] =
     [("pod_ingress", BPF_TCX_INGRESS, sys::FIRST), ("pod_egress", BPF_TCX_EGRESS, sys::LAST)];
 
-/// Programs of an uplink or overlay. First, too: what it undoes is nobody's but the client's.
-pub(super) const OUTWARD_HOOKS: [(&str, bpf_attach_type, u32); 1] =
-    [("outward_ingress", BPF_TCX_INGRESS, sys::FIRST)];
+/// Programs of an uplink or overlay, in the same order, for the same reason.
+pub(super) const OUTWARD_HOOKS: [(&str, bpf_attach_type, u32); 2] =
+    [("outward_ingress", BPF_TCX_INGRESS, sys::FIRST), ("outward_egress", BPF_TCX_EGRESS, sys::LAST)];
 
 /// What an interface is to the node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,0 +1,53 @@
+//! Connections that the host itself has from a port which is a node port too: their answers are not for the Service.
+
+use lb_common::{
+    Address, FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masquerade, Point, Proto, Reason, Scratch,
+};
+
+use super::pair::{insert, number};
+use super::{lookup, room};
+use crate::env::{Env, FlowRef, FlowTable};
+
+/// Bits of the state of an entry that say how far its connection has come.
+const COURSE: u8 = FlowState::SYN | FlowState::DATA | FlowState::FIN | FlowState::RST;
+/// The id of no Service port and of no backend.
+const NONE: u32 = u32::MAX;
+
+/// Has what answers the packet of `scratch.key` left to the host. Where there is no room for that, nothing can be done.
+/// False if it is a flow's: the packet is a Service's answer, on its way past the host stack.
+#[inline(always)]
+pub(crate) fn host<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<bool, Reason> {
+    scratch.reverse = FlowKey::new(scratch.key.tuple.reverse(), scratch.key.proto);
+    if let Some(hit) = lookup(env, &scratch.reverse, &mut scratch.value) {
+        let word = FlowWord(scratch.value.word);
+        let host = scratch.value.kind == FlowKind::Host as u8;
+        if host && !word.state().has(FlowState::DEAD) {
+            if scratch.key.proto != Proto::Udp as u8 {
+                // A connection begins: what the one before it from this port has shown is over.
+                hit.flow.exchange(word, word.without(COURSE));
+            }
+            hit.flow.touch(scratch.now, 0);
+        }
+        return Ok(host);
+    }
+    let id = number(env)?;
+    let Scratch { value, reverse, now, .. } = scratch;
+    let point = Point::OutwardIngress as u8;
+    // Nobody waits for it to be confirmed.
+    value.word = id.with(FlowState::ASSURED).0;
+    (value.seen, value.packets, value.bytes) = (*now, 0, 0);
+    value.tuple = reverse.tuple;
+    (value.service, value.backend, value.generation) = (NONE, NONE, 0);
+    (value.point, value.other_point) = (point, point);
+    (value.kind, value.masquerade) = (FlowKind::Host as u8, Masquerade::None as u8);
+    value.check = FlowValue::check_of(reverse, id.id());
+    let table = if room::crowded(env, *now) { FlowTable::Lru } else { FlowTable::Main };
+    insert(env, table, reverse, value);
+    Ok(true)
+}
+
+/// What the connection of such an entry has shown: what comes in is all that is seen of it.
+#[inline(always)]
+pub(crate) const fn shown(state: FlowState) -> FlowState {
+    FlowState(state.0 & COURSE)
+}

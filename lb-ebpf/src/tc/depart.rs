@@ -1,0 +1,58 @@
+//! Packets that leave the node and are no flow's.
+
+use lb_common::{Address, Endpoint, FrontendKey, FrontendKind, Port, Proto, Reason, Scratch, address_flags};
+
+use crate::cut::outcome;
+use crate::env::{Env, ServiceRef};
+use crate::flow;
+use crate::parse::Flags;
+use crate::select::{self, Asker};
+
+outcome! {
+    /// What is known of a packet that may leave.
+    Departed {
+        /// It is of the host's own, and what answers it is left to the host.
+        Host = 0,
+    }
+}
+
+/// A packet with ports that leaves the node by an uplink or overlay, without a flow.
+///
+/// Nothing but the node balances what is addressed to a ClusterIP, and nobody but it keeps those out who may not use a
+/// LoadBalancer address. What was meant for them and comes here was left alone by the socket hooks.
+///
+/// # Errors
+/// The reason with which it passes, or is dropped.
+#[inline(always)]
+pub fn depart<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Departed, Reason> {
+    let tuple = scratch.key.tuple;
+    let to = Endpoint::new(tuple.dst, tuple.dport);
+    let asker = Asker::Packet(scratch.interface);
+    let reason = match select::find(env, &to, scratch.key.proto, asker) {
+        Ok(frontend) if frontend.kind == FrontendKind::ClusterIp as u8 => Reason::LeftUntranslated,
+        Ok(frontend) => {
+            let flags = env.service(frontend.service).ok_or(Reason::InconsistentTables)?.flags();
+            select::admit(env, &frontend, flags, &tuple.src.to_mapped(), asker)?;
+            Reason::PassedOn
+        }
+        Err(Reason::PortNotServed) => Reason::LeftUntranslated,
+        Err(reason) => select::unserved(env, scratch, reason),
+    };
+    let begins = scratch.key.proto == Proto::Udp as u8 || Flags(scratch.flags).opens();
+    let passes = matches!(reason, Reason::NotService | Reason::NotServicePort | Reason::PassedOn);
+    if passes
+        && begins
+        && is_node_port(env, &tuple.src, tuple.sport, scratch.key.proto)
+        && flow::host(env, scratch)?
+    {
+        return Ok(Departed::Host);
+    }
+    Err(reason)
+}
+
+/// Whether a node port is served at this address of the node. Most packets are from no port that is one.
+#[inline(always)]
+fn is_node_port<A: Address, E: Env<A>>(env: &E, addr: &A, port: Port, proto: u8) -> bool {
+    env.frontend(&FrontendKey::new(A::default(), port, proto)).is_some()
+        && env.address(addr).is_some_and(|value| value.flags & address_flags::NODE_PORTS != 0)
+}
