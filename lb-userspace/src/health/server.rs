@@ -38,7 +38,14 @@ impl Health {
         reports: watch::Receiver<Report>,
         told: watch::Receiver<Told>,
     ) -> Result<Self, prometheus::Error> {
-        let counter = |name, text| IntCounterVec::new(Opts::new(name, text), &["code"]);
+        // Both codes are told from the start: the rate of a series that begins with what it counts is none.
+        let counter = |name, text| -> Result<IntCounterVec, prometheus::Error> {
+            let counter = IntCounterVec::new(Opts::new(name, text), &["code"])?;
+            for status in [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE] {
+                counter.with_label_values(&[status.as_str()]);
+            }
+            Ok(counter)
+        };
         Ok(Self {
             started: Instant::now(),
             reports,

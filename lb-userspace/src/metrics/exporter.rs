@@ -338,6 +338,23 @@ mod tests {
     }
 
     #[test]
+    fn what_alerts_count_is_told_before_it_happens() {
+        let text = told();
+        let alerts = include_str!("../../../deploy/monitoring/alerts.yaml");
+        let counted = ["rate(", "increase("].into_iter().flat_map(|word| alerts.split(word).skip(1));
+        let mut count = 0;
+        for selector in counted.filter_map(|rest| rest.split('[').next()) {
+            let (name, labels) = selector.split_once('{').unwrap_or((selector, ""));
+            let exact = labels.trim_end_matches('}').split(',').filter(|pair| !pair.contains('~'));
+            let exact: Vec<_> = exact.collect();
+            let is_it = |line: &str| line.starts_with(name) && exact.iter().all(|pair| line.contains(pair));
+            assert!(text.lines().any(is_it), "{selector}");
+            count += 1;
+        }
+        assert!(count > 5, "{count}");
+    }
+
+    #[test]
     fn values_stand_where_they_belong() {
         let text = told();
         for line in [
