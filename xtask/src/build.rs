@@ -1,5 +1,6 @@
 //! `cargo xtask build`: the eBPF object, and the binary that carries it.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,8 +9,8 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::compiler::LLVM;
-use crate::setup::Tools;
-use crate::sh;
+use crate::setup::{self, Tools};
+use crate::{machine, sh};
 
 /// Tells the build script of `lb-userspace` which object to embed.
 pub const OBJECT_VARIABLE: &str = "SLUICE_EBPF_OBJECT";
@@ -107,6 +108,20 @@ pub fn sluice(tools: &Tools) -> Result<PathBuf> {
     let binary = target_folder()?.join("release/sluice");
     sh::say(&format!("built {}", binary.display()));
     Ok(binary)
+}
+
+/// Makes sure of what a verb that shows the agent needs: a fit machine, the programs of the lab, and the agent's binary,
+/// whose path this is. With `SLUICE_BIN` set that is used and nothing is built.
+///
+/// # Errors
+/// What the machine lacks; a package that cannot be installed; as [`object`].
+pub fn for_lab(verb: &str) -> Result<PathBuf> {
+    machine::check(verb)?;
+    setup::need(setup::LAB)?;
+    match env::var_os("SLUICE_BIN") {
+        Some(named) => Ok(named.into()),
+        None => sluice(&setup::build_tools()?),
+    }
 }
 
 /// What is installed beside the binary, below `target/share` as below `/usr/local/share`: man pages, completions.

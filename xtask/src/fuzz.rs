@@ -88,7 +88,7 @@ impl Engine {
     /// # Errors
     /// A missing C++ compiler, or cargo's own.
     pub fn build() -> Result<Self> {
-        setup::engine_tools()?;
+        setup::need(setup::ENGINE)?;
         sh::say("building the fuzzing targets");
         let mut cargo = sh::cargo();
         cargo.args(["build", "--package", "fuzz", "--features", "engine", "--bins"]);

@@ -21,7 +21,7 @@ const LINKER: &str = "0.13.0";
 const LICENCE_CHECKER: &str = "0.20.2";
 
 /// A Debian package, and what shows that it is there: an absolute path, or a program on the search path.
-type Package = (&'static str, &'static str);
+pub type Package = (&'static str, &'static str);
 
 /// Compiler with library sources, where rustup has none.
 const COMPILER: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
@@ -38,7 +38,7 @@ const LINKER_LIBRARIES: &[Package] = &[
 ];
 
 /// What the demo and the tests with namespaces run.
-const LAB: &[Package] = &[
+pub const LAB: &[Package] = &[
     ("iproute2", "ip"),
     ("curl", "curl"),
     ("bpftool", "bpftool"),
@@ -47,13 +47,13 @@ const LAB: &[Package] = &[
 ];
 
 /// What kube-proxy runs.
-const INCUMBENT: &[Package] = &[("nftables", "nft")];
+pub const INCUMBENT: &[Package] = &[("nftables", "nft")];
 
 /// What unpacks a toolchain.
-const ARCHIVE: &[Package] = &[("curl", "curl"), ("unzip", "unzip")];
+pub const ARCHIVE: &[Package] = &[("curl", "curl"), ("unzip", "unzip")];
 
 /// What the fuzzing engine is built with.
-const ENGINE: &[Package] = &[("g++", "c++")];
+pub const ENGINE: &[Package] = &[("g++", "c++")];
 
 /// Debian's own Python, whatever else is on the search path.
 const PYTHON: &str = "/usr/bin/python3";
@@ -72,8 +72,8 @@ pub struct Tools {
 /// Names what is missing and how to get it.
 pub fn everything() -> Result<()> {
     let tools = build_tools()?;
-    lab_tools()?;
-    engine_tools()?;
+    need(LAB)?;
+    need(ENGINE)?;
     Binaries::get(binaries::ALL)?;
     clippy(&tools.compiler)?;
     licence_checker()?;
@@ -114,40 +114,13 @@ pub fn build_tools() -> Result<Tools> {
     Ok(Tools { compiler, linker })
 }
 
-/// The programs that the demo and the tests with namespaces run, installed where they are not there.
+/// Installs those of `packages` that are not there.
 ///
 /// # Errors
 /// Names what is missing and how to get it.
-pub fn lab_tools() -> Result<()> {
+pub fn need(packages: &[Package]) -> Result<()> {
     let _turn = turn(&tools_folder()?)?;
-    install(LAB)
-}
-
-/// The program that kube-proxy runs, installed where it is not there.
-///
-/// # Errors
-/// Names what is missing and how to get it.
-pub fn incumbent_tools() -> Result<()> {
-    let _turn = turn(&tools_folder()?)?;
-    install(INCUMBENT)
-}
-
-/// What fetches and unpacks a toolchain, installed where it is not there.
-///
-/// # Errors
-/// Names what is missing and how to get it.
-pub fn archive_tools() -> Result<()> {
-    let _turn = turn(&tools_folder()?)?;
-    install(ARCHIVE)
-}
-
-/// The C++ compiler that the fuzzing engine is built with, installed where it is not there.
-///
-/// # Errors
-/// Names what is missing and how to get it.
-pub fn engine_tools() -> Result<()> {
-    let _turn = turn(&tools_folder()?)?;
-    install(ENGINE)
+    install(packages)
 }
 
 /// The clippy that belongs to `compiler`.
@@ -156,8 +129,7 @@ pub fn engine_tools() -> Result<()> {
 /// Names what is missing and how to get it.
 pub fn clippy(compiler: &Compiler) -> Result<()> {
     if compiler.rustc == Path::new("/usr/bin/rustc") {
-        let _turn = turn(&tools_folder()?)?;
-        return install(CLIPPY);
+        return need(CLIPPY);
     }
     if !compiler.clippy.is_file() {
         bail!("{} is not there: rustup component add clippy --toolchain nightly", compiler.clippy.display());

@@ -14,7 +14,7 @@ use crate::demo::line;
 use crate::lab::helper::wire::{Load, Transport};
 use crate::lab::manifest::{Endpoint, Port, list, service, slice};
 use crate::lab::{Agent, Lab, Node, Pod, wait_for};
-use crate::{build, machine, setup, sh};
+use crate::{build, sh};
 
 /// Flags of the soak.
 #[derive(Debug, Args)]
@@ -44,12 +44,8 @@ const MOST_PODS: u64 = 230;
 /// # Errors
 /// When a request was lost, or the tables at the end are not what they should be.
 pub fn run(args: &SoakArgs) -> Result<()> {
-    machine::check("the soak")?;
-    setup::lab_tools()?;
-    if std::env::var_os("SLUICE_BIN").is_none() {
-        build::sluice(&setup::build_tools()?)?;
-    }
-    let lab = Lab::start(format!("/proc/{}/exe", std::process::id()))?;
+    build::for_lab("the soak")?;
+    let lab = Lab::own()?;
     let node = Node::new(&lab, "soak")?;
     let client = node.pod("client")?;
     let stay = [serving(&node, "stay-1")?, serving(&node, "stay-2")?];

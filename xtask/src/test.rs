@@ -116,7 +116,7 @@ pub fn run(choice: Option<Choice>, bless: bool, words: &[String]) -> Result<()> 
         machine::check("every layer of the tests but `host`")?;
         cluster = layers.contains(&Layer::Kube).then(|| thread::spawn(cluster_programs));
         let tools = setup::build_tools()?;
-        setup::lab_tools()?;
+        setup::need(setup::LAB)?;
         if layers.contains(&Layer::Kube) {
             // One test needs it, and fails without.
             if let Err(error) = setup::tutorial_python() {

@@ -9,9 +9,7 @@ mod report;
 mod sync;
 mod usage;
 
-use std::env;
 use std::io::{Write, stdout};
-use std::process::id;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -21,7 +19,7 @@ use self::facts::Machine;
 use self::report::{Measured, Report};
 use crate::kube::{Binaries, Tool, binaries};
 use crate::lab::{self, Lab};
-use crate::{build, machine, setup, sh};
+use crate::{build, sh};
 
 /// Flags of the bench.
 #[derive(Clone, Debug, Args)]
@@ -57,15 +55,10 @@ enum Row {
 /// # Errors
 /// An unfit machine, a failed build, a cluster that does not start; a proxy that does not do its work at all.
 pub fn run(args: &BenchArgs) -> Result<()> {
-    machine::check("the bench")?;
-    setup::lab_tools()?;
-    if env::var_os("SLUICE_BIN").is_none() {
-        build::sluice(&setup::build_tools()?)?;
-    }
+    build::for_lab("the bench")?;
     let binaries = Binaries::get(&[binaries::CONTROL_PLANE, &[Tool::KubeProxy]].concat())?;
     let facts = Machine::look()?;
-    // The file itself, not its path: a build meanwhile may replace it.
-    let lab = Lab::start(format!("/proc/{}/exe", id()))?;
+    let lab = Lab::own()?;
     let versions = [
         ("sluice", said(&lab::binary(), "--version")?),
         ("kube-proxy", said(binaries.path(Tool::KubeProxy)?, "--version")?),

@@ -6,7 +6,6 @@ mod sessions;
 mod steps;
 mod tour;
 
-use std::env;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -16,8 +15,8 @@ use self::cluster::Cluster;
 use self::report::Report;
 pub(crate) use self::report::line;
 use self::steps::Demo;
+use crate::build;
 use crate::lab::{Agent, Lab, Node};
-use crate::{build, machine, setup};
 
 /// Flags of the demo.
 #[derive(Debug, Args)]
@@ -35,18 +34,13 @@ pub struct DemoArgs {
 /// # Errors
 /// When something did not hold, or the node could not be made.
 pub fn run(args: &DemoArgs) -> Result<()> {
-    machine::check("the demo")?;
     if args.down {
         return Lab::remove_kept();
     }
-    setup::lab_tools()?;
-    if env::var_os("SLUICE_BIN").is_none() {
-        build::sluice(&setup::build_tools()?)?;
-    }
+    build::for_lab("the demo")?;
     Lab::remove_kept()?;
     let start = Instant::now();
-    // The file itself, not its path: a build while the demo runs may replace it.
-    let lab = Lab::start(format!("/proc/{}/exe", std::process::id()))?;
+    let lab = Lab::own()?;
     let node = Node::new(&lab, "node")?;
     let client = node.pod("client")?;
     let mut cluster = Cluster::new(&node)?;

@@ -123,7 +123,7 @@ impl Binaries {
     /// Names the program that cannot be built, with what the compiler said.
     pub fn get(tools: &[Tool]) -> Result<Self> {
         if tools.contains(&KubeProxy) {
-            setup::incumbent_tools()?;
+            setup::need(setup::INCUMBENT)?;
         }
         let mut found = BTreeMap::new();
         for &tool in tools {

@@ -63,7 +63,7 @@ fn fetch(home: &Path) -> Result<()> {
     let Some((_, name, digest)) = ARCHIVES.iter().find(|(rust, ..)| *rust == env::consts::ARCH) else {
         bail!("Go has no pinned toolchain for {}: install Go {VERSION} or later", env::consts::ARCH);
     };
-    setup::archive_tools()?;
+    setup::need(setup::ARCHIVE)?;
     let module = format!("golang.org/toolchain/@v/v0.0.1-go{VERSION}.linux-{name}.zip");
     sh::say(&format!("fetching Go {VERSION}"));
     let parts = home.with_extension("new");

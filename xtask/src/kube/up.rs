@@ -18,7 +18,7 @@ use super::state::{self, Lock, Place, State};
 use super::{Binaries, Cluster, Kubelet, Proxy, Tool, binaries, dns};
 use crate::lab::helper::HelperVerb;
 use crate::lab::{self, Lab, Machine, wait_for};
-use crate::{build, machine, setup, sh};
+use crate::{build, machine, sh};
 
 /// How long a cluster may take to come or to go, on a machine that does other things besides.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -105,11 +105,7 @@ fn up(nodes: u8, parts: Parts) -> Result<()> {
     machine::check("a cluster")?;
     // Held from here on, by this process and by the one that it leaves running.
     let lock = Lock::take()?.context("a cluster is up already; cargo xtask kube down takes it away")?;
-    setup::lab_tools()?;
-    let sluice = match env::var_os("SLUICE_BIN") {
-        Some(binary) => binary.into(),
-        None => build::sluice(&setup::build_tools()?)?,
-    };
+    let sluice = build::for_lab("a cluster")?;
     Binaries::get(&parts.tools())?;
     let log = File::create(state::file("log")).context("make the log of the cluster")?;
     // A session of its own: it outlives the terminal.
@@ -153,8 +149,7 @@ fn up(nodes: u8, parts: Parts) -> Result<()> {
 fn serve(nodes: u8, parts: Parts) -> Result<()> {
     let _lock = Lock::inherit()?;
     let binaries = Binaries::get(&parts.tools())?;
-    // The file itself, not its path: a build may replace it.
-    let lab = Lab::start(format!("/proc/{}/exe", std::process::id()))?;
+    let lab = Lab::own()?;
     let proxy = if parts.kube_proxy { Proxy::KubeProxy } else { Proxy::Sluice(&[]) };
     let cluster = Cluster::start(&lab, "node", &binaries, &vec![proxy; nodes.into()])?;
     let images = |image: &str, words: &[String]| {

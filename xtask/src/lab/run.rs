@@ -63,6 +63,14 @@ impl Lab {
         Ok(Arc::new(Self { id, helper, cgroup, _lock: lock, reaper }))
     }
 
+    /// As [`Lab::start`] with this very program as the helper: the file itself, not its path, which a build may replace.
+    ///
+    /// # Errors
+    /// As [`Lab::start`].
+    pub fn own() -> Result<Arc<Self>> {
+        Self::start(format!("/proc/{}/exe", std::process::id()))
+    }
+
     /// The process id that all names of this run carry.
     #[must_use]
     pub fn id(&self) -> u32 {

@@ -28,7 +28,7 @@ const FEATURES: &str = "lb-userspace/root-tests,xtask/root-tests,fuzz/engine";
 pub fn run() -> Result<()> {
     let tools = setup::build_tools()?;
     setup::clippy(&tools.compiler)?;
-    setup::engine_tools()?;
+    setup::need(setup::ENGINE)?;
     let deny = setup::licence_checker()?;
     let checks: [(&str, &dyn Fn() -> Result<()>); 5] = [
         ("format", &|| sh::run(sh::cargo().args(["fmt", "--all", "--check"]))),

@@ -1,10 +1,8 @@
 //! Streams of many segments: aggregates that the hardware is to cut, checksums that are left to it (B109).
 
-use std::process::Child;
-
-use xtask::lab::Pod;
 use xtask::lab::helper::wire::Transport;
 use xtask::lab::manifest::Port;
+use xtask::lab::{Owned, Pod};
 
 use crate::support::worlds;
 
@@ -13,22 +11,9 @@ const PORT: u16 = 9109;
 const MIB: &str = "8";
 const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/bulk/peer.py");
 
-/// A server that goes with the test.
-struct Server(Child);
-
-impl Server {
-    fn start(pod: &Pod, family: usize) -> Self {
-        let (addr, port) = (pod.ips()[family].to_string(), PORT.to_string());
-        let mut command = pod.command("python3");
-        Self(command.args([PEER, "serve", &addr, &port]).spawn().unwrap())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn server(pod: &Pod, family: usize) -> Owned {
+    let (addr, port) = (pod.ips()[family].to_string(), PORT.to_string());
+    Owned::start(pod.command("python3").args([PEER, "serve", &addr, &port])).unwrap()
 }
 
 #[test]
@@ -38,7 +23,7 @@ fn b109_streams_arrive_whole_in_both_directions() {
         service.ports = vec![Port::new(Transport::Tcp, 80, PORT)];
         service.set(&[&world.b]);
         for family in [0, 1] {
-            let _server = Server::start(&world.b, family);
+            let _server = server(&world.b, family);
             let addr = service.addresses[family].to_string();
             for (name, client) in [("pod", &world.client), ("the backend itself", &world.b)] {
                 let output =

@@ -1,13 +1,12 @@
 //! ICMP: errors reach those whom they concern, whatever name these know the other side by (B104, B105, B107); echo, and
 //! what is refused or silent besides (B73).
 
-use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use xtask::lab::helper::wire::{Socket, Transport};
 use xtask::lab::manifest::Port;
-use xtask::lab::{Node, Pod, Space, wait_for};
+use xtask::lab::{Node, Owned, Pod, Space, wait_for};
 
 use crate::support::{Case, SOON, Svc, TARGET, WAYS, Way, World, serve, worlds};
 
@@ -81,44 +80,21 @@ fn b105_a_client_that_has_gone_refuses_what_its_backend_answers() {
         for backend in [&world.b, &world.remote] {
             service.set(&[backend]);
             for family in [0, 1] {
-                let mut server = Server::start(backend, family);
+                let mut server = abandoned(backend, family);
                 run(world, &world.client, &["leave", &text(service.addresses[family]), "80"]);
-                server.ends(world);
+                // Lets it answer.
+                drop(server.stdin.take());
+                let status = server.wait().unwrap();
+                assert!(status.success(), "--socket-lb {:?}: {status}\n{}", world.mode, counters(world));
             }
         }
     }
 }
 
 /// A server that waits for one datagram.
-struct Server(Child);
-
-impl Server {
-    fn start(pod: &Pod, family: usize) -> Self {
-        let (addr, port) = (text(pod.ips()[family]), PORT.to_string());
-        let mut child = command(pod, &["abandoned", &addr, &port])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        assert_eq!(ready, "ready\n");
-        Self(child)
-    }
-
-    /// Lets it answer.
-    fn ends(&mut self, world: &World) {
-        drop(self.0.stdin.take());
-        let status = self.0.wait().unwrap();
-        assert!(status.success(), "--socket-lb {:?}: {status}\n{}", world.mode, counters(world));
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn abandoned(pod: &Pod, family: usize) -> Owned {
+    let (addr, port) = (text(pod.ips()[family]), PORT.to_string());
+    Owned::ready(command(pod, &["abandoned", &addr, &port]).stdin(Stdio::piped())).unwrap()
 }
 
 #[test]
@@ -142,23 +118,13 @@ fn b104_b107_the_way_to_a_backend_is_measured_through_its_service() {
         for family in [0, 1] {
             run(world, &world.client, &["narrow", &text(short.addresses[family]), "80", NARROW]);
             let (addr, port) = (text(far.ips()[family]), PORT.to_string());
-            let _peer = Peer(far.command("python3").args([PEER, "serve", &addr, &port]).spawn().unwrap());
+            let _peer = Owned::start(far.command("python3").args([PEER, "serve", &addr, &port])).unwrap();
             let to = text(stream.addresses[family]);
             let output =
                 world.client.command("python3").args([PEER, "ask", &to, "80", "2"]).output().unwrap();
             let error = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "--socket-lb {:?}, stream to {to}: {error}", world.mode);
         }
-    }
-}
-
-/// A process that goes with the test.
-struct Peer(Child);
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -1,12 +1,11 @@
 //! Whose address backends see where clients are masqueraded: `--masquerade-all`, and each way to tell local clients.
 
 use std::net::{IpAddr, SocketAddr};
-use std::process::Child;
 
 use serde_json::{Value, json};
 use xtask::lab::helper::wire::{Socket, Transport};
 use xtask::lab::manifest::{self, Port};
-use xtask::lab::{Node, Pod, wait_for};
+use xtask::lab::{Node, Owned, Pod, wait_for};
 
 use crate::support::{Case, Mode, SOON, Svc, WAYS, Way, World};
 
@@ -214,24 +213,13 @@ fn b78_pods_on_a_bridge() {
     }
 }
 
-/// Takes a stream and sends it back; goes with the test.
-struct Echo(Child);
+/// Where a peer listens, which takes a stream and sends it back.
+const PEER_PORT: u16 = 9178;
+const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/bulk/peer.py");
 
-impl Echo {
-    const PORT: u16 = 9178;
-    const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/bulk/peer.py");
-
-    fn start(pod: &Pod, family: usize) -> Self {
-        let (addr, port) = (pod.ips()[family].to_string(), Self::PORT.to_string());
-        Self(pod.command("python3").args([Self::PEER, "serve", &addr, &port]).spawn().unwrap())
-    }
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn peer(pod: &Pod, family: usize) -> Owned {
+    let (addr, port) = (pod.ips()[family].to_string(), PEER_PORT.to_string());
+    Owned::start(pod.command("python3").args([PEER, "serve", &addr, &port])).unwrap()
 }
 
 #[test]
@@ -241,13 +229,12 @@ fn b107_streams_pass_a_way_that_takes_less_than_pods_send() {
                   route add fd00:10:244:2::/64 via fd00:172:18::1 mtu lock 1400\n";
     world.node.host().ip(routes).unwrap();
     let mut service = world.service("b107", &[]);
-    service.ports = vec![Port::new(Transport::Tcp, 80, Echo::PORT)];
+    service.ports = vec![Port::new(Transport::Tcp, 80, PEER_PORT)];
     service.set(&[&world.remote]);
     for family in [0, 1] {
-        let _echo = Echo::start(&world.remote, family);
+        let _peer = peer(&world.remote, family);
         let addr = service.addresses[family].to_string();
-        let output =
-            world.client.command("python3").args([Echo::PEER, "ask", &addr, "80", "2"]).output().unwrap();
+        let output = world.client.command("python3").args([PEER, "ask", &addr, "80", "2"]).output().unwrap();
         assert!(output.status.success(), "{addr}: {}", String::from_utf8_lossy(&output.stderr));
     }
     assert!(counted(&world, &["packet_too_big"]) > 0, "nothing was too big");

@@ -1,14 +1,13 @@
 //! Packets that sockets do not send every day: fragments, VLAN tags, SCTP. Each by a script in the pods.
 
-use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 use xtask::lab::helper::wire::Transport;
 use xtask::lab::manifest::{Endpoint, Port, list, service, slice};
-use xtask::lab::{Node, Pod, wait_for};
+use xtask::lab::{Node, Owned, Pod, wait_for};
 
 use crate::support::{SOON, Svc, TARGET, World, worlds};
 
@@ -29,26 +28,9 @@ fn run(pod: &Pod, name: &str, args: &[&str]) {
     assert!(output.status.success(), "{name} {args:?} in {}: {error}", pod.name());
 }
 
-/// A server that goes with the test.
-struct Server(Child);
-
-impl Server {
-    fn start(pod: &Pod, name: &str, family: usize) -> Self {
-        let (addr, port) = (pod.ips()[family].to_string(), PORT.to_string());
-        let mut command = script(pod, name);
-        let mut child = command.args(["serve", &addr, &port]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        assert_eq!(ready, "ready\n");
-        Self(child)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn server(pod: &Pod, name: &str, family: usize) -> Owned {
+    let (addr, port) = (pod.ips()[family].to_string(), PORT.to_string());
+    Owned::ready(script(pod, name).args(["serve", &addr, &port])).unwrap()
 }
 
 fn with_port(mut service: Svc<'_>, transport: Transport, target: u16) -> Svc<'_> {
@@ -63,7 +45,7 @@ fn b47_b106_long_datagrams_come_and_go_in_fragments() {
         for backend in [&world.b, &world.remote] {
             service.set(&[backend]);
             for family in [0, 1] {
-                let _server = Server::start(backend, "datagrams.py", family);
+                let _server = server(backend, "datagrams.py", family);
                 let addr = service.addresses[family].to_string();
                 let clients = [&world.client, backend];
                 let hairpin = backend.name() != world.remote.name();
@@ -128,7 +110,7 @@ fn b46_sctp_reaches_its_backend_and_nothing_loads_the_kernels() {
             let (name, addresses) = (format!("b46-{}", backend.name()), world.new_addresses());
             sctp(world, &name, &addresses, Some(backend));
             for (family, addr) in addresses.iter().enumerate() {
-                let _server = Server::start(backend, "sctp.py", family);
+                let _server = server(backend, "sctp.py", family);
                 run(&world.client, "sctp.py", &["ask", &addr.to_string(), "80"]);
             }
             let flows =

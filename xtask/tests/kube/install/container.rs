@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -15,14 +15,14 @@ use xtask::image::{BINARY, Contents};
 use xtask::kube::Api;
 use xtask::kube::kubelet::files;
 use xtask::lab::helper::container::{Container, Mount};
-use xtask::lab::{Machine, binary, wait_for};
+use xtask::lab::{Machine, Owned, binary, wait_for};
 use xtask::sh;
 
 use crate::support::{SOON, lab};
 
 /// A pod's only container, running. Killed on drop.
 pub(crate) struct Running {
-    unshare: Child,
+    unshare: Owned,
     /// The program, in the machine's pid namespace.
     pid: u32,
     log: PathBuf,
@@ -33,9 +33,8 @@ impl Running {
     pub(crate) fn start(machine: &Machine, api: &Api, pod: &Value) -> Self {
         let kubelet = Kubelet { machine, api, pod, dir: folder(machine) };
         let log = kubelet.dir.join("log");
-        let mut unshare = machine
-            .host()
-            .command("unshare")
+        let mut command = machine.host().command("unshare");
+        command
             // Of the namespaces that containers have, those that this pod does not share with its node.
             .args([
                 "--mount",
@@ -50,9 +49,8 @@ impl Running {
             .args(["--", env!("CARGO_BIN_EXE_xtask"), "lab-helper", "container"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
+            .stderr(File::create(&log).unwrap());
+        let mut unshare = Owned::start(&mut command).unwrap();
         let text = serde_json::to_vec(&kubelet.container()).unwrap();
         unshare.stdin.take().unwrap().write_all(&text).unwrap();
         let mut running = Self { unshare, pid: 0, log };
@@ -108,14 +106,6 @@ impl Running {
         });
         assert!(ended.is_ok() && status.unwrap().success(), "{status:?}\n{}", self.log());
         self.log()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.unshare.kill();
-        let _ = self.unshare.wait();
     }
 }
 

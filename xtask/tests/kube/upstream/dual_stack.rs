@@ -1,13 +1,12 @@
 //! Services of one family and of two, and everything by the secondary one.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use xtask::lab::Space;
 use xtask::lab::helper::wire::{Socket, Transport};
+use xtask::lab::{Owned, Space};
 
 use super::jig::{Jig, PodObject, TARGETS, clients, node, port, spot};
 use super::svc::{Svc, reach};
@@ -115,7 +114,7 @@ fn should_function_for_pod_service_sctp() {
         command
     };
     let mut serve = run(server, ["serve", &endpoint.ip().to_string(), &TARGET.to_string()]);
-    let _server = Echo::ready(serve.stdout(Stdio::piped()));
+    let _server = Owned::ready(&mut serve).unwrap();
     let output = run(clients(0)[0], ["ask", &svc.ip(SECONDARY).to_string(), "80"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -179,9 +178,6 @@ fn should_function_for_client_ip_based_session_affinity_udp() {
     affinity("affinity-udp", Socket::Udp);
 }
 
-/// A server that gives back what it gets.
-struct Echo(Child);
-
 fn script(space: &Space, words: &[&str]) -> Command {
     let mut command = space.command("python3");
     command.arg("-B").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kube/upstream/echo.py")).args(words);
@@ -189,42 +185,21 @@ fn script(space: &Space, words: &[&str]) -> Command {
     command
 }
 
-impl Echo {
-    fn start(space: &Space, port: u16) -> Self {
-        Self::ready(script(space, &["serve", &port.to_string()]).stdout(Stdio::piped()))
-    }
-
-    /// Starts a server that says when it is ready.
-    fn ready(command: &mut Command) -> Self {
-        let mut child = command.spawn().unwrap();
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        assert_eq!(ready, "ready\n");
-        Self(child)
-    }
-
-    /// Sends 2000 bytes from `client` and wants them back.
-    fn asked(client: &Space, socket: Socket, to: SocketAddr) {
-        let kind = if socket == Socket::Udp { "udp" } else { "http" };
-        let output = script(client, &[kind, &to.ip().to_string(), &to.port().to_string()]).output().unwrap();
-        assert!(output.status.success(), "{kind} {to}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Sends 2000 bytes from `client` and wants them back.
+fn asked(client: &Space, socket: Socket, to: SocketAddr) {
+    let kind = if socket == Socket::Udp { "udp" } else { "http" };
+    let output = script(client, &[kind, &to.ip().to_string(), &to.port().to_string()]).output().unwrap();
+    assert!(output.status.success(), "{kind} {to}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn large(name: &str, socket: Socket, target: u16) {
     let jig = Jig::new(name);
-    let _echo = Echo::start(&spot("2a").pod, target);
+    let mut serve = script(&spot("2a").pod, &["serve", &target.to_string()]);
+    let _echo = Owned::ready(&mut serve).unwrap();
     let svc = of_protocol(&jig, socket, target, json!({}));
     jig.pods("granular", &["2a"]);
     svc.port_settled(0, socket, 80, target, &["2a"]);
-    Echo::asked(clients(0)[0], socket, svc.at(SECONDARY, 80));
+    asked(clients(0)[0], socket, svc.at(SECONDARY, 80));
 }
 
 #[test]
