@@ -1,16 +1,19 @@
 //! One packet of any bytes, at any hook, over tables in which much is going on.
 
-use lb_common::{Point, Proto};
+use std::net::SocketAddr;
+
+use lb_common::{FrontendKind, Point, Proto};
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::{self, Scene, Step};
 use lb_ebpf::testing::packet::{Checksum, Packet, flags};
+use lb_ebpf::testing::routes::PODS_AWAY;
 use lb_ebpf::testing::schedule::Schedule;
 use lb_ebpf::testing::tables::{Service, Tables};
 use lb_ebpf::testing::world::{Sizes, World};
 use lb_ebpf::testing::{host, invariants, wire};
 
 /// Room for what [`node`] does and a little more.
-const SIZES: Sizes = Sizes { main: 40, lru: 16 };
+const SIZES: Sizes = Sizes { main: 64, lru: 16 };
 
 /// Lets the packet `input` through the datapath: its first byte says where and how it comes, the rest is the packet.
 ///
@@ -43,15 +46,22 @@ fn arrived(data: &[u8], summed: bool) -> Bytes {
     }
 }
 
-/// A node with a Service of three endpoints, one without any and one whose policy finds none here, of each family and
-/// protocol, and a connection of each kind through the first.
+/// A node with a Service of three endpoints, one without any, one whose policy finds none here, and one with frontends of
+/// every kind and an endpoint on another node, of each family and protocol; and connections of each kind.
 fn node() -> World {
     let scenes = [(false, Proto::Tcp), (false, Proto::Udp), (true, Proto::Tcp), (true, Proto::Udp)];
     let scenes = scenes.map(|(v6, proto)| Scene { v6, proto, checksum: Checksum::Complete });
     let services = |scene: &Scene| {
         let none = Service::new(scene.proto, scene.vip(20, 80));
         let elsewhere = Service::new(scene.proto, scene.vip(21, 80)).endpoints(&[scene.endpoint(1)]);
-        [scene.service(3), none, elsewhere.internal_local()]
+        let away = SocketAddr::new(PODS_AWAY.host(scene.v6, 101), 8080);
+        let everywhere = Service::new(scene.proto, scene.vip(22, 80))
+            .at(FrontendKind::NodePort, scene.node(30_080))
+            .at(FrontendKind::LoadBalancer, scene.external(1, 80))
+            .at(FrontendKind::ExternalIp, scene.external(2, 80))
+            .endpoints(&[away, scene.endpoint(1)])
+            .ranges(&[(scene.outside(7, 0).ip(), 8)]);
+        [scene.service(3), none, elsewhere.internal_local(), everywhere]
     };
     let world = World::new(scenes[0].config(), SIZES, &Schedule::default());
     world.program(&Tables::of(&scenes.iter().flat_map(services).collect::<Vec<_>>()));
@@ -64,6 +74,11 @@ fn node() -> World {
         // The second endpoint talks to itself; a segment comes from the middle of another connection.
         send(Point::PodIngress, &scene.first(scene.pod(102, 40_000), web));
         send(Point::PodIngress, &scene.packet(scene.pod(8, 40_000), web, flags::ACK));
+        // Two connections from outside, one of them masqueraded, and one of the host's own from a node port.
+        for port in [40_000, 40_001] {
+            send(Point::OutwardIngress, &scene.first(scene.outside(7, port), scene.node(30_080)));
+        }
+        send(Point::OutwardEgress, &scene.first(scene.node(30_080), scene.outside(8, 443)));
     }
     world
 }

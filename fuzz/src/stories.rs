@@ -15,7 +15,7 @@ pub fn run(input: &[u8]) {
 /// Stories to begin with, one for each kind of event with each value of the byte behind it, after a connection.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
-    let about = [0, 1, 3, 5, 7, 9, 15];
+    let about = [0, 1, 3, 5, 7, 9, 15, 16, 17];
     let open = |client: u8| [0, 0, 0, client, 0, 0, 0, 0];
     let stories = about.iter().flat_map(|about| {
         (0..17).map(move |kind| {

@@ -50,6 +50,11 @@ fn any_story() {
         Reason::PortNotServed,
         Reason::NoLocalEndpoints,
         Reason::SnatPortsExhausted,
+        Reason::NotServicePort,
+        Reason::SourceNotInRange,
+        Reason::LeftUntranslated,
+        Reason::HostFlow,
+        Reason::PassedOn,
     ];
     let missed: Vec<_> = ways.iter().filter(|reason| !taken.contains_key(reason)).collect();
     assert!(missed.is_empty(), "{missed:?} in none of the stories: {taken:?}");

@@ -127,7 +127,10 @@ fn churn(scene: &Scene, sizes: Sizes, embryonic: u32, duration: Duration) -> Wor
     let time = RwLock::new(());
     beside_a_sweep(&world, |cpu, number| {
         let mut random = u64::from(number) + 1;
-        while Instant::now() < end {
+        let mut rounds = 0;
+        // However busy the machine is, enough must happen.
+        while rounds < 10_000 || Instant::now() < end {
+            rounds += 1;
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let [a, b, c, d, ..] = random.to_be_bytes();
             let (client, vip) = (scene.pod(7, 50_000 + u16::from(a % 16)), scene.vip(10 + b % 3, 80));

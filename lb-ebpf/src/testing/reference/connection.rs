@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 
-use lb_common::{Lifetimes, Proto};
+use lb_common::{Lifetimes, Masquerade, Point, Proto};
 
 use crate::testing::packet::flags;
 
@@ -51,8 +51,10 @@ pub struct Connection {
     pub source: SocketAddr,
     /// Who answers.
     pub endpoint: SocketAddr,
-    /// The endpoint is the client: masqueraded, and returned by the interface that it came by (B74).
-    pub hairpin: bool,
+    /// Where the client's packets come by.
+    pub point: Point,
+    /// Whether the source is the node's, and so where packets go.
+    pub masquerade: Masquerade,
     /// Position of the Service port in the node's list.
     pub service: usize,
     /// Position of the endpoint in the Service port's pool, and which of those that were there one after the other.
@@ -64,16 +66,15 @@ pub struct Connection {
 }
 
 /// How long a connection may be silent, seconds, and whether it is over.
-struct Phase {
-    lifetime: u32,
+pub(super) struct Phase {
+    pub(super) lifetime: u32,
     over: bool,
 }
 
-impl Connection {
-    /// As conntrack has it (B103).
-    const fn phase(&self, lifetimes: &Lifetimes) -> Phase {
-        let [client, endpoint] = self.shown;
-        let (lifetime, over) = match self.proto {
+impl Phase {
+    /// As conntrack has it (B103), of a connection whose ends have shown this.
+    pub(super) const fn of(proto: Proto, [client, endpoint]: [Shown; 2], lifetimes: &Lifetimes) -> Self {
+        let (lifetime, over) = match proto {
             Proto::Udp if endpoint.anything() => (lifetimes.udp_replied, false),
             Proto::Udp => (lifetimes.udp_unreplied, false),
             Proto::Tcp | Proto::Sctp if client.rst || endpoint.rst => (lifetimes.tcp_close, true),
@@ -84,7 +85,24 @@ impl Connection {
             Proto::Sctp if client.data => (lifetimes.sctp_established, false),
             Proto::Tcp | Proto::Sctp => (lifetimes.tcp_syn_recv, false),
         };
-        Phase { lifetime, over }
+        Self { lifetime, over }
+    }
+}
+
+impl Connection {
+    /// Where the endpoint's packets come by.
+    pub(super) const fn answers(&self) -> Point {
+        match (self.masquerade, self.point) {
+            (Masquerade::Hairpin, point) => point,
+            (Masquerade::Here, _) => Point::PodIngress,
+            (Masquerade::Away, _) => Point::OutwardIngress,
+            (Masquerade::None, Point::OutwardIngress | Point::OutwardEgress) => Point::OutwardEgress,
+            (Masquerade::None, Point::PodIngress | Point::PodEgress) => Point::PodEgress,
+        }
+    }
+
+    const fn phase(&self, lifetimes: &Lifetimes) -> Phase {
+        Phase::of(self.proto, self.shown, lifetimes)
     }
 
     /// Whether both ends have sent their last packet: FIN from both, or RST from one.

@@ -5,9 +5,10 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
-use lb_common::{Lifetimes, Point, Proto, Reason};
+use lb_common::{Effect, Lifetimes, Masquerade, Point, Proto, Reason};
 
 use super::cast;
+use super::choose::masquerade;
 use super::connection::{Connection, Shown};
 use super::node::{Node, Way};
 use crate::testing::packet::{Packet, TCP, Transport, UDP, flags};
@@ -26,7 +27,7 @@ pub(super) struct Outcome<'o> {
 }
 
 /// What must have been done.
-struct Expected {
+pub(super) struct Expected {
     verdict: Verdict,
     reason: Reason,
     /// The packet afterwards; `None` if it was dropped.
@@ -38,23 +39,24 @@ impl Expected {
         Self { verdict: Verdict::Pass, reason, packet: Some(packet) }
     }
 
-    const fn drop(reason: Reason) -> Self {
+    pub(super) const fn drop(reason: Reason) -> Self {
         Self { verdict: Verdict::Drop, reason, packet: None }
     }
 }
 
 /// A packet as the node sees it.
-struct Seen<'p> {
+pub(super) struct Seen<'p> {
     packet: &'p Packet,
-    proto: Proto,
-    src: SocketAddr,
-    dst: SocketAddr,
+    pub(super) point: Point,
+    pub(super) proto: Proto,
+    pub(super) src: SocketAddr,
+    pub(super) dst: SocketAddr,
     /// TCP flags; 0 for a datagram.
     flags: u8,
 }
 
 impl Seen<'_> {
-    const fn opens(&self) -> bool {
+    pub(super) const fn opens(&self) -> bool {
         self.flags & (flags::SYN | flags::ACK | flags::RST) == flags::SYN
     }
 
@@ -96,23 +98,31 @@ impl Node {
             return Err("a packet without ports".into());
         };
         let flags = if let Transport::Tcp { flags, .. } = packet.transport { flags } else { 0 };
-        let seen = Seen { packet, proto, src, dst, flags };
-        match (point, self.find(proto, src, dst)) {
-            (Point::PodIngress, None) => self.opened(&seen, outcome),
-            (Point::PodIngress, Some((at, Way::There))) if self.begins_anew(at, &seen) => {
-                self.reopened(at, &seen, outcome)
+        let seen = Seen { packet, point, proto, src, dst, flags };
+        if self.host(proto, src, dst).is_some() {
+            if point != Point::OutwardIngress {
+                return untouched(Reason::OtherPoint);
             }
-            (Point::PodIngress, Some((at, Way::There))) => Ok(self.follow(at, Way::There, &seen)),
-            (Point::PodIngress, Some((at, Way::Back))) if self.connections[at].hairpin => {
+            self.host_heard(proto, src, dst, flags);
+            return untouched(Reason::HostFlow);
+        }
+        match (self.find(proto, src, dst), point) {
+            (Some((at, Way::There)), _) if self.connections[at].point == point => {
+                if self.begins_anew(at, &seen) {
+                    self.reopened(at, &seen, outcome)
+                } else {
+                    Ok(self.follow(at, Way::There, &seen))
+                }
+            }
+            (Some((at, Way::Back)), _) if self.connections[at].answers() == point => {
                 Ok(self.follow(at, Way::Back, &seen))
             }
-            (Point::PodEgress, Some((at, Way::Back))) if !self.connections[at].hairpin => {
-                Ok(self.follow(at, Way::Back, &seen))
-            }
-            (_, Some(_)) => untouched(Reason::OtherPoint),
-            // Neither selects.
-            (Point::PodEgress | Point::OutwardIngress | Point::OutwardEgress, None) => {
-                untouched(Reason::NotService)
+            (Some(_), _) => untouched(Reason::OtherPoint),
+            (None, Point::PodIngress | Point::OutwardIngress) => self.opened(&seen, outcome),
+            (None, Point::PodEgress) => untouched(Reason::NotService),
+            (None, Point::OutwardEgress) => {
+                let reason = self.departed(proto, src, dst, seen.opens());
+                if reason.effect() == Effect::Drop { Ok(Expected::drop(reason)) } else { untouched(reason) }
             }
         }
     }
@@ -128,8 +138,7 @@ impl Node {
     }
 
     fn reopened(&mut self, at: usize, seen: &Seen<'_>, outcome: Outcome<'_>) -> Result<Expected, String> {
-        let served = self.served(seen.proto, seen.dst).and_then(|service| self.services[service].select());
-        if served.is_err() {
+        if self.selected(seen).is_err() {
             let kept = seen.proto == Proto::Udp && !self.connections[at].has_expired(&LIFETIMES, self.now);
             // A datagram has nowhere better to go while no endpoint serves (B98).
             return if kept { Ok(self.follow(at, Way::There, seen)) } else { self.opened(seen, outcome) };
@@ -152,22 +161,26 @@ impl Node {
             Way::There => (connection.source, connection.endpoint, Reason::FlowForward),
             Way::Back => (connection.frontend, connection.client, Reason::FlowReverse),
         };
-        let hairpin = connection.hairpin;
-        translated(seen.packet, src, dst, hairpin, reason)
+        translated(seen.packet, src, dst, connection.masquerade, reason)
+    }
+
+    /// The Service port and the endpoints for a packet that begins a connection.
+    fn selected(&self, seen: &Seen<'_>) -> Result<(usize, Vec<SocketAddr>), Reason> {
+        let (service, kind) = self.served(seen.proto, seen.dst)?;
+        self.services[service].select(kind, seen.src.ip()).map(|set| (service, set))
     }
 
     /// A packet that belongs to no connection.
     fn opened(&mut self, seen: &Seen<'_>, outcome: Outcome<'_>) -> Result<Expected, String> {
-        let selected = self
-            .served(seen.proto, seen.dst)
-            .and_then(|service| self.services[service].select().map(|set| (service, set)));
-        let (service, set) = match selected {
+        let (service, set) = match self.selected(seen) {
             Ok(selected) => selected,
-            Err(Reason::NotService) => {
+            Err(reason @ (Reason::NotService | Reason::NotServicePort)) => {
                 self.make_way(seen);
-                return Ok(Expected::pass(Reason::NotService, seen.packet.clone()));
+                return Ok(Expected::pass(reason, seen.packet.clone()));
             }
-            Err(Reason::NoLocalEndpoints) => return Ok(Expected::drop(Reason::NoLocalEndpoints)),
+            Err(reason @ (Reason::NoLocalEndpoints | Reason::SourceNotInRange)) => {
+                return Ok(Expected::drop(reason));
+            }
             Err(reason) => return Ok(refused(seen, reason)),
         };
         if outcome.reason == Reason::SnatPortsExhausted {
@@ -178,9 +191,10 @@ impl Node {
             return Err(format!("expected an endpoint of {set:?}, got {outcome:?}"));
         };
         self.take_turn(service, &set, endpoint, seen)?;
-        let hairpin = endpoint.ip() == seen.src.ip();
-        if seen.resets() && !hairpin {
-            return Ok(translated(seen.packet, seen.src, endpoint, false, Reason::ResetPassedOn));
+        let masquerade = masquerade(seen, endpoint.ip());
+        if seen.resets() && masquerade != Masquerade::Hairpin {
+            let none = Masquerade::None;
+            return Ok(translated(seen.packet, seen.src, endpoint, none, Reason::ResetPassedOn));
         }
         self.take_source(seen, endpoint, source)?;
         let pool = &self.services[service].pool;
@@ -193,7 +207,8 @@ impl Node {
             frontend: seen.dst,
             source,
             endpoint,
-            hairpin,
+            point: seen.point,
+            masquerade,
             service,
             pooled: (place, pool[place].generation),
             shown,
@@ -201,7 +216,7 @@ impl Node {
         });
         let middle = seen.proto == Proto::Tcp && !seen.opens();
         let reason = if middle { Reason::FlowAdopted } else { Reason::FlowOpened };
-        Ok(translated(seen.packet, source, endpoint, hairpin, reason))
+        Ok(translated(seen.packet, source, endpoint, masquerade, reason))
     }
 
     /// What has ended stands in the way neither of a connection that is no Service's nor of the answers to it.
@@ -213,102 +228,31 @@ impl Node {
             it.proto != seen.proto || !ended || !(answers || (it.client, it.frontend) == ends)
         });
     }
-
-    /// New connections take turns (B37). A segment from the middle of an unknown one goes where its like went before.
-    fn take_turn(
-        &mut self,
-        service: usize,
-        set: &[SocketAddr],
-        endpoint: SocketAddr,
-        seen: &Seen<'_>,
-    ) -> Result<(), String> {
-        let port = &mut self.services[service];
-        let Some(at) = set.iter().position(|it| *it == endpoint) else {
-            return Err(format!("{endpoint} is none of {set:?}"));
-        };
-        if seen.proto == Proto::Tcp && !seen.opens() {
-            let before = *port.placed.entry((seen.src, seen.dst)).or_insert(endpoint);
-            return same("by its hash", before, endpoint);
-        }
-        let expected = port.turn.and_then(|turn| set.get(turn)).unwrap_or(&endpoint);
-        same("in turn", *expected, endpoint)?;
-        port.turn = Some((at + 1) % set.len());
-        Ok(())
-    }
-
-    /// A connection keeps its source unless it is a hairpin (B74), or the endpoint knows that source already from another
-    /// connection that has not ended (B48); then the source gets another port, and a hairpin the node's address.
-    fn take_source(
-        &mut self,
-        seen: &Seen<'_>,
-        endpoint: SocketAddr,
-        source: SocketAddr,
-    ) -> Result<(), String> {
-        let hairpin = endpoint.ip() == seen.src.ip();
-        if !hairpin && self.free(seen.proto, endpoint, seen.src) {
-            same("as source", seen.src, source)?;
-        } else {
-            let ip = if hairpin { cast::node(seen.src.is_ipv6(), 0).ip() } else { seen.src.ip() };
-            same("as source", SocketAddr::new(ip, source.port()), source)?;
-            if !cast::masquerade().any(|port| port == source.port()) {
-                return Err(format!("{source} is not of the range for masquerading"));
-            }
-            if !self.free(seen.proto, endpoint, source) {
-                return Err(format!("{endpoint} knows {source} from another connection"));
-            }
-        }
-        // The one that it takes over.
-        self.connections.retain(|it| (it.proto, it.endpoint, it.source) != (seen.proto, endpoint, source));
-        Ok(())
-    }
-
-    /// Whether no connection that lives has this end.
-    fn free(&self, proto: Proto, endpoint: SocketAddr, source: SocketAddr) -> bool {
-        match self.find(proto, endpoint, source) {
-            None => true,
-            Some((_, Way::There)) => false,
-            Some((at, Way::Back)) => self.connections[at].may_be_taken_over(&LIFETIMES, self.now),
-        }
-    }
-
-    /// No free source port: true only if none is free towards the endpoint whose turn it was.
-    fn exhausted(&mut self, service: usize, set: &[SocketAddr], seen: &Seen<'_>) -> Result<Expected, String> {
-        let ports: Vec<u16> = cast::masquerade().collect();
-        let stuck = |endpoint: &SocketAddr| {
-            let hairpin = endpoint.ip() == seen.src.ip();
-            let ip = if hairpin { cast::node(seen.src.is_ipv6(), 0).ip() } else { seen.src.ip() };
-            let taken = |port: &u16| !self.free(seen.proto, *endpoint, SocketAddr::new(ip, *port));
-            (hairpin || !self.free(seen.proto, *endpoint, seen.src)) && ports.iter().all(taken)
-        };
-        let turn = self.services[service].turn.filter(|_| seen.proto == Proto::Udp || seen.opens());
-        let justified = match turn.and_then(|turn| set.get(turn)) {
-            Some(endpoint) => stuck(endpoint),
-            None => set.iter().any(stuck),
-        };
-        if !justified {
-            return Err(format!("source ports towards {set:?} are free"));
-        }
-        if let Some(turn) = turn {
-            self.services[service].turn = Some((turn + 1) % set.len());
-        }
-        Ok(Expected::drop(Reason::SnatPortsExhausted))
-    }
 }
 
 /// The lifetimes that [`cast::config`] has.
-const LIFETIMES: Lifetimes = Lifetimes::DEFAULT;
+pub(super) const LIFETIMES: Lifetimes = Lifetimes::DEFAULT;
 
-fn same(what: &str, expected: SocketAddr, got: SocketAddr) -> Result<(), String> {
-    if expected == got { Ok(()) } else { Err(format!("expected {expected} {what}, got {got}")) }
-}
-
-fn translated(packet: &Packet, src: SocketAddr, dst: SocketAddr, hairpin: bool, reason: Reason) -> Expected {
-    let packet = packet.clone().between(src, dst);
-    if !hairpin {
-        return Expected::pass(reason, packet);
+fn translated(
+    packet: &Packet,
+    src: SocketAddr,
+    dst: SocketAddr,
+    masquerade: Masquerade,
+    reason: Reason,
+) -> Expected {
+    let mut packet = packet.clone().between(src, dst);
+    match masquerade {
+        Masquerade::None => Expected::pass(reason, packet),
+        Masquerade::Hairpin => {
+            let macs = packet.macs.swapped();
+            Expected { verdict: Verdict::Redirect, reason, packet: Some(packet.macs(macs)) }
+        }
+        Masquerade::Here | Masquerade::Away if cast::is_routed(dst.ip()) => {
+            packet.hop_limit -= 1;
+            Expected { verdict: Verdict::Route, reason, packet: Some(packet) }
+        }
+        Masquerade::Here | Masquerade::Away => Expected::drop(Reason::NoRoute),
     }
-    let macs = packet.macs.swapped();
-    Expected { verdict: Verdict::Redirect, reason, packet: Some(packet.macs(macs)) }
 }
 
 /// A RST for a SYN, nothing for a RST, else an ICMP error that quotes what was sent (B67, B68).

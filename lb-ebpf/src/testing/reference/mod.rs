@@ -10,7 +10,9 @@
 //! choice and holds the datapath to it from then on.
 
 mod cast;
+mod choose;
 mod connection;
+mod host;
 mod judge;
 mod node;
 mod play;
@@ -20,4 +22,4 @@ pub use cast::{CLIENTS, PORTS, SERVICES};
 pub use connection::{Connection, Shown};
 pub use node::{Node, Pooled, ServicePort, State};
 pub use play::{Played, play, play_any};
-pub use story::{Event, decode};
+pub use story::{Event, Setting, decode};

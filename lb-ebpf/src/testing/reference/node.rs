@@ -1,12 +1,14 @@
 //! What a node knows: its Service ports, and the connections through them.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
-use lb_common::{Proto, Reason};
+use lb_common::{FrontendKind, Proto, Reason};
 
+use super::cast;
 use super::connection::Connection;
+use super::host::Host;
 use crate::testing::tables::Service;
 
 /// State of an endpoint, by its conditions.
@@ -49,23 +51,54 @@ pub struct ServicePort {
     /// Protocol.
     pub proto: Proto,
     /// Where it is reached.
-    pub frontends: Vec<SocketAddr>,
+    pub frontends: Vec<(FrontendKind, SocketAddr)>,
     /// Whether the Service is there.
     pub exists: bool,
     /// `internalTrafficPolicy: Local`.
-    pub local: bool,
+    pub internal_local: bool,
+    /// `externalTrafficPolicy: Local`.
+    pub external_local: bool,
+    /// Whether its LoadBalancer address is for some clients only.
+    pub guarded: bool,
     /// Its endpoints.
     pub pool: Vec<Pooled>,
-    /// Whose turn it is in the set that new connections use; unknown until the first choice from that set.
-    pub(super) turn: Option<usize>,
+    /// Whose turn it is.
+    pub(super) turns: Turns,
     /// What segments from the middle of unknown connections have been given, by who sent them where.
     pub(super) placed: BTreeMap<(SocketAddr, SocketAddr), SocketAddr>,
 }
 
+/// One rotation for all sets of a Service port: the n-th choice falls on place n of the set, counted round from a place
+/// that shows at the first choice from a set of so many endpoints.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Turns {
+    choices: usize,
+    starts: BTreeMap<usize, usize>,
+}
+
+impl Turns {
+    /// The place whose turn it is among `len`, if that is known.
+    pub(super) fn place(&self, len: usize) -> Option<usize> {
+        self.starts.get(&len).map(|start| (start + self.choices) % len)
+    }
+
+    /// Place `place` among `len` was chosen.
+    pub(super) fn chose(&mut self, place: usize, len: usize) {
+        self.starts.insert(len, (place + len - self.choices % len) % len);
+        self.passed();
+    }
+
+    /// There was a choice.
+    pub(super) const fn passed(&mut self) {
+        self.choices += 1;
+    }
+}
+
 impl ServicePort {
-    pub(super) const fn new(proto: Proto, frontends: Vec<SocketAddr>, pool: Vec<Pooled>) -> Self {
-        let placed = BTreeMap::new();
-        Self { proto, frontends, exists: true, local: false, pool, turn: None, placed }
+    pub(super) fn new(proto: Proto, frontends: Vec<(FrontendKind, SocketAddr)>, pool: Vec<Pooled>) -> Self {
+        let (placed, turns) = (BTreeMap::new(), Turns::default());
+        let (internal_local, external_local, guarded) = (false, false, false);
+        Self { proto, frontends, exists: true, internal_local, external_local, guarded, pool, turns, placed }
     }
 
     /// The ready ones, else those that terminate and still serve (B50, B51).
@@ -86,13 +119,26 @@ impl ServicePort {
         self.usable(|it| it.here)
     }
 
-    /// The endpoints that new connections may use, or what becomes of them (B53, B67, B69).
-    pub(super) fn select(&self) -> Result<Vec<SocketAddr>, Reason> {
+    /// Whether a client may use a frontend of this kind (B43).
+    pub(super) fn admits(&self, kind: FrontendKind, client: IpAddr) -> bool {
+        kind != FrontendKind::LoadBalancer || !self.guarded || cast::is_admitted(client)
+    }
+
+    /// The endpoints that new connections of a client to a frontend of this kind may use, or what becomes of them (B43,
+    /// B45, B53 to B55, B57, B67, B69).
+    pub(super) fn select(&self, kind: FrontendKind, client: IpAddr) -> Result<Vec<SocketAddr>, Reason> {
+        if !self.admits(kind, client) {
+            return Err(Reason::SourceNotInRange);
+        }
         let cluster = self.cluster_set();
         if cluster.is_empty() {
             return Err(Reason::NoEndpoints);
         }
-        let set = if self.local { self.local_set() } else { cluster };
+        let local = match kind {
+            FrontendKind::ClusterIp => self.internal_local,
+            _ => self.external_local && !cast::is_pod(client),
+        };
+        let set = if local { self.local_set() } else { cluster };
         if set.is_empty() { Err(Reason::NoLocalEndpoints) } else { Ok(set) }
     }
 
@@ -105,17 +151,21 @@ impl ServicePort {
     #[must_use]
     pub fn programmed(&self) -> Service {
         let serving = self.pool.iter().filter(|it| it.serves()).map(|it| it.addr);
+        let frontends = self.frontends.iter().filter(|_| self.exists).copied();
+        let (cluster_ips, others): (Vec<_>, _) =
+            frontends.partition(|(kind, _)| *kind == FrontendKind::ClusterIp);
+        let v6 = self.frontends.iter().any(|(_, addr)| addr.is_ipv6());
         Service {
             proto: self.proto,
-            frontends: if self.exists { self.frontends.clone() } else { Vec::new() },
+            frontends: cluster_ips.into_iter().map(|(_, addr)| addr).collect(),
+            others,
             cluster: self.cluster_set(),
             local: self.local_set(),
             serving: serving.collect(),
             retired: self.pool.iter().map(|it| it.addr).collect(),
-            others: Vec::new(),
-            internal_local: self.local,
-            external_local: false,
-            ranges: None,
+            internal_local: self.internal_local,
+            external_local: self.external_local,
+            ranges: self.guarded.then(|| cast::ranges(v6).to_vec()),
             affinity: 0,
             held: false,
         }
@@ -129,6 +179,8 @@ pub struct Node {
     pub services: Vec<ServicePort>,
     /// Its connections, the oldest first.
     pub connections: Vec<Connection>,
+    /// The host's own connections from node ports.
+    pub(super) hosts: Vec<Host>,
     /// The time, nanoseconds.
     pub now: u64,
 }
@@ -146,7 +198,7 @@ impl Node {
     /// A node with these Service ports.
     #[must_use]
     pub const fn new(services: Vec<ServicePort>) -> Self {
-        Self { services, connections: Vec::new(), now: 0 }
+        Self { services, connections: Vec::new(), hosts: Vec::new(), now: 0 }
     }
 
     /// The connection that a packet belongs to.
@@ -164,24 +216,35 @@ impl Node {
         })
     }
 
-    /// The Service port behind a destination, or what becomes of what is sent there (B67, B73).
-    pub(super) fn served(&self, proto: Proto, dst: SocketAddr) -> Result<usize, Reason> {
-        let has = |it: &ServicePort, to: SocketAddr| it.exists && it.frontends.contains(&to);
-        let known = |it: &ServicePort| it.exists && it.frontends.iter().any(|to| to.ip() == dst.ip());
-        if let Some(at) = self.services.iter().position(|it| it.proto == proto && has(it, dst)) {
-            return Ok(at);
+    /// The Service port behind a destination, and by which frontend; or what becomes of what is sent there (B36, B41, B67,
+    /// B73). Node ports are known by the one address that the node has in stories.
+    pub(super) fn served(&self, proto: Proto, dst: SocketAddr) -> Result<(usize, FrontendKind), Reason> {
+        let existing = self.services.iter().enumerate().filter(|(_, it)| it.exists);
+        let here = existing.flat_map(|(at, it)| {
+            let frontends = it.frontends.iter().filter(|(_, to)| to.ip() == dst.ip());
+            frontends.map(move |(kind, to)| (at, it.proto, *kind, to.port()))
+        });
+        let here: Vec<_> = here.collect();
+        match here.iter().find(|(_, served, _, port)| (*served, *port) == (proto, dst.port())) {
+            Some((at, _, kind, _)) => Ok((*at, *kind)),
+            None if here.is_empty() => Err(Reason::NotService),
+            None if here.iter().any(|(_, _, kind, _)| *kind == FrontendKind::ClusterIp) => {
+                Err(Reason::PortNotServed)
+            }
+            None => Err(Reason::NotServicePort),
         }
-        let reason = if self.services.iter().any(known) { Reason::PortNotServed } else { Reason::NotService };
-        Err(reason)
     }
 
-    /// Changes a Service port. Where the set for new connections is another one then, turns begin anew.
+    /// Changes a Service port. Where the sets for new connections are others then, what came from the middle may go
+    /// elsewhere.
     pub fn change(&mut self, service: usize, change: impl FnOnce(&mut ServicePort)) {
         let Some(port) = self.services.get_mut(service) else { return };
-        let before = port.select();
+        let sets = |port: &ServicePort| {
+            (port.cluster_set(), port.local_set(), [port.internal_local, port.external_local])
+        };
+        let before = sets(port);
         change(port);
-        if port.select() != before {
-            port.turn = None;
+        if sets(port) != before {
             port.placed.clear();
         }
     }
@@ -190,5 +253,6 @@ impl Node {
     pub fn sweep(&mut self, lifetimes: &lb_common::Lifetimes) {
         let now = self.now;
         self.connections.retain(|it| !it.has_expired(lifetimes, now));
+        self.hosts.retain(|it| !it.has_expired(lifetimes, now));
     }
 }

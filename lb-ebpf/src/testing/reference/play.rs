@@ -123,12 +123,8 @@ impl Stage {
                 });
                 self.program();
             }
-            Event::Exists(service, exists) => {
-                self.node.change(*service, |port| port.exists = *exists);
-                self.program();
-            }
-            Event::Local(service, local) => {
-                self.node.change(*service, |port| port.local = *local);
+            Event::Set(service, setting, on) => {
+                self.node.change(*service, |port| *setting.of(port) = *on);
                 self.program();
             }
         }
@@ -149,7 +145,7 @@ impl Stage {
         let Some(connection) = self.nth(nth) else { return Ok(()) };
         let scene = cast::scene(connection.client.is_ipv6(), connection.proto);
         let packet = scene.packet(connection.client, connection.frontend, tcp);
-        self.packet(Point::PodIngress, &packet, false)
+        self.packet(connection.point, &packet, false)
     }
 
     fn answer(&mut self, nth: u8, tcp: u8) -> Result<(), String> {
@@ -158,10 +154,9 @@ impl Stage {
         // What begins with a SYN is answered with one, unless the story says otherwise.
         let tcp = if tcp == flags::SYN { tcp | flags::ACK } else { tcp };
         let packet = scene.packet(connection.endpoint, connection.source, tcp);
-        if connection.hairpin {
-            self.packet(Point::PodIngress, &packet, false)
-        } else {
-            self.packet(Point::PodEgress, &packet.macs(TO_POD), false)
+        match connection.answers() {
+            Point::PodEgress => self.packet(Point::PodEgress, &packet.macs(TO_POD), false),
+            point => self.packet(point, &packet, false),
         }
     }
 
@@ -169,7 +164,7 @@ impl Stage {
         let Some(connection) = self.nth(nth) else { return Ok(()) };
         let scene = cast::scene(connection.client.is_ipv6(), connection.proto);
         let from = SocketAddr::new(connection.client.ip(), connection.source.port());
-        self.packet(Point::PodIngress, &scene.packet(from, connection.endpoint, tcp), false)
+        self.packet(connection.point, &scene.packet(from, connection.endpoint, tcp), false)
     }
 
     fn nth(&self, nth: u8) -> Option<super::Connection> {
@@ -180,7 +175,7 @@ impl Stage {
     fn packet(&mut self, point: Point, packet: &Packet, summed: bool) -> Result<(), String> {
         let mut bytes = if summed { Bytes::summed_by_device(packet.build()) } else { Bytes::of(packet) };
         let (verdict, reason) = host::observe(&self.world, point, &mut bytes)?;
-        if verdict == Verdict::Pass && !bytes.device_sum_holds() {
+        if matches!(verdict, Verdict::Pass | Verdict::Route) && !bytes.device_sum_holds() {
             return Err(format!("{reason:?}: the sum that the device took is not kept"));
         }
         self.node.judge(point, packet, Outcome { verdict, reason, bytes: bytes.data() })?;
@@ -202,8 +197,8 @@ impl Stage {
             .into_iter()
             .map(|table| self.world.flows4(table).len() + self.world.flows6(table).len())
             .sum();
-        if entries != 2 * self.node.connections.len() {
-            return Err(format!("{entries} entries for {:#?}", self.node.connections));
+        if entries != 2 * self.node.connections.len() + self.node.hosts.len() {
+            return Err(format!("{entries} entries for {:#?}", self.node));
         }
         let counted = self.world.counters().services.into_iter().map(|(id, stats)| (id, stats.connections));
         let counted: BTreeMap<u32, u64> = counted.filter(|(_, connections)| *connections != 0).collect();

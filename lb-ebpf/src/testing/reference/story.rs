@@ -1,11 +1,12 @@
 //! What happens on the node, and how any bytes are a story.
 
+use core::net::{IpAddr, SocketAddr};
 use std::vec::Vec;
 
 use lb_common::{Point, Proto};
 
-use super::cast::{self, CLIENTS, PORTS, SERVICES};
-use super::node::State;
+use super::cast::{self, CLIENTS, NODE_PORT, PORTS, SERVICES};
+use super::node::{ServicePort, State};
 use crate::testing::fixtures::Scene;
 use crate::testing::packet::{Checksum, Packet, TO_POD, UDP, flags};
 
@@ -49,10 +50,32 @@ pub enum Event {
         /// Its state.
         state: State,
     },
-    /// The Service is there from now on, or not.
-    Exists(usize, bool),
-    /// Its `internalTrafficPolicy` is Local from now on, or Cluster.
-    Local(usize, bool),
+    /// This is so of the Service from now on, or not.
+    Set(usize, Setting, bool),
+}
+
+/// What may be so of a Service, or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Setting {
+    /// It is there.
+    Exists,
+    /// Its `internalTrafficPolicy` is Local.
+    InternalLocal,
+    /// Its `externalTrafficPolicy` is Local.
+    ExternalLocal,
+    /// It has source ranges.
+    Guarded,
+}
+
+impl Setting {
+    pub(super) const fn of(self, port: &mut ServicePort) -> &mut bool {
+        match self {
+            Self::Exists => &mut port.exists,
+            Self::InternalLocal => &mut port.internal_local,
+            Self::ExternalLocal => &mut port.external_local,
+            Self::Guarded => &mut port.guarded,
+        }
+    }
 }
 
 /// The longest story: all its connections fit into the tables.
@@ -74,7 +97,8 @@ pub fn decode(bytes: &[u8]) -> Vec<Event> {
 /// Bytes, and zeros behind them.
 struct Reader<'b> {
     bytes: &'b [u8],
-    /// Bit 0: one family and protocol only (bits 1 and 2 say which); bit 3: one client only, an endpoint.
+    /// Bit 0: one family and protocol only (bits 1 and 2 say which); bit 3: one client only, an endpoint; bit 4: clients
+    /// outside this node only.
     about: u8,
 }
 
@@ -107,8 +131,15 @@ impl Reader<'_> {
         self.half() * SERVICES + self.below(SERVICES)
     }
 
-    fn client(&mut self) -> u8 {
-        if self.about & 8 == 0 { self.pick(CLIENTS) } else { CLIENTS[2] }
+    /// Who sends, and where.
+    fn sender(&mut self, scene: &Scene) -> (Point, IpAddr) {
+        let senders = cast::senders(scene);
+        let (pods, others) = senders.split_at(CLIENTS.len());
+        if self.about & 8 != 0 {
+            return pods[2];
+        }
+        let from = if self.about & 16 != 0 { others } else { &senders };
+        from[self.below(from.len())]
     }
 }
 
@@ -132,12 +163,23 @@ fn event(bytes: &mut Reader<'_>) -> Event {
     match bytes.byte() % 17 {
         0..=6 => {
             let scene = bytes.scene();
-            let client = scene.pod(bytes.client(), bytes.pick(PORTS));
-            // The last one is no Service port, beside one that is.
-            let to =
-                [scene.web(), scene.vip(11, 80), scene.vip(10, 81), scene.vip(12, 8000), scene.vip(10, 82)];
+            let (point, client) = bytes.sender(&scene);
+            let client = SocketAddr::new(client, bytes.pick(PORTS));
+            // The last ones are no Service ports, beside others that are.
+            let to = [
+                scene.web(),
+                scene.vip(11, 80),
+                scene.vip(10, 81),
+                scene.vip(12, 8000),
+                scene.external(1, 80),
+                scene.external(2, 80),
+                scene.node(NODE_PORT),
+                scene.vip(10, 82),
+                scene.external(1, 82),
+                scene.node(22),
+            ];
             let (to, flags) = (bytes.pick(to), bytes.pick(FLAGS));
-            dressed(Point::PodIngress, scene.packet(client, to, flags), bytes.byte())
+            dressed(point, scene.packet(client, to, flags), bytes.byte())
         }
         7 | 8 => Event::More { nth: bytes.byte(), flags: bytes.pick(FLAGS) },
         9..=11 => Event::Answer { nth: bytes.byte(), flags: bytes.pick(FLAGS) },
@@ -158,12 +200,10 @@ fn event(bytes: &mut Reader<'_>) -> Event {
         15 => Event::Past { nth: bytes.byte(), flags: bytes.pick(FLAGS) },
         _ => {
             let service = bytes.service();
-            match bytes.byte() % 4 {
-                0 => Event::Exists(service, false),
-                1 => Event::Exists(service, true),
-                2 => Event::Local(service, false),
-                _ => Event::Local(service, true),
-            }
+            let settings =
+                [Setting::Exists, Setting::InternalLocal, Setting::ExternalLocal, Setting::Guarded];
+            let how = bytes.byte();
+            Event::Set(service, settings[usize::from(how >> 1 & 3)], how & 1 != 0)
         }
     }
 }
@@ -179,12 +219,16 @@ fn stray(bytes: &mut Reader<'_>) -> Event {
             scene.endpoint(2),
             scene.node(1024),
             scene.node(8080),
+            scene.node(NODE_PORT),
             scene.web(),
             scene.vip(11, 80),
+            scene.external(1, 80),
+            scene.outside(7, 443),
+            scene.outside(8, 443),
         ])
     };
     let (src, dst) = (end(), end());
-    let point = bytes.pick([Point::PodIngress, Point::PodEgress]);
+    let point = bytes.pick(Point::ALL);
     let flags = bytes.pick(FLAGS);
     let mut packet = scene.packet(src, dst, flags);
     if point == Point::PodEgress {

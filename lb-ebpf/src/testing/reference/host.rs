@@ -1,0 +1,72 @@
+//! Packets that leave the node, and the host's own connections from node ports.
+
+use core::net::SocketAddr;
+
+use lb_common::{FrontendKind, Lifetimes, Proto, Reason};
+
+use super::cast::{self, NODE_PORT};
+use super::connection::{Phase, Shown};
+use super::node::Node;
+
+/// A connection of the host's own, from a port that is a node port too. What comes in is all that is seen of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Host {
+    proto: Proto,
+    port: SocketAddr,
+    peer: SocketAddr,
+    shown: Shown,
+    seen: u64,
+}
+
+impl Host {
+    /// Whether it has been silent for longer than it may be.
+    pub(super) const fn has_expired(&self, lifetimes: &Lifetimes, now: u64) -> bool {
+        let Phase { lifetime, .. } = Phase::of(self.proto, [self.shown; 2], lifetimes);
+        now.saturating_sub(self.seen) > lifetime as u64 * 1_000_000_000
+    }
+}
+
+impl Node {
+    /// The host's own connection that a packet from `peer` to `port` belongs to.
+    pub(super) fn host(&mut self, proto: Proto, peer: SocketAddr, port: SocketAddr) -> Option<&mut Host> {
+        self.hosts.iter_mut().find(|it| (it.proto, it.peer, it.port) == (proto, peer, port))
+    }
+
+    /// Such a packet has come in.
+    pub(super) fn host_heard(&mut self, proto: Proto, peer: SocketAddr, port: SocketAddr, flags: u8) {
+        let now = self.now;
+        if let Some(host) = self.host(proto, peer, port) {
+            host.shown.note(flags);
+            host.seen = now;
+        }
+    }
+
+    /// What becomes of a packet that leaves the node and is no connection's: the reason with which it passes, or is
+    /// dropped.
+    pub(super) fn departed(&mut self, proto: Proto, src: SocketAddr, dst: SocketAddr, opens: bool) -> Reason {
+        let reason = match self.served(proto, dst) {
+            Ok((_, FrontendKind::ClusterIp)) | Err(Reason::PortNotServed) => return Reason::LeftUntranslated,
+            Ok((service, kind)) if !self.services[service].admits(kind, src.ip()) => {
+                return Reason::SourceNotInRange;
+            }
+            Ok(_) => Reason::PassedOn,
+            Err(reason) => reason,
+        };
+        let begins = opens || proto == Proto::Udp;
+        let is_node_port = src == cast::node(src.is_ipv6(), NODE_PORT) && self.served(proto, src).is_ok();
+        if !begins || !is_node_port || self.find(proto, dst, src).is_some() {
+            return reason;
+        }
+        let now = self.now;
+        match self.host(proto, dst, src) {
+            Some(host) => {
+                if proto != Proto::Udp {
+                    host.shown = Shown::default();
+                }
+                host.seen = now;
+            }
+            None => self.hosts.push(Host { proto, port: src, peer: dst, shown: Shown::default(), seen: now }),
+        }
+        Reason::HostFlow
+    }
+}
