@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use serde_json::json;
+use xtask::kube::Kubelet;
 use xtask::lab::wait_for;
 use xtask::setup;
 
 use crate::readme;
-use crate::support::lab;
+use crate::support::{Scene, cluster, lab};
 
 /// A cluster of the test's own, beside one that a developer may have. Taken away however the test ends.
 struct Cluster {
@@ -151,4 +153,28 @@ fn one_of_two_that_begin_at_once_is_up_with_dns_and_kube_proxy() {
     assert_eq!(kubectl("get pod -o name"), "");
     cluster.said(&["down"]);
     assert_eq!(cluster.left(&run), [""; 0]);
+}
+
+/// What `kube up` runs pods with.
+#[test]
+fn a_step_of_the_kubelet_that_failed_is_taken_again() {
+    let scene = Scene::new("late");
+    let mut object = scene.pod_object("a");
+    object["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "config", "mountPath": "/etc/late"}]);
+    object["spec"]["volumes"] = json!([{"name": "config", "configMap": {"name": "late"}}]);
+    scene.namespace.create(&object).unwrap();
+    let sleep = |_: &str, _: &[String]| Some(["sleep", "1000"].map(str::to_owned).to_vec());
+    let mut kubelet = Kubelet::new(cluster(), Some("late"), Box::new(sleep));
+    let mut looked = 0;
+    let runs = kubelet.until("a pod whose ConfigMap comes late", |it| {
+        looked += 1;
+        if looked == 5 {
+            assert_eq!(it.pods().count(), 0);
+            let map =
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late"}, "data": {}});
+            scene.namespace.create(&map).unwrap();
+        }
+        it.ready().count() == 1
+    });
+    runs.unwrap();
 }
