@@ -9,6 +9,7 @@ use glob::Pattern;
 use lb_common::{AffinityWord, Lifetimes};
 
 use super::cidr::{CidrError, ServiceRanges};
+use super::nodeports::NodePortAddresses;
 use super::serving::Serving;
 use super::{masquerade, origin};
 
@@ -44,6 +45,17 @@ pub struct Args {
     /// Where the addresses of Services are allocated, of both families: what is sent to one that no Service has is dropped
     #[arg(long, value_name = "CIDR,..", default_value = "", hide_default_value = true, value_parser = service_ranges)]
     pub service_cluster_ip_range: ServiceRanges,
+
+    /// Addresses of the node at which node ports are served: ranges, or the words primary, localhost and all
+    ///
+    /// primary: the first address of each family that the Node object names; all of the family as long as that is not
+    /// known. localhost: those of the loopback, for sockets of the node. Of a family that no range is of, all are meant.
+    #[arg(long, value_name = "CIDR|WORD,..", default_value = "primary")]
+    pub nodeport_addresses: NodePortAddresses,
+
+    /// Serve the external IPs of Services, which whoever may write a Service chooses freely
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL", hide_possible_values = true)]
+    pub external_ips: bool,
 
     /// Masquerade all traffic of pods to Services, except towards addresses of this node
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL", hide_default_value = true, hide_possible_values = true)]

@@ -39,13 +39,9 @@ impl Classes {
         facing.map(|(index, interface)| (*index, interface.name.clone())).collect()
     }
 
-    /// Uplinks and overlays, if anything may be masqueraded; and those at which nothing can be undone. `node`: the
-    /// addresses of the Node object.
+    /// Uplinks and overlays, and those of them that cannot be served. `node`: the addresses of the Node object.
     pub(super) fn outward(&self, network: &Network, node: &[IpAddr]) -> (Named, Vec<Problem>) {
         let (mut served, mut problems) = (Named::new(), Vec::new());
-        if !self.masquerade.may_masquerade() {
-            return (served, problems);
-        }
         for (index, interface) in &network.interfaces {
             if self.is_pod_facing(interface)
                 || !self.masquerade.is_outward((*index, interface), network, node)
@@ -57,7 +53,8 @@ impl Classes {
             } else {
                 problems.push(Problem::new(
                     format!("interface {}", interface.name),
-                    "what leaves by it is not masqueraded: its packets have no Ethernet header",
+                    "what comes by it reaches no Services, and what leaves by it is not masqueraded: its packets have no \
+                     Ethernet header",
                 ));
             }
         }
@@ -73,9 +70,6 @@ impl Classes {
         coming: &Named,
     ) -> facts::Flags {
         let mut flags = facts::Flags::new();
-        if !self.masquerade.may_masquerade() {
-            return flags;
-        }
         for (index, interface) in &network.interfaces {
             if pods.serves(*index) || coming.contains_key(index) {
                 *flags.entry(*index).or_default() |= PODS;
@@ -140,16 +134,15 @@ mod tests {
     }
 
     #[test]
-    fn uplinks_and_overlays_are_served_if_anything_is_masqueraded() {
-        assert_eq!(outward(""), (vec![], vec![]));
-        let (served, problems) = outward("--masquerade-all");
+    fn uplinks_and_overlays_are_found_by_routes_and_addresses() {
+        let (served, problems) = outward("");
         assert_eq!(served, ["eth0", "eth1", "flannel.1"]);
         assert_eq!(problems, ["interface tunl0"]);
     }
 
     #[test]
     fn flags_name_uplinks_and_overlays_instead() {
-        let (served, problems) = outward("--masquerade-all --uplinks eth1,veth2 --overlays vx*");
+        let (served, problems) = outward("--uplinks eth1,veth2 --overlays vx*");
         assert_eq!(served, ["eth1", "vxlan.idle"], "interfaces of pods stay those");
         assert!(problems.is_empty());
     }
@@ -163,8 +156,7 @@ mod tests {
             let classes = classes(flags);
             classes.facts(&network, &pods, &out, &classes.pods(&network))
         };
-        assert!(told("").is_empty());
-        assert_eq!(told("--masquerade-all"), [(7, PODS), (8, PODS), (9, PODS)].into());
+        assert_eq!(told(""), [(7, PODS), (8, PODS), (9, PODS)].into());
         let bridge = told("--detect-local-mode BridgeInterface --pod-bridge-interface cni0");
         assert_eq!(bridge, [(7, PODS | LOCAL), (8, PODS | LOCAL), (9, PODS)].into());
         let prefix = told("--detect-local-mode InterfaceNamePrefix --pod-interface-name-prefix veth");

@@ -115,7 +115,9 @@ impl Interfaces {
             Err(error) => {
                 let follows = match self.class {
                     Class::Pods => "pods behind it reach no Services by packets",
-                    Class::Outward => "what leaves by it is not masqueraded",
+                    Class::Outward => {
+                        "what comes by it reaches no Services, and what leaves by it is not masqueraded"
+                    }
                 };
                 let problem = Problem::new(format!("interface {name}"), format!("{follows}: {error}"));
                 if self.problems.insert(index, problem.clone()).as_ref() != Some(&problem) {

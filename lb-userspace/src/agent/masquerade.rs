@@ -184,11 +184,6 @@ impl Flags {
         self.mode == Some(Mode::NodeCidr)
     }
 
-    /// Whether anything but a hairpin may be masqueraded.
-    pub(super) fn may_masquerade(&self) -> bool {
-        self.all || self.mode.is_some() || !self.cluster_cidr.0.is_empty()
-    }
-
     /// NodeCIDR: the ranges of local clients, given the Node's; nothing if another mode tells them. What is wrong with
     /// them is a problem, and then none is local or not.
     pub(super) fn node_ranges(&self, pod_cidrs: &[String]) -> Option<Result<Ranges, Problem>> {
@@ -265,9 +260,8 @@ mod tests {
     }
 
     #[test]
-    fn b80_without_a_detector_nothing_is_masqueraded() {
+    fn b80_without_a_detector_all_clients_are_local() {
         for text in ["", "--cluster-cidr=", "--masquerade-all=false"] {
-            assert!(!parse(text).unwrap().may_masquerade(), "{text}");
             assert_eq!(config(text), Config::DEFAULT, "{text}");
         }
     }

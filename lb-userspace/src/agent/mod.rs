@@ -23,6 +23,7 @@ mod interfaces;
 mod log;
 pub mod masquerade;
 mod node;
+pub mod nodeports;
 pub mod origin;
 mod report;
 pub mod serving;
@@ -48,6 +49,7 @@ use crate::bpf::{object, probe};
 use crate::health::{self, Health};
 use crate::http::Board;
 use crate::metrics::{Exporter, Metrics};
+use crate::model::Index;
 use crate::net::reserved;
 use crate::reconcile::{self, Reconciler};
 use crate::source::Source;
@@ -105,8 +107,8 @@ pub fn run(Told { args, effective, ignored }: Told, pins: &PinDir) -> anyhow::Re
 
     let sizes = Sizes { flows: args.max_flows, services: args.max_services, backends: args.max_backends };
     let datapath = Arc::new(Datapath::load(pins, lock, object, &sizes)?);
-    if let Err(error) = reserved::reserve(pins.root(), &config.snat_ports) {
-        warn!("a socket of the host may take a port that a translated flow uses: {error}");
+    if let Err(error) = reserved::reserve(pins.root(), &reserved::with_node_ports(&config)) {
+        warn!("a socket of the host may take a port that a translated flow or a Service uses: {error}");
     }
     let sweeper = Sweeper::new(&datapath, args.sweep_interval)?;
     (config.embryonic, config.patience) = (sweeper.embryonic(), sweeper.patience());
@@ -144,11 +146,13 @@ async fn follow(
         info!("another network namespace was served before: its interfaces are left");
     }
     let served = node::Served::adopt(&datapath, settings.moved())?;
-    let classes = (Classes::new(args.pod_interfaces, masquerade), args.service_cluster_ip_range);
+    let classes = Classes::new(args.pod_interfaces, masquerade);
+    let wanted = node::Wanted { ranges: args.service_cluster_ip_range, node_ports: args.nodeport_addresses };
     let (news, node_news) = watch::channel(node::News::default());
     let (changes, desired) = mpsc::channel(CHANGES);
     let node =
-        node::Node::start(Arc::clone(&datapath), settings, classes, served, news, changes.clone()).await?;
+        node::Node::start(Arc::clone(&datapath), settings, (classes, wanted), served, news, changes.clone())
+            .await?;
 
     let tables = Kernel::open(datapath.pins())?;
     let reconciler = Reconciler::adopt(tables, &name)?;
@@ -195,6 +199,8 @@ async fn follow(
     let closing = datagrams::follow(datapath.pins().clone(), synced, datagrams);
     tasks.spawn("what closes UDP sockets of the host", closing);
     tasks.spawn("the writer of the status file", report::follow(sources));
+    let mut index = Index::new(&*name);
+    index.serve_external_ips(args.external_ips);
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => info!("SIGTERM: the datapath stays in place"),
@@ -204,7 +210,7 @@ async fn follow(
     tokio::select! {
         // Ends by `stop`.
         () = reconcile::run(reconciler, desired, report, stop) => Ok(()),
-        ended = sync::follow(source, &name, changes, view, tell_health, asked) => Err(ended.into()),
+        ended = sync::follow(source, index, changes, view, tell_health, asked) => Err(ended.into()),
         ended = tasks.ended() => Err(ended.into()),
     }
 }

@@ -14,6 +14,7 @@ use super::classes::Classes;
 use super::facts::Facts;
 use super::interfaces::{Interfaces, Named};
 use super::masquerade::Ranges;
+use super::nodeports::NodePortAddresses;
 use super::settings::Settings;
 use super::sync::View;
 use crate::bpf::attach::Class;
@@ -99,14 +100,22 @@ fn told(view: &View) -> (bool, Option<&NodeView>, &[String]) {
     (view.listed, view.node.as_deref(), &view.service_ranges)
 }
 
+/// What the flags say of addresses.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// `--service-cluster-ip-range`, which holds where the source names no ranges.
+    pub(super) ranges: ServiceRanges,
+    /// `--nodeport-addresses`.
+    pub(super) node_ports: NodePortAddresses,
+}
+
 /// The node's network.
 pub(super) struct Node {
     datapath: Arc<Datapath>,
     settings: Settings,
     watcher: Watcher,
     classes: Arc<Classes>,
-    /// `--service-cluster-ip-range`, which holds where the source names no ranges.
-    ranges: ServiceRanges,
+    wanted: Wanted,
     /// Absent only while another thread has it.
     served: Option<Served>,
     news: watch::Sender<News>,
@@ -125,7 +134,7 @@ impl Node {
     pub(super) async fn start(
         datapath: Arc<Datapath>,
         settings: Settings,
-        (classes, ranges): (Classes, ServiceRanges),
+        (classes, wanted): (Classes, Wanted),
         served: Served,
         news: watch::Sender<News>,
         changes: mpsc::Sender<Change>,
@@ -133,9 +142,9 @@ impl Node {
         let mut node = Self {
             datapath,
             settings,
-            watcher: Watcher::open(classes.masquerade().may_masquerade())?,
+            watcher: Watcher::open(true)?,
             classes: Arc::new(classes),
-            ranges,
+            wanted,
             served: Some(served),
             news,
             changes,
@@ -175,7 +184,7 @@ impl Node {
 
     /// Starts over with new sockets; true if that went well, and it is time to look.
     fn reopen(&mut self) -> bool {
-        match Watcher::open(self.classes.masquerade().may_masquerade()) {
+        match Watcher::open(true) {
             Ok(watcher) => {
                 self.watcher = watcher;
                 if let Some(served) = &mut self.served {
@@ -195,27 +204,29 @@ impl Node {
     /// vanished.
     async fn look(&mut self, gone: BTreeSet<u32>, view: &View) -> Result<bool, NetError> {
         let network = self.watcher.list().await?;
-        let own = Own { held: network.held.clone(), ..Own::default() };
-        if self.own != own {
-            self.own.clone_from(&own);
-            // It fails when the agent is about to end.
-            let _ = self.changes.send(Change::Own(own)).await;
-        }
         // Until the source has spoken, the addresses of a former agent hold: no flow shall see a change and its return.
         let (addresses, pod_cidrs) = view
             .node
             .as_ref()
             .map(|node| (node.addresses.clone(), node.pod_cidrs.as_slice()))
             .unwrap_or_default();
+        let mut own = Own { held: network.held.clone(), ..Own::default() };
         if view.listed {
             let chosen = NodeAddresses::choose(&addresses, &network.addresses, &routed_sources());
+            own.node_ports = Some(self.wanted.node_ports.of(&network.held, &addresses));
+            own.node = chosen.all().collect();
             if let Err(error) = self.settings.set_node(chosen) {
                 warn!("node addresses stay as they were: {error}");
             }
         }
+        if self.own != own {
+            self.own.clone_from(&own);
+            // It fails when the agent is about to end.
+            let _ = self.changes.send(Change::Own(own)).await;
+        }
         let mut problems = Vec::new();
         let (service_ranges, unusable) = match view.service_ranges.as_slice() {
-            [] => (self.ranges.clone(), Vec::new()),
+            [] => (self.wanted.ranges.clone(), Vec::new()),
             told => ServiceRanges::usable(told),
         };
         problems.extend(unusable.into_iter().map(|error| {

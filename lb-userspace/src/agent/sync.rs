@@ -30,17 +30,17 @@ pub(super) struct View {
     pub(super) problems: Arc<[Problem]>,
 }
 
-/// Follows `source` for the node called `name`, and says which uids Services have. Returns when one of the ends is gone,
+/// Follows `source` into `index`, which is empty, and says which uids Services have. Returns when one of the ends is gone,
 /// and which.
 pub(super) async fn follow(
     mut source: Source,
-    name: &str,
+    index: Index,
     changes: mpsc::Sender<Change>,
     view: watch::Sender<View>,
     health: watch::Sender<Told>,
     mut asked: mpsc::Receiver<events::Asked>,
 ) -> Ended {
-    let mut sync = Sync::new(name);
+    let mut sync = Sync::new(index);
     loop {
         let update = tokio::select! {
             update = source.next() => match update {
@@ -92,9 +92,9 @@ struct Sync {
 }
 
 impl Sync {
-    fn new(name: &str) -> Self {
+    fn new(index: Index) -> Self {
         Self {
-            index: Index::new(name),
+            index,
             known: None,
             expected: false,
             faults: Vec::new(),
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn b91_a_node_is_missing_only_where_nodes_were_told() {
-        let mut sync = Sync::new("n1");
+        let mut sync = Sync::new(Index::new("n1"));
         let mut after = |extent, events| sync.take(update(extent, events)).told.map(|told| told.eligible);
         assert_eq!(after(Extent::Begun, vec![service("10.96.0.1")]), None);
         assert_eq!(after(Extent::Whole, Vec::new()), Some(true), "the list of Nodes does not come");
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_has_not_changed_is_not_made_again() {
-        let mut sync = Sync::new("n1");
+        let mut sync = Sync::new(Index::new("n1"));
         let mut view = |events| sync.take(update(Extent::Whole, events)).view;
         let bad = |view: &View| {
             let of = |problem: &Problem| problem.owner.as_ref().map(|(_, reason)| *reason);

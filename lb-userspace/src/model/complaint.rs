@@ -21,6 +21,8 @@ pub enum Reason {
     NoRoom,
     /// The tables could not be written.
     NotProgrammed,
+    /// It has external IPs, and this node is told to serve none.
+    ExternalIpsOff,
     /// Something that Sluice does not do yet.
     NotServedYet,
     /// Its health check port cannot be listened at (B87).
@@ -50,6 +52,7 @@ impl Reason {
             Self::EndpointsIgnored => "EndpointsIgnored",
             Self::NoRoom => "NoRoom",
             Self::NotProgrammed => "NotProgrammed",
+            Self::ExternalIpsOff => "ExternalIPsOff",
             Self::NotServedYet => "NotServedYet",
             Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
         }

@@ -21,10 +21,12 @@ pub(super) struct Outside {
 }
 
 impl Outside {
-    /// Reads `service`, whose ClusterIPs are `own`. `None`: it asks for nothing of this.
+    /// Reads `service`, whose ClusterIPs are `own`, its external IPs only if they are `served`. `None`: it asks for nothing of
+    /// this.
     pub(super) fn read(
         service: &Service,
         own: &[IpAddr],
+        served: bool,
         problems: &mut Vec<Complaint>,
     ) -> Option<Box<Self>> {
         let Service { spec, status, .. } = service;
@@ -37,7 +39,12 @@ impl Outside {
         let mut external_ips = addresses("external IP", given, own, problems);
         // What is both is guarded as that of a load balancer.
         external_ips.retain(|addr| load_balancer_ips.binary_search(addr).is_err());
-        let reachable = has_node_ports(spec) || !spec.external_ips.is_empty();
+        if !served && !external_ips.is_empty() {
+            let text = "its external IPs are not served: they are switched off here (--external-ips=false)";
+            problems.push(Reason::ExternalIpsOff.because(text));
+            external_ips.clear();
+        }
+        let reachable = has_node_ports(spec) || served && !spec.external_ips.is_empty();
         let policy = parse::policy("externalTrafficPolicy", &spec.external_traffic_policy, problems);
         let outside = Self {
             external_ips,

@@ -50,6 +50,8 @@ pub struct Index {
     conflicts: BTreeMap<ObjectKey, Vec<Complaint>>,
     /// Whether either is not as it was.
     complained: bool,
+    /// Whether external IPs are served.
+    external_ips: bool,
 }
 
 impl Index {
@@ -69,7 +71,13 @@ impl Index {
             faults: BTreeMap::new(),
             conflicts: BTreeMap::new(),
             complained: false,
+            external_ips: true,
         }
+    }
+
+    /// Whether external IPs of Services are served (B41); they are, unless told otherwise before the first object.
+    pub const fn serve_external_ips(&mut self, serve: bool) {
+        self.external_ips = serve;
     }
 
     /// Adds `object`, or replaces the one with the same key.
@@ -80,7 +88,7 @@ impl Index {
         self.seen.count(key.kind);
         let faults = match object {
             Object::Service(object) => {
-                let (view, faults) = ServiceView::read(object);
+                let (view, faults) = ServiceView::read(object, self.external_ips);
                 self.change(&key, |all, name| all.set_service(name, view));
                 faults
             }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::Family;
+use super::{Family, parse};
 
 /// A range of addresses: its first one and its length in bits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -29,6 +29,12 @@ impl Range {
             }
         };
         Some(Self { addr, bits })
+    }
+
+    /// Reads a range as Services name them: bits beyond its length mean nothing (B17). `None`: it is none.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        parse::range(text)
     }
 
     /// The range of `addr` alone.

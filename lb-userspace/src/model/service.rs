@@ -61,8 +61,9 @@ pub(super) struct PortView {
 }
 
 impl ServiceView {
-    /// Reads `service`. `None`: it is not ours to balance, or nothing of it can be. The texts say what is left out.
-    pub(super) fn read(service: &Service) -> (Option<Self>, Vec<Complaint>) {
+    /// Reads `service`, of which `external_ips` may be served or not. `None`: it is not ours to balance, or nothing of it can
+    /// be. The texts say what is left out.
+    pub(super) fn read(service: &Service, external_ips: bool) -> (Option<Self>, Vec<Complaint>) {
         let Service { metadata, spec, .. } = service;
         let headless = spec.cluster_ip == "None" || spec.cluster_ips.iter().any(|ip| ip == "None");
         if headless || spec.r#type == "ExternalName" || metadata.labels.contains_key(PROXY_NAME) {
@@ -83,7 +84,7 @@ impl ServiceView {
                 &spec.internal_traffic_policy,
                 &mut problems,
             ),
-            outside: Outside::read(service, &addresses, &mut problems),
+            outside: Outside::read(service, &addresses, external_ips, &mut problems),
             addresses,
             affinity: affinity(spec, &mut problems),
             selector: spec.selector.clone(),

@@ -17,6 +17,11 @@ pub struct NodeAddresses {
 }
 
 impl NodeAddresses {
+    /// Those that there are.
+    pub fn all(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        [IpAddr::from(self.v4), self.v6.into()].into_iter().filter(|addr| !addr.is_unspecified())
+    }
+
     /// In each family the first of: an address that the Node object names and an interface holds, the source of packets
     /// that take the default route, any address.
     #[must_use]

@@ -1,4 +1,4 @@
-//! Port numbers that the datapath may use as sources, kept from the host's own sockets.
+//! Port numbers that the datapath may use as sources, and node ports, kept from the host's own sockets.
 //!
 //! Only where the two ranges overlap: `net.ipv4.ip_local_reserved_ports` gets what it lacks, and a file beside the
 //! status file remembers what that was, so that `sluice cleanup` takes away just that.
@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lb_common::PortRange;
+use lb_common::{Config, PortRange};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
@@ -18,6 +18,16 @@ const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 const LOCAL_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// The network namespace whose settings these are.
 const NAMESPACE: &str = "/proc/thread-self/ns/net";
+
+/// Where API servers allocate node ports unless told otherwise.
+const NODE_PORTS: PortRange = PortRange { first: 30_000, last: 32_767 };
+
+/// The ports that the datapath may use as sources, and those that it takes what is sent to.
+#[must_use]
+pub fn with_node_ports(config: &Config) -> [PortRange; 3] {
+    let [low, high] = config.snat_ports;
+    [low, NODE_PORTS, high]
+}
 
 /// Why ports are not, or still, reserved.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lb_userspace::model::{External, Index, Object};
+use lb_userspace::model::{External, Index, Object, Reason};
 use serde_json::{Value, json};
 
 use super::support::*;
@@ -53,6 +53,23 @@ fn reached(more: Value) -> Vec<String> {
     let (ports, problems) = outcome(&[dual(more)]);
     assert_eq!(faults(&problems), Vec::<String>::new());
     lines(&ports)
+}
+
+#[test]
+fn b41_external_ips_can_be_switched_off() {
+    let spec = json!({"spec": {"externalIPs": ["192.0.2.1", "192.0.2.2"], "externalTrafficPolicy": "Local"},
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.2"}]}}});
+    let external = |serve| {
+        let mut index = Index::new(NODE);
+        index.serve_external_ips(serve);
+        index.apply(service(spec.clone()));
+        let changes = index.take_changes();
+        let external = *changes[0].1.clone().unwrap().external.unwrap();
+        let off = index.problems().any(|(_, complaint)| complaint.reason == Reason::ExternalIpsOff);
+        (external.external_ips, external.load_balancer_ips.len(), external.local, off)
+    };
+    assert_eq!(external(true), (vec!["192.0.2.1".parse().unwrap()], 1, true, false));
+    assert_eq!(external(false), (vec![], 1, false, true), "b22: a policy about nothing");
 }
 
 #[test]

@@ -69,7 +69,7 @@ const FIELDS: &[(&str, Meaning)] = &[
     ("nftables.masqueradeBit", Nothing(&["14"])),
     ("nftables.minSyncPeriod", Nothing(&["1s"])),
     ("nftables.syncPeriod", Nothing(&["30s"])),
-    ("nodePortAddresses", Nothing(&[])),
+    ("nodePortAddresses", Flag("nodeport-addresses")),
     ("oomScoreAdj", Nothing(&["-999"])),
     ("portRange", Nothing(&[])),
     ("showHiddenMetricsForVersion", Nothing(&[])),

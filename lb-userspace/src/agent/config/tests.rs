@@ -126,16 +126,17 @@ fn a_file_of_kubeadm_is_understood_without_a_word() {
 }
 
 #[test]
-fn b78_b80_b103_fields_of_kube_proxy_that_mean_something() {
+fn b38_b78_b80_b103_fields_of_kube_proxy_that_mean_something() {
     let text = kube_proxy(
         "hostnameOverride: Node-A\nclusterCIDR: 10.0.0.0/8\ndetectLocalMode: BridgeInterface\ndetectLocal:\n  \
          bridgeInterface: cbr0\nmode: nftables\nnftables: {masqueradeAll: true}\nlogging: {format: json}\nconntrack:\n  \
-         tcpEstablishedTimeout: 2h0m0s\n  udpTimeout: 45s\n",
+         tcpEstablishedTimeout: 2h0m0s\n  udpTimeout: 45s\nnodePortAddresses: [172.18.0.0/16, \"fd00::/64\"]\n",
     );
     let told = told("", &text).unwrap();
     let args = &told.args;
     assert_eq!(args.hostname_override.as_deref(), Some("node-a"));
     assert_eq!((args.masquerade_all, args.pod_bridge_interface.as_str()), (true, "cbr0"));
+    assert_eq!(args.nodeport_addresses.to_string(), "172.18.0.0/16,fd00::/64");
     assert_eq!((args.lifetimes().tcp_established, args.lifetimes().udp_unreplied), (7200, 45));
     args.masquerade().check().unwrap();
     assert_eq!(told.ignored, ["FILE:8: mode has no meaning for Sluice: ignored"]);
@@ -168,7 +169,7 @@ fn both_documents_may_stand_in_one_file() {
 fn what_has_no_meaning_is_named_once_each() {
     let text = kube_proxy(
         "featureGates:\n  Some: true\n  Other: true\niptables:\n  syncPeriod: 30s\n  minSyncPeriod: 5s\nipvs:\n  strictARP: true\n  \
-         scheduler: rr\nnodePortAddresses: [10.0.0.0/8]\noomScoreAdj: -999\nclientConnection: {qps: 5, burst: 100}\n",
+         scheduler: rr\nportRange: \"1-2\"\noomScoreAdj: -999\nclientConnection: {qps: 5, burst: 100}\n",
     );
     let told = told("", &text).unwrap();
     let expected = [
@@ -176,7 +177,7 @@ fn what_has_no_meaning_is_named_once_each() {
         "4: featureGates",
         "8: iptables.minSyncPeriod",
         "10: ipvs",
-        "12: nodePortAddresses",
+        "12: portRange",
     ];
     assert_eq!(told.ignored, expected.map(|text| format!("FILE:{text} has no meaning for Sluice: ignored")));
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use bytemuck::Pod;
-use lb_common::{Addr4, Addr6, Address, AddressValue, Config, address_flags, maps};
+use lb_common::{Addr4, Addr6, Address, AddressKind, AddressValue, Config, address_flags, maps};
 
 use crate::bpf::map::{Array, Hash, MapError};
 use crate::bpf::pin::PinDir;
@@ -30,11 +30,11 @@ pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
         );
     }
     let config = Array::<Config>::open(pins, maps::CONFIG)?.get(0)?;
-    let shared = reserved::shared(&config.snat_ports)?;
+    let shared = reserved::shared(&reserved::with_node_ports(&config))?;
     findings.push(if shared.is_empty() {
-        Finding::new(Level::Ok, CHECK, "ports of translated flows are kept from the host's own sockets")
+        Finding::new(Level::Ok, CHECK, "ports of translated flows and node ports are kept from the host's own sockets")
     } else {
-        let found = format!("sockets of the host may be given ports that translated flows use: {shared}");
+        let found = format!("sockets of the host may be given ports that translated flows use, or node ports: {shared}");
         Finding::new(Level::Warning, CHECK, found)
             .follows("a socket of the host with the very port of a flow to the same endpoint gets that flow's replies")
             .remedy("start the agent again: it adds them to net.ipv4.ip_local_reserved_ports")
@@ -44,7 +44,10 @@ pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
 
 fn held<A: Address + Pod>(pins: &PinDir, map: &str) -> Result<Vec<IpAddr>, MapError> {
     let held = |entry: Result<(A, AddressValue), _>| match entry {
-        Ok((addr, value)) => (value.flags & address_flags::HELD != 0).then(|| Ok(addr.into())),
+        Ok((addr, value)) => {
+            let whole = value.kind == AddressKind::ClusterIp as u8;
+            (whole && value.flags & address_flags::HELD != 0).then(|| Ok(addr.into()))
+        }
         Err(error) => Some(Err(error)),
     };
     Hash::<A, AddressValue>::open(pins, map)?.entries().filter_map(held).collect()
