@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::events;
 use crate::health::{self, Told};
-use crate::model::{External, Index, Kind, NodeView, ServicePort};
+use crate::model::{Index, Kind, NodeView};
 use crate::reconcile::Change;
 use crate::source::{self, Event, Extent, Source, Update};
 use crate::status::Problem;
@@ -118,8 +118,7 @@ impl Sync {
         self.expected |= self.index.node().is_some();
         let listed = extent > Extent::Begun;
         // Before that, what is half known would be derived again and again.
-        let mut changed = if listed { self.index.take_changes() } else { Vec::new() };
-        changed.iter_mut().filter_map(|(_, port)| port.as_mut()).for_each(withhold);
+        let changed = if listed { self.index.take_changes() } else { Vec::new() };
         self.complain(problems);
         let node = self.index.node();
         let eligible = health::is_eligible(node.map(|node| &**node), self.expected);
@@ -166,14 +165,6 @@ impl Sync {
             self.faults = faults;
         }
     }
-}
-
-/// Takes away where else `port` is reached: packets from outside are not served yet.
-fn withhold(port: &mut ServicePort) {
-    port.external = port.external.take().filter(|external| external.local).map(|external| {
-        let External { local, .. } = *external;
-        Box::new(External { local, ..External::default() })
-    });
 }
 
 /// Tells `news`, unless it is none.

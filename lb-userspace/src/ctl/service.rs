@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 
 use anyhow::bail;
+use lb_common::FrontendKind;
 use serde::Serialize;
 
 use super::Context;
@@ -47,6 +48,15 @@ struct ServiceRow {
     #[serde(rename = "type")]
     kind: &'static str,
     addresses: Vec<IpAddr>,
+    /// At the addresses of nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_port: Option<u16>,
+    /// `Local`, or absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_policy: Option<&'static str>,
+    /// Absent if everybody may use its load balancers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_ranges: Option<Vec<String>>,
     /// How long session affinity by client address lasts; absent without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     session_affinity_seconds: Option<u32>,
@@ -66,12 +76,35 @@ impl ServiceRow {
             port,
             proto: proto_text(proto),
             family: family_text(family),
-            kind: service.frontends.first().map_or(text::NONE, |(_, kind)| kind.name()),
+            kind: kind(service).map_or(text::NONE, FrontendKind::name),
             addresses: service.frontends.iter().map(|(address, _)| *address).collect(),
+            node_port: service.node_port,
+            external_policy: service.external_local.then_some("Local"),
+            source_ranges: service.source_ranges.clone(),
             session_affinity_seconds: (service.affinity > 0).then_some(service.affinity),
             endpoints: Endpoints { cluster: service.cluster, local: service.local },
             id,
             counters: Counters::of(&service.stats),
+        }
+    }
+}
+
+/// How it is reached: what says most.
+fn kind(service: &Service) -> Option<FrontendKind> {
+    let has = |wanted: FrontendKind| service.frontends.iter().any(|(_, kind)| *kind == wanted);
+    let node_port = service.node_port.map(|_| FrontendKind::NodePort);
+    let load_balancer = has(FrontendKind::LoadBalancer).then_some(FrontendKind::LoadBalancer);
+    let cluster_ip = has(FrontendKind::ClusterIp).then_some(FrontendKind::ClusterIp);
+    load_balancer.or(node_port).or(cluster_ip)
+}
+
+impl ServiceRow {
+    /// Name, number, number at nodes, protocol.
+    fn port(&self) -> String {
+        let port = text::port(&self.port_name, self.port, &self.proto);
+        match (self.node_port, port.rsplit_once('/')) {
+            (Some(node_port), Some((port, proto))) => format!("{port}:{node_port}/{proto}"),
+            _ => port,
         }
     }
 }
@@ -97,7 +130,7 @@ impl Row for ServiceRow {
         let mut cells = vec![
             self.namespace.clone(),
             self.name.clone(),
-            text::port(&self.port_name, self.port, &self.proto),
+            self.port(),
             self.family.to_owned(),
             self.kind.to_owned(),
             text::comma(&self.addresses),
@@ -126,6 +159,19 @@ fn affinity(seconds: Option<u32>) -> String {
     seconds.map_or_else(|| text::NONE.to_owned(), |seconds| format!("ClientIP, {seconds} s"))
 }
 
+/// Whom clients from outside are sent to, and who may come by addresses of load balancers.
+fn outside(service: &ServiceRow) -> String {
+    let policy = service.external_policy.map(|_| "endpoints of this node only".to_owned());
+    let ranges = service.source_ranges.as_ref().map(|ranges| {
+        format!(
+            "to load balancers from {}",
+            if ranges.is_empty() { "nowhere".to_owned() } else { text::comma(ranges) }
+        )
+    });
+    let all: Vec<_> = policy.into_iter().chain(ranges).collect();
+    if all.is_empty() { text::NONE.to_owned() } else { all.join("; ") }
+}
+
 impl Document for Shown {
     fn text(&self, writer: &mut dyn Write) -> io::Result<()> {
         for (i, Details { service, backends }) in self.0.iter().enumerate() {
@@ -137,10 +183,11 @@ impl Document for Shown {
                 writer,
                 &[
                     ("Service", format!("{}/{}", service.namespace, service.name)),
-                    ("Port", text::port(&service.port_name, service.port, &service.proto)),
+                    ("Port", service.port()),
                     ("Family", service.family.to_owned()),
                     ("Type", service.kind.to_owned()),
                     ("Addresses", text::comma(&service.addresses)),
+                    ("From outside", outside(service)),
                     ("Affinity", affinity(service.session_affinity_seconds)),
                     ("Id", service.id.to_string()),
                     (

@@ -68,7 +68,7 @@ struct Told {
     /// Where addresses of Services are allocated.
     service_ranges: Vec<String>,
     interfaces: Vec<String>,
-    /// Uplinks and overlays where masquerading is undone.
+    /// Uplinks and overlays that have their programs.
     uplinks: Vec<String>,
     /// Addresses of Services that interfaces of the node have.
     held: Vec<IpAddr>,
@@ -165,7 +165,7 @@ impl Document for Report {
                 ("Interfaces", text::comma(&told.interfaces)),
             ]);
             if !told.uplinks.is_empty() {
-                let meaning = "masquerading is undone there";
+                let meaning = "clients of other machines come by them";
                 fields.push(("Uplinks", format!("{}: {meaning}", text::comma(&told.uplinks))));
             }
             if !told.held.is_empty() {

@@ -44,10 +44,18 @@ fn port(namespace: &str, name: &str, family: u8, backends: Vec<Backend>) -> Serv
             proto: 6,
             family,
         },
-        frontends: vec![(
-            if family == 4 { "10.96.0.1" } else { "fd00:96::1" }.parse().unwrap(),
-            FrontendKind::ClusterIp,
-        )],
+        frontends: [
+            ("10.96.0.1", "fd00:96::1", FrontendKind::ClusterIp),
+            ("192.0.2.1", "", FrontendKind::LoadBalancer),
+        ]
+        .into_iter()
+        .map(|(v4, v6, kind)| (if family == 4 { v4 } else { v6 }, kind))
+        .filter(|(addr, kind)| !addr.is_empty() && (*kind == FrontendKind::ClusterIp || namespace == "shop"))
+        .map(|(addr, kind)| (addr.parse().unwrap(), kind))
+        .collect(),
+        node_port: (namespace == "shop").then_some(30_080),
+        external_local: namespace == "shop",
+        source_ranges: (namespace == "shop" && family == 4).then(|| vec!["10.0.0.0/8".to_owned()]),
         affinity: if family == 4 { 0 } else { 10_800 },
         cluster: count(|backend| backend.selected),
         local: count(|backend| backend.local),
@@ -109,10 +117,10 @@ fn parsed(text: anyhow::Result<String>) -> Value {
 #[test]
 fn services_are_listed_by_name() {
     let expected = "\
-NAMESPACE  NAME  PORT         FAMILY  TYPE       ADDRESSES   ENDPOINTS  LOCAL  CONNECTIONS  PKTS-IN  BYTES-IN  PKTS-OUT  BYTES-OUT
-default    web   http:80/TCP  IPv4    ClusterIP  10.96.0.1   0          0      0            0        0         0         0
-shop       web   http:80/TCP  IPv4    ClusterIP  10.96.0.1   1          1      4            10       1000      8         9000
-shop       web   http:80/TCP  IPv6    ClusterIP  fd00:96::1  1          0      0            0        0         0         0
+NAMESPACE  NAME  PORT               FAMILY  TYPE          ADDRESSES            ENDPOINTS  LOCAL  CONNECTIONS  PKTS-IN  BYTES-IN  PKTS-OUT  BYTES-OUT
+default    web   http:80/TCP        IPv4    ClusterIP     10.96.0.1            0          0      0            0        0         0         0
+shop       web   http:80:30080/TCP  IPv4    LoadBalancer  10.96.0.1,192.0.2.1  1          1      4            10       1000      8         9000
+shop       web   http:80:30080/TCP  IPv6    NodePort      fd00:96::1           1          0      0            0        0         0         0
 ";
     for line in ["service", "service list", "service show"] {
         assert_eq!(services(Format::Text, line).unwrap(), expected, "{line}");
@@ -130,10 +138,12 @@ fn a_service_is_an_object_with_numbers_and_texts() {
 #[test]
 fn a_service_is_shown_with_its_endpoints() {
     let shown = services(Format::Text, "service show shop/web").unwrap();
-    assert!(shown.starts_with("Service:      shop/web\nPort:         http:80/TCP\n"), "{shown}");
-    assert!(shown.contains("\nEndpoints:    1, 1 on this node\n"), "{shown}");
+    assert!(shown.starts_with("Service:       shop/web\nPort:          http:80:30080/TCP\n"), "{shown}");
+    let outside = "\nFrom outside:  endpoints of this node only; to load balancers from 10.0.0.0/8\n";
+    assert!(shown.contains(outside), "{shown}");
+    assert!(shown.contains("\nEndpoints:     1, 1 on this node\n"), "{shown}");
     let affinity = shown.lines().filter(|line| line.starts_with("Affinity:"));
-    assert_eq!(affinity.collect::<Vec<_>>(), ["Affinity:     -", "Affinity:     ClientIP, 10800 s"]);
+    assert_eq!(affinity.collect::<Vec<_>>(), ["Affinity:      -", "Affinity:      ClientIP, 10800 s"]);
     let row = |endpoint: &str| shown.lines().find(|line| line.contains(endpoint)).unwrap().split_whitespace();
     assert!(row("10.0.0.1:8080").any(|cell| cell == "active"), "{shown}");
     assert!(row("10.0.0.2:8080").any(|cell| cell == "serving"), "{shown}");

@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use bytemuck::Pod;
 use lb_common::{
     Addr4, Addr6, Address, BackendRecord, BackendStats, BackendWord, FrontendKey, FrontendKind,
-    FrontendValue, Proto, ServiceMeta, ServiceRecord, ServiceStats, Slot, Span, maps, service_flags,
+    FrontendValue, Proto, ServiceMeta, ServiceRecord, ServiceStats, Slot, SourceRangeKey, Span, maps,
+    service_flags,
 };
 use serde::Serialize;
 
@@ -20,7 +21,14 @@ use super::text;
 /// A Service port of one family.
 pub(super) struct Service {
     pub(super) name: PortName,
+    /// But for the node port, sorted by address.
     pub(super) frontends: Vec<(IpAddr, FrontendKind)>,
+    /// The port at the addresses of nodes.
+    pub(super) node_port: Option<u16>,
+    /// Whether what comes from outside has the endpoints of this node alone.
+    pub(super) external_local: bool,
+    /// Who may use addresses of load balancers; `None`: everybody.
+    pub(super) source_ranges: Option<Vec<String>>,
     /// Seconds that session affinity by client address lasts; 0: there is none.
     pub(super) affinity: u32,
     /// How many backends are usable from anywhere.
@@ -55,6 +63,8 @@ impl View {
         let scopes = read_services(pins, &mut view)?;
         read_frontends::<Addr4>(pins, maps::FRONTENDS4, &mut view)?;
         read_frontends::<Addr6>(pins, maps::FRONTENDS6, &mut view)?;
+        read_ranges::<Addr4>(pins, maps::SOURCE_RANGES4, &mut view)?;
+        read_ranges::<Addr6>(pins, maps::SOURCE_RANGES6, &mut view)?;
         read_backends(pins, &scopes, &mut view)?;
         for service in view.services.values_mut() {
             service.frontends.sort_unstable_by_key(|(address, _)| *address);
@@ -88,12 +98,13 @@ impl View {
     }
 }
 
-/// Which backends are in a scope, as (Service, backend), and which Services choose from the local one.
+/// Which backends are in a scope, as (Service, backend), and which Services choose from the local one alone, or from both.
 #[derive(Default)]
 struct Scopes {
     cluster: HashSet<(u32, u32)>,
     local: HashSet<(u32, u32)>,
-    choose_local: HashSet<u32>,
+    only_local: HashSet<u32>,
+    also_local: HashSet<u32>,
 }
 
 fn read_services(pins: &PinDir, view: &mut View) -> anyhow::Result<Scopes> {
@@ -116,11 +127,18 @@ fn read_services(pins: &PinDir, view: &mut View) -> anyhow::Result<Scopes> {
             scope.extend(ids.into_iter().map(|backend| (id, backend)));
         }
         if record.flags & service_flags::INTERNAL_LOCAL != 0 {
-            scopes.choose_local.insert(id);
+            scopes.only_local.insert(id);
+        }
+        let external_local = record.flags & service_flags::EXTERNAL_LOCAL != 0;
+        if external_local {
+            scopes.also_local.insert(id);
         }
         let service = Service {
             name: PortName::of(&meta),
             frontends: Vec::new(),
+            node_port: None,
+            external_local,
+            source_ranges: (record.flags & service_flags::SOURCE_RANGES != 0).then(Vec::new),
             affinity: service_flags::affinity(record.flags),
             cluster: 0,
             local: 0,
@@ -147,8 +165,25 @@ where
     for entry in Hash::<FrontendKey<A>, FrontendValue>::open(pins, map)?.entries() {
         let (key, value) = entry?;
         let kind = FrontendKind::from_number(value.kind);
-        if let (Some(service), Some(kind)) = (view.services.get_mut(&value.service), kind) {
-            service.frontends.push((key.addr.into(), kind));
+        match (view.services.get_mut(&value.service), kind) {
+            (Some(service), Some(FrontendKind::NodePort)) => service.node_port = Some(key.port.number()),
+            (Some(service), Some(kind)) => service.frontends.push((key.addr.into(), kind)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn read_ranges<A: Address>(pins: &PinDir, map: &str, view: &mut View) -> Result<(), MapError>
+where
+    SourceRangeKey<A>: Pod,
+{
+    for entry in Hash::<SourceRangeKey<A>, u32>::open(pins, map)?.entries() {
+        let (key, _) = entry?;
+        let service = view.services.get_mut(&key.range.service);
+        if let (Some(ranges), Some(bits)) = (service.and_then(|it| it.source_ranges.as_mut()), key.length()) {
+            let addr: IpAddr = key.range.addr.into();
+            ranges.push(format!("{addr}/{bits}"));
         }
     }
     Ok(())
@@ -167,7 +202,8 @@ fn read_backends(pins: &PinDir, scopes: &Scopes, view: &mut View) -> Result<(), 
         let key = (record.service, id);
         let (cluster, local) = (scopes.cluster.contains(&key), scopes.local.contains(&key));
         // The local scope may have one that terminates, for a policy that is not this Service's.
-        let selected = if scopes.choose_local.contains(&record.service) { local } else { cluster };
+        let inside = if scopes.only_local.contains(&record.service) { local } else { cluster };
+        let selected = inside || local && scopes.also_local.contains(&record.service);
         if record.family == 0 || !(selected || word.serving()) {
             continue;
         }

@@ -23,8 +23,6 @@ pub enum Reason {
     NotProgrammed,
     /// It has external IPs, and this node is told to serve none.
     ExternalIpsOff,
-    /// Something that Sluice does not do yet.
-    NotServedYet,
     /// Its health check port cannot be listened at (B87).
     FailedToStartServiceHealthcheck,
 }
@@ -53,7 +51,6 @@ impl Reason {
             Self::NoRoom => "NoRoom",
             Self::NotProgrammed => "NotProgrammed",
             Self::ExternalIpsOff => "ExternalIPsOff",
-            Self::NotServedYet => "NotServedYet",
             Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
         }
     }
@@ -61,7 +58,7 @@ impl Reason {
     /// Whether who has written the object can do something about it.
     #[must_use]
     pub const fn is_for_owner(self) -> bool {
-        !matches!(self, Self::NotProgrammed | Self::NotServedYet)
+        !matches!(self, Self::NotProgrammed)
     }
 
     /// Whether one node may say so and another not: it is about what the node has, not about objects.

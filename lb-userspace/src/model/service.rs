@@ -92,7 +92,6 @@ impl ServiceView {
             headless: metadata.labels.contains_key(HEADLESS),
             health_check: health_check(spec),
         };
-        problems.extend(not_served(&view.ports, view.outside.as_deref()));
         ((!view.addresses.is_empty()).then_some(view), problems)
     }
 
@@ -223,17 +222,4 @@ fn affinity(spec: &ServiceSpec, problems: &mut Vec<Complaint>) -> Option<NonZero
         )));
     }
     Some(seconds.unwrap_or(DEFAULT_AFFINITY))
-}
-
-/// What is not served, as one text.
-fn not_served(ports: &[PortView], outside: Option<&Outside>) -> Option<Complaint> {
-    let node_ports = ports.iter().filter_map(|port| port.node_port);
-    let node_ports = node_ports.map(|port| format!("node port {port}"));
-    let addresses = outside.into_iter().flat_map(|outside| {
-        let external = outside.external_ips.iter().map(|ip| format!("external IP {ip}"));
-        external.chain(outside.load_balancer_ips.iter().map(|ip| format!("load balancer IP {ip}")))
-    });
-    let all: Vec<String> = node_ports.chain(addresses).collect();
-    let text = || format!("not served yet: {}; the ClusterIP is", all.join(", "));
-    (!all.is_empty()).then(|| Reason::NotServedYet.because(text()))
 }

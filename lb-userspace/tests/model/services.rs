@@ -195,21 +195,6 @@ fn b63_session_affinity_is_switched_by_an_update() {
 }
 
 #[test]
-fn what_comes_later_is_named_and_the_cluster_ip_works() {
-    let more = json!({"spec": {"type": "LoadBalancer", "sessionAffinity": "ClientIP", "externalIPs": ["192.0.2.1"],
-            "externalTrafficPolicy": "Local", "ports": [{"name": "http", "port": 80, "nodePort": 30080}]},
-        "status": {"loadBalancer": {"ingress": [{"hostname": "x"}, {"ip": "192.0.2.2"}]}}});
-    let (ports, problems) = outcome(&[service(more), slice("a", json!([endpoint("10.1.0.1", "n2", "rs")]))]);
-    assert_sets(&ports["d/s:http/TCP/v4"], ["1", "", "1"], "b22, b23: neither matters for the ClusterIP");
-    assert_eq!(
-        problems,
-        [
-            "Service d/s: not served yet: node port 30080, external IP 192.0.2.1, load balancer IP 192.0.2.2; the ClusterIP is",
-        ]
-    );
-}
-
-#[test]
 fn only_an_api_server_gives_uids() {
     let mut followed = Followed::new();
     followed.apply(&service(json!({})));

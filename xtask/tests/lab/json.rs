@@ -126,6 +126,11 @@ fn occasions(world: &World) -> [Svc<'_>; 2] {
     let (served, empty) = (world.service("json", &[&world.a]), world.service("json-empty", &[]));
     let mut items = vec![service(&served.name, &served.addresses, &served.ports)];
     items[0]["spec"]["sessionAffinity"] = json!("ClientIP");
+    items[0]["spec"]["type"] = json!("LoadBalancer");
+    items[0]["spec"]["externalTrafficPolicy"] = json!("Local");
+    items[0]["spec"]["loadBalancerSourceRanges"] = json!(["172.18.0.0/16"]);
+    items[0]["spec"]["ports"][0]["nodePort"] = json!(30_700);
+    items[0]["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.70"}]}});
     items.extend(served.slices(&[&world.a]));
     world.node.write(&served.file(), &list(&items)).unwrap();
     world.node.write("wrong.json", &json!({"apiVersion": "v1", "kind": "Service", "metadata": 7})).unwrap();

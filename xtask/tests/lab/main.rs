@@ -7,6 +7,7 @@
 mod affinity;
 mod bulk;
 mod doctor;
+mod edge;
 mod endpoints;
 mod events;
 mod floods;

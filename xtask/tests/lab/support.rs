@@ -59,7 +59,7 @@ pub(crate) enum Mode {
 
 impl Mode {
     /// The agent's flags: those of the mode, `given`, and small tables unless their size is given.
-    fn flags(self, given: &[&str]) -> Vec<String> {
+    pub(crate) fn flags(self, given: &[&str]) -> Vec<String> {
         let mode = match self {
             Self::All => "all",
             Self::Host => "host",
