@@ -1,6 +1,7 @@
 //! Manifests: a file of any text, its documents, their objects, the Service ports that follow from them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lb_userspace::model::{Change, Index, Object, ObjectKey, ServicePort, ServicePortKey};
 use lb_userspace::source::manifests::Reading;
@@ -97,7 +98,7 @@ fn json(text: &str) -> Reading {
 }
 
 /// Service ports that changes add up to.
-type Ports = BTreeMap<ServicePortKey, ServicePort>;
+type Ports = BTreeMap<ServicePortKey, Arc<ServicePort>>;
 
 fn add_up(ports: &mut Ports, changes: Vec<Change>) {
     for (key, port) in changes {

@@ -38,7 +38,8 @@ impl Claims {
 
     /// Adds a claim.
     pub(super) fn enter(&mut self, place: Place, claim: Claim) {
-        let claims = self.by_place.entry(place).or_default();
+        // Most places are one Service's alone.
+        let claims = self.by_place.entry(place).or_insert_with(|| Vec::with_capacity(1));
         if let Err(position) = claims.binary_search(&claim) {
             claims.insert(position, claim);
             if position == 0 {

@@ -168,7 +168,7 @@ fn endpoints<'a>(
             let text = "it has EndpointSlices: the Pods that it selects are not looked at";
             conflicts.push(Reason::EndpointsIgnored.because(text));
         }
-        return entry.slices.values().collect();
+        return entry.slices.iter().map(|(_, slice)| slice).collect();
     }
     if service.selector.is_empty() {
         return entry.mirrored.iter().collect();

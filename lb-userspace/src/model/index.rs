@@ -20,7 +20,7 @@ use super::store::Namespace;
 use super::{Complaint, Kind, ObjectKey, ServicePort, ServicePortKey};
 
 /// A change of one Service port: its new state, or `None` if it is gone.
-pub type Change = (ServicePortKey, Option<ServicePort>);
+pub type Change = (ServicePortKey, Option<Arc<ServicePort>>);
 
 /// Namespace and name of a Service.
 pub type ServiceName = (Arc<str>, Arc<str>);
@@ -291,8 +291,7 @@ impl Index {
             derive::ports(namespace, name, content, &self.claims, site);
         self.complained |= set(&mut self.conflicts, &object, conflicts);
         if let Some(entry) = content.entries.get_mut(name) {
-            compare(&entry.published, &ports, changes);
-            entry.published = ports.into();
+            entry.published = compare(&entry.published, ports, changes).into();
         }
         content.tidy(name);
         if content.is_empty() {
@@ -322,22 +321,26 @@ enum Rank {
     Other,
 }
 
-/// Appends what leads from the ports `former` of a Service to `new`.
+/// Appends what leads from the ports `former` of a Service to `new`, and gives those to be remembered: of what stays the
+/// same the one that was handed out, so that it is kept once.
 fn compare(
-    former: &Flat<ServicePortKey, ServicePort>,
-    new: &BTreeMap<ServicePortKey, ServicePort>,
+    former: &Flat<ServicePortKey, Arc<ServicePort>>,
+    new: BTreeMap<ServicePortKey, ServicePort>,
     changes: &mut Vec<(Rank, Change)>,
-) {
+) -> BTreeMap<ServicePortKey, Arc<ServicePort>> {
     let gone = former.iter().filter(|(key, _)| !new.contains_key(key));
     changes.extend(gone.map(|(key, _)| (Rank::Gone, (key.clone(), None))));
-    for (key, port) in new {
+    let mut change = |key: &ServicePortKey, port| {
         let rank = match former.get(key) {
-            Some(former) if former == port => continue,
+            Some(former) if **former == port => return Arc::clone(former),
             Some(former) if former.places().any(|it| !port.places().any(|kept| kept == it)) => Rank::GivesUp,
             _ => Rank::Other,
         };
-        changes.push((rank, (key.clone(), Some(port.clone()))));
-    }
+        let port = Arc::new(port);
+        changes.push((rank, (key.clone(), Some(Arc::clone(&port)))));
+        port
+    };
+    new.into_iter().map(|(key, port)| (key.clone(), change(&key, port))).collect()
 }
 
 /// True if `new` is something else than before.

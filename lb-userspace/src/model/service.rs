@@ -9,6 +9,7 @@ use std::sync::Arc;
 use lb_common::Proto;
 
 use super::external::{self, Outside};
+use super::flat::Flat;
 use super::object::{Service, ServiceSpec, ServiceSpecPort, TargetPort};
 use super::parse::{self, MAX_NAME};
 use super::{Complaint, Family, Reason};
@@ -40,7 +41,7 @@ pub(super) struct ServiceView {
     /// Seconds that a client keeps its endpoint; `None` without session affinity.
     pub(super) affinity: Option<NonZeroU32>,
     /// Empty: endpoints are made by hand.
-    pub(super) selector: BTreeMap<String, String>,
+    pub(super) selector: Flat<String, String>,
     /// `publishNotReadyAddresses`.
     pub(super) publish_not_ready: bool,
     /// Slices made from this Service's Pods would carry the headless label.
@@ -87,7 +88,7 @@ impl ServiceView {
             outside: Outside::read(service, &addresses, external_ips, &mut problems),
             addresses,
             affinity: affinity(spec, &mut problems),
-            selector: spec.selector.clone(),
+            selector: spec.selector.clone().into(),
             publish_not_ready: spec.publish_not_ready_addresses,
             headless: metadata.labels.contains_key(HEADLESS),
             health_check: health_check(spec),

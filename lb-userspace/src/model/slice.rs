@@ -153,7 +153,8 @@ fn usable<'a>(
     problems: &mut Vec<Complaint>,
 ) -> Vec<Endpoint> {
     let mut bad = Vec::new();
-    let good = read.filter_map(|endpoint| endpoint.map_err(|text| bad.push(text)).ok()).collect();
+    let mut good: Vec<_> = read.filter_map(|endpoint| endpoint.map_err(|text| bad.push(text)).ok()).collect();
+    good.shrink_to_fit();
     match bad.as_slice() {
         [] => {}
         [text] => {

@@ -17,13 +17,13 @@ pub(super) struct Entry {
     /// `None`: there is no such Service, or it is not balanced.
     pub(super) service: Option<ServiceView>,
     /// Its EndpointSlices by name, cached each by itself so that an endpoint that moves between two is never lost (B31).
-    pub(super) slices: BTreeMap<Arc<str>, Slice>,
+    pub(super) slices: Flat<Arc<str>, Slice>,
     /// What its Endpoints object is mirrored as.
     pub(super) mirrored: Vec<Slice>,
     /// The frontends that it wants.
     pub(super) claims: Flat<Place, Claim>,
     /// What `take_changes` has handed out.
-    pub(super) published: Flat<ServicePortKey, ServicePort>,
+    pub(super) published: Flat<ServicePortKey, Arc<ServicePort>>,
 }
 
 impl Entry {
@@ -41,7 +41,7 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(super) struct Namespace {
     /// By name of the Service.
-    pub(super) entries: BTreeMap<Arc<str>, Entry>,
+    pub(super) entries: BTreeMap<Arc<str>, Box<Entry>>,
     /// The Pods that can be endpoints.
     pub(super) pods: BTreeMap<Arc<str>, PodView>,
     /// Which Service each slice belongs to.
@@ -55,7 +55,7 @@ impl Namespace {
 
     /// Forgets the Service `name` if nothing is left of it.
     pub(super) fn tidy(&mut self, name: &str) {
-        if self.entries.get(name).is_some_and(Entry::is_empty) {
+        if self.entries.get(name).is_some_and(|entry| entry.is_empty()) {
             self.entries.remove(name);
         }
     }

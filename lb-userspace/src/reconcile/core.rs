@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -34,7 +35,7 @@ pub struct Reconciler<T> {
     tables: T,
     node: String,
     shadow: Shadow,
-    desired: BTreeMap<ServicePortKey, ServicePort>,
+    desired: BTreeMap<ServicePortKey, Arc<ServicePort>>,
     dirty: BTreeSet<ServicePortKey>,
     /// Service ports of a former agent that stay until the list is whole.
     kept: BTreeSet<ServicePortKey>,
@@ -132,8 +133,8 @@ impl<T: Tables> Reconciler<T> {
             Change::Seen(seen) => return self.book.see(seen, self.started),
         };
         for (key, desired) in changes {
-            let after = desired.as_ref();
-            self.book.desire(&key, self.desired.get(&key), after);
+            let after = desired.as_deref();
+            self.book.desire(&key, self.desired.get(&key).map(AsRef::as_ref), after);
             match desired {
                 Some(desired) => self.desired.insert(key.clone(), desired),
                 None => self.desired.remove(&key),
@@ -292,7 +293,7 @@ impl<T: Tables> Reconciler<T> {
         let failure = match plan(
             &self.shadow,
             key,
-            self.desired.get(key),
+            self.desired.get(key).map(AsRef::as_ref),
             |frontend| claims.contains_key(frontend),
             &self.addresses.own,
         ) {

@@ -20,7 +20,7 @@ pub use run::run;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::model::{Kind, Seen, ServicePort, ServicePortKey};
+use crate::model::{self, Kind, Seen};
 use crate::plan::{Own, Use};
 use crate::status::Problem;
 
@@ -29,14 +29,14 @@ use crate::status::Problem;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
     /// Everything there is. What is not named is not desired.
-    Replace(Vec<(ServicePortKey, Option<ServicePort>)>),
+    Replace(Vec<model::Change>),
     /// Everything that could be read, and there is more: what the tables have been serving since before loses neither
     /// itself nor its last endpoint until [`Change::Whole`] (B7).
-    Partial(Vec<(ServicePortKey, Option<ServicePort>)>),
+    Partial(Vec<model::Change>),
     /// Nothing is missing any more: what is not desired goes.
     Whole,
     /// What has changed.
-    Update(Vec<(ServicePortKey, Option<ServicePort>)>),
+    Update(Vec<model::Change>),
     /// The node's own addresses, all of them.
     Own(Own),
     /// The objects that led to the change which comes next.

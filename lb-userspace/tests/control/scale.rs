@@ -39,7 +39,7 @@ fn mean_of_changes<T: Tables>(reconciler: &mut Reconciler<T>, desired: &Desired)
         smaller.cluster.pop();
         smaller.serving.pop();
         for service in [smaller, (*service).clone()] {
-            reconciler.desire(Change::Update(vec![((*key).clone(), Some(service))]));
+            reconciler.desire(Change::Update(vec![((*key).clone(), Some(service.into()))]));
             before = Instant::now().max(before);
             let outcome = reconciler.step(before);
             spent += before.elapsed();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lb_common::backend_flags::{CLUSTER, LOCAL, SERVING};
@@ -212,14 +213,16 @@ pub(crate) fn check_paths(snapshot: &Snapshot) -> Views {
 
 /// The whole of `desired`, as the first change.
 pub(crate) fn replace(desired: &Desired) -> Change {
-    Change::Replace(desired.iter().map(|(key, service)| (key.clone(), Some(service.clone()))).collect())
+    Change::Replace(
+        desired.iter().map(|(key, service)| (key.clone(), Some(service.clone().into()))).collect(),
+    )
 }
 
 /// What turns `old` into `new`.
 pub(crate) fn update(old: &Desired, new: &Desired) -> Change {
     let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
     let changed = keys.into_iter().filter(|key| old.get(*key) != new.get(*key));
-    Change::Update(changed.map(|key| (key.clone(), new.get(key).cloned())).collect())
+    Change::Update(changed.map(|key| (key.clone(), new.get(key).cloned().map(Arc::new))).collect())
 }
 
 /// Steps, with time passing and grace periods ending, until there is nothing more to do; at most 1,000 times.

@@ -59,7 +59,7 @@ fn b41_external_ips_can_be_switched_off() {
         index.serve_external_ips(serve);
         index.apply(service(spec.clone()));
         let changes = index.take_changes();
-        let external = *changes[0].1.clone().unwrap().external.unwrap();
+        let external = *changes[0].1.clone().unwrap().external.clone().unwrap();
         let off = index.problems().any(|(_, complaint)| complaint.reason == Reason::ExternalIpsOff);
         (external.external_ips, external.load_balancer_ips.len(), external.local, off)
     };

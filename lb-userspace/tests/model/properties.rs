@@ -1,6 +1,7 @@
 //! What holds for every sequence of events.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use lb_userspace::model::{Index, Object, ObjectKey};
 use proptest::collection::{btree_map, vec};
@@ -141,7 +142,7 @@ proptest! {
         for objects in [objects(&first), objects(&second)] {
             index.replace(objects);
             let changes = index.take_changes();
-            let places = |port: &Option<lb_userspace::model::ServicePort>| port.iter().flat_map(|port| port.frontends.clone()).collect::<Vec<_>>();
+            let places = |port: &Option<Arc<lb_userspace::model::ServicePort>>| port.iter().flat_map(|port| port.frontends.clone()).collect::<Vec<_>>();
             let rank = |change: &(_, Option<_>)| match &change.1 {
                 None => 0,
                 Some(_) if held.contains_key(&change.0) => 1,

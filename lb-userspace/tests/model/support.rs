@@ -93,8 +93,8 @@ impl Followed {
         for (key, port) in &changes {
             match port {
                 Some(port) => {
-                    let before = self.ports.insert(key.to_string(), port.clone());
-                    assert_ne!(before.as_ref(), Some(port));
+                    let before = self.ports.insert(key.to_string(), (**port).clone());
+                    assert_ne!(before.as_ref(), Some(&**port));
                 }
                 None => assert!(self.ports.remove(&key.to_string()).is_some()),
             }
