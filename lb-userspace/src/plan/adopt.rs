@@ -1,6 +1,7 @@
 //! From a reading of the tables to their mirror, and what in them belongs to nobody.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::meta::decode_meta;
 use super::op::Op;
 use super::pool::Pool;
 use super::publish::unpublish;
-use super::shadow::{Block, Service, Shadow, one};
+use super::shadow::{Block, Given, Service, Shadow, one};
 use super::snapshot::{Capacity, ServiceEntry, Snapshot, half};
 
 impl Shadow {
@@ -22,26 +23,43 @@ impl Shadow {
     /// port puts it right, or it is among the [strays](Shadow::strays).
     #[must_use]
     pub fn new(snapshot: Snapshot, node: &str) -> Self {
-        let Snapshot { capacity, mut services, backends, frontends, addresses, ranges } = snapshot;
-        let mut shadow = Self::empty(capacity, node.into());
+        let mut shadow = Self::empty(snapshot.capacity, node.into());
+        shadow.adopt(snapshot);
+        shadow
+    }
+
+    /// Becomes the mirror of what was read again. Ids and slots that were in use or resting before and are free now rest.
+    pub fn renew(&mut self, snapshot: Snapshot) {
+        let empty = Self::empty(snapshot.capacity, self.node.clone());
+        // The rest goes at once: there is never room for two mirrors.
+        let Self { service_ids, backend_ids, slots, .. } = mem::replace(self, empty);
+        self.adopt(snapshot);
+        self.service_ids.inherit(&service_ids);
+        self.backend_ids.inherit(&backend_ids);
+        for (pool, old) in self.slots.iter_mut().zip(&slots) {
+            pool.inherit(old);
+        }
+    }
+
+    fn adopt(&mut self, snapshot: Snapshot) {
+        let Snapshot { capacity: _, mut services, backends, frontends, addresses, ranges } = snapshot;
         // The lower id wins where two have the same name.
         services.sort_by_key(|entry| entry.id);
         for entry in services {
-            shadow.adopt_service(entry);
+            self.adopt_service(entry);
         }
         for (id, record) in backends {
-            shadow.adopt_backend(id, &record);
+            self.adopt_backend(id, &record);
         }
         for (frontend, value) in frontends {
-            shadow.apply(&Op::PutFrontend { frontend, value });
+            self.apply(&Op::PutFrontend { frontend, value });
         }
         for (addr, value) in addresses {
-            shadow.apply(&Op::PutAddress { addr, value });
+            self.apply(&Op::PutAddress { addr, value });
         }
         for (id, range) in ranges {
-            shadow.apply(&Op::PutRange { id, range });
+            self.apply(&Op::PutRange { id, range });
         }
-        shadow
     }
 
     fn empty(capacity: Capacity, node: Arc<str>) -> Self {
@@ -56,8 +74,7 @@ impl Shadow {
             frontend_count: [0; 2],
             address_count: [0; 2],
             range_count: [0; 2],
-            backends: HashMap::new(),
-            generations: HashMap::new(),
+            backends: Vec::new(),
             service_ids: Pool::new(0..capacity.services),
             backend_ids: Pool::new(1..capacity.backends),
             slots: capacity.slots.map(|slots| Pool::new(0..slots)),
@@ -71,7 +88,7 @@ impl Shadow {
             Service { made: record != ServiceRecord::default(), flags: record.flags, ..Service::default() };
         let spans = [record.cluster, record.local].map(Span);
         for ((block, span), slots) in service.scopes.iter_mut().zip(spans).zip(slots) {
-            *block = Block { span, slots: slots.into() };
+            *block = Block { span, slots };
         }
         if let Some((key, port)) = decode_meta(&meta) {
             let pool = &mut self.slots[half(key.family)];
@@ -97,25 +114,12 @@ impl Shadow {
 
     fn adopt_backend(&mut self, id: u32, record: &BackendRecord) {
         let word = BackendWord(record.word);
-        self.generations.insert(id, word.generation());
-        if !word.serving() {
-            return;
-        }
+        let owner = word.serving().then(|| (record.service, endpoint(record)));
+        *self.given(id) = Given { generation: word.generation(), owner };
+        let Some((_, addr)) = owner else { return };
         self.backend_ids.take(one(id));
-        let addr = endpoint(record);
-        self.backends.insert(id, (record.service, addr));
         if let Some(service) = self.services.get_mut(&record.service) {
             service.backends.entry(addr).or_insert((id, word));
-        }
-    }
-
-    /// Goes on where `old`, the mirror before this reading, left off: ids and slots that were in use or resting there and
-    /// are free here rest.
-    pub fn inherit(&mut self, old: &Self) {
-        self.service_ids.inherit(&old.service_ids);
-        self.backend_ids.inherit(&old.backend_ids);
-        for (pool, old) in self.slots.iter_mut().zip(&old.slots) {
-            pool.inherit(old);
         }
     }
 
@@ -136,18 +140,18 @@ impl Shadow {
         ops.extend(unpublish(self, frontends, &mut Ledger::new(self, own)));
         let ranges = self.ranges.iter().filter(|(id, _)| nameless(*id));
         ops.extend(ranges.map(|(id, range)| Op::DeleteRange { id: *id, range: *range }));
-        for (id, (service, addr)) in &self.backends {
+        for (id, given) in (0..).zip(&self.backends) {
+            let Some((service, addr)) = &given.owner else { continue };
             let owner = self.services.get(service).and_then(|service| service.backends.get(addr));
-            if owner.is_none_or(|(owner, _)| owner != id) {
-                ops.push(self.stop(*id));
+            if owner.is_none_or(|(owner, _)| *owner != id) {
+                ops.push(self.stop(id));
             }
         }
         ops
     }
 
     pub(super) fn stop(&self, id: u32) -> Op {
-        let generation = self.generations.get(&id).copied().unwrap_or_default();
-        Op::SetBackend { id, word: BackendWord::new(generation, 0) }
+        Op::SetBackend { id, word: BackendWord::new(self.generation(id), 0) }
     }
 }
 

@@ -158,7 +158,7 @@ impl Planner<'_> {
                 }
                 None => {
                     let Some(backend) = fresh.next() else { continue };
-                    let last = self.shadow.generations.get(&backend).copied().unwrap_or_default();
+                    let last = self.shadow.generation(backend);
                     let word = BackendWord::new(last.wrapping_add(1), flags);
                     ops.push(Op::PutBackend { id: backend, service: id, addr, word });
                     (backend, word)

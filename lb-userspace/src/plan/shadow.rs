@@ -49,8 +49,34 @@ pub(super) struct Service {
     pub(super) made: bool,
     pub(super) flags: u64,
     pub(super) scopes: [Block; 2],
-    pub(super) frontends: BTreeSet<FrontendAddr>,
+    /// Sorted.
+    pub(super) frontends: Vec<FrontendAddr>,
     pub(super) backends: Backends,
+}
+
+impl Service {
+    fn gain(&mut self, frontend: FrontendAddr) {
+        if let Err(position) = self.frontends.binary_search(&frontend) {
+            // Most have one.
+            self.frontends.reserve_exact(1);
+            self.frontends.insert(position, frontend);
+        }
+    }
+
+    fn lose(&mut self, frontend: &FrontendAddr) {
+        if let Ok(position) = self.frontends.binary_search(frontend) {
+            self.frontends.remove(position);
+        }
+    }
+}
+
+/// A backend id.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Given {
+    /// How often it has been given out.
+    pub(super) generation: u32,
+    /// Service id and endpoint, if it serves.
+    pub(super) owner: Option<(u32, SocketAddr)>,
 }
 
 /// An address that is known, or has frontends, or both.
@@ -88,10 +114,8 @@ pub struct Shadow {
     pub(super) frontend_count: [u32; 2],
     pub(super) address_count: [u32; 2],
     pub(super) range_count: [u32; 2],
-    /// Backends that serve: service id and endpoint.
-    pub(super) backends: HashMap<u32, (u32, SocketAddr)>,
-    /// Of every backend id that was ever given out.
-    pub(super) generations: HashMap<u32, u32>,
+    /// By backend id, as far as ids were ever given out.
+    pub(super) backends: Vec<Given>,
     pub(super) service_ids: Pool,
     pub(super) backend_ids: Pool,
     pub(super) slots: [Pool; 2],
@@ -183,8 +207,7 @@ impl Shadow {
             }
             Op::PutBackend { id, service, addr, word } => {
                 self.backend_ids.take(one(*id));
-                self.backends.insert(*id, (*service, *addr));
-                self.generations.insert(*id, word.generation());
+                *self.given(*id) = Given { generation: word.generation(), owner: Some((*service, *addr)) };
                 if let Some(service) = self.services.get_mut(service) {
                     service.backends.insert(*addr, (*id, *word));
                 }
@@ -297,13 +320,13 @@ impl Shadow {
                 if old.service != value.service
                     && let Some(loser) = self.services.get_mut(&old.service)
                 {
-                    loser.frontends.remove(&frontend);
+                    loser.lose(&frontend);
                 }
             }
             None => self.frontend_count[half_of(frontend.addr.ip())] += 1,
         }
         if let Some(service) = self.services.get_mut(&value.service) {
-            service.frontends.insert(frontend);
+            service.gain(frontend);
         }
     }
 
@@ -320,7 +343,7 @@ impl Shadow {
             }
         }
         if let Some(service) = self.services.get_mut(&old.service) {
-            service.frontends.remove(frontend);
+            service.lose(frontend);
         }
     }
 
@@ -337,12 +360,26 @@ impl Shadow {
         }
     }
 
+    /// How often `backend` has been given out.
+    pub(super) fn generation(&self, backend: u32) -> u32 {
+        self.backends.get(backend as usize).map_or(0, |given| given.generation)
+    }
+
+    /// What is known of `backend`, to be changed. Ids come from the tables, which are no longer than they are.
+    pub(super) fn given(&mut self, backend: u32) -> &mut Given {
+        let index = backend as usize;
+        if index >= self.backends.len() {
+            self.backends.resize(index + 1, Given::default());
+        }
+        &mut self.backends[index]
+    }
+
     fn set_backend(&mut self, id: u32, word: BackendWord) {
-        let Some((service, addr)) = self.backends.get(&id) else {
+        let Some((service, addr)) = self.given(id).owner else {
             return;
         };
-        if let Some(service) = self.services.get_mut(service)
-            && let Some((other, known)) = service.backends.get_mut(addr)
+        if let Some(service) = self.services.get_mut(&service)
+            && let Some((other, known)) = service.backends.get_mut(&addr)
             && *other == id
         {
             *known = word;
@@ -350,7 +387,7 @@ impl Shadow {
     }
 
     fn stop_backend(&mut self, id: u32) {
-        let Some((service, addr)) = self.backends.remove(&id) else {
+        let Some((service, addr)) = self.given(id).owner.take() else {
             return;
         };
         if let Some(service) = self.services.get_mut(&service)

@@ -1,6 +1,7 @@
 //! What a reading of the tables gives.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use lb_common::{AddressValue, BackendRecord, FrontendValue, ServiceMeta, ServiceRecord};
 
@@ -42,7 +43,7 @@ pub struct ServiceEntry {
     /// Its record; zero if the id is beyond the array.
     pub record: ServiceRecord,
     /// By [`super::Scope`]: the slots that its spans name; empty where a span leaves the array.
-    pub slots: [Vec<SlotEntry>; 2],
+    pub slots: [Arc<[SlotEntry]>; 2],
 }
 
 /// Everything that the tables hold, as read; it may contradict itself.

@@ -33,7 +33,6 @@ type Claims = HashMap<FrontendAddr, ServicePortKey>;
 /// The tables, their mirror, and what they should be.
 pub struct Reconciler<T> {
     tables: T,
-    node: String,
     shadow: Shadow,
     desired: BTreeMap<ServicePortKey, Arc<ServicePort>>,
     dirty: BTreeSet<ServicePortKey>,
@@ -68,7 +67,6 @@ impl<T: Tables> Reconciler<T> {
         Ok(Self {
             shadow: Shadow::new(tables.read()?, node),
             tables,
-            node: node.into(),
             desired: BTreeMap::new(),
             dirty: BTreeSet::new(),
             kept: BTreeSet::new(),
@@ -366,8 +364,7 @@ impl<T: Tables> Reconciler<T> {
     fn read_again(&mut self) -> bool {
         match self.tables.read() {
             Ok(snapshot) => {
-                let old = mem::replace(&mut self.shadow, Shadow::new(snapshot, &self.node));
-                self.shadow.inherit(&old);
+                self.shadow.renew(snapshot);
                 self.doubtful = false;
                 self.unread = None;
                 true

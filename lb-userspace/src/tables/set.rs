@@ -2,6 +2,7 @@
 
 use std::mem::offset_of;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bytemuck::Pod;
 use lb_common::{
@@ -200,7 +201,7 @@ where
     }
 
     /// The slots that `span` names; none if it leaves the array.
-    fn run(&self, span: Span) -> Result<Vec<SlotEntry>, TableError> {
+    fn run(&self, span: Span) -> Result<Arc<[SlotEntry]>, TableError> {
         let entry = |slot: Slot<A>| SlotEntry {
             addr: SocketAddr::new(slot.addr.into(), slot.port.number()),
             backend: slot.backend,
@@ -210,7 +211,7 @@ where
             Some(end) if end <= self.slots.records() => {
                 (span.offset()..end).map(|index| Ok(entry(self.slots.get(index)?))).collect()
             }
-            _ => Ok(Vec::new()),
+            _ => Ok(Arc::default()),
         }
     }
 

@@ -141,7 +141,7 @@ pub(crate) fn check_paths(snapshot: &Snapshot) -> Views {
         let mut scopes = Vec::new();
         for ((span, slots), scope) in spans.into_iter().zip(&entry.slots).zip([CLUSTER, LOCAL]) {
             assert_eq!(slots.len(), span.len() as usize, "{key}: the span lies in the array");
-            for slot in slots {
+            for slot in slots.iter() {
                 let record = backends.get(&slot.backend).expect("a slot names a backend");
                 let word = BackendWord(record.word);
                 assert_eq!(
