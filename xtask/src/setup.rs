@@ -47,7 +47,7 @@ pub const LAB: &[Package] = &[
 ];
 
 /// What kube-proxy runs.
-pub const INCUMBENT: &[Package] = &[("nftables", "nft")];
+pub const INCUMBENT: &[Package] = &[("nftables", "nft"), ("iptables", "iptables")];
 
 /// What unpacks a toolchain.
 pub const ARCHIVE: &[Package] = &[("curl", "curl"), ("unzip", "unzip")];

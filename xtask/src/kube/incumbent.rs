@@ -1,4 +1,4 @@
-//! The incumbent: kube-proxy, in the mode nftables, in the place of an agent.
+//! The incumbent: kube-proxy, in the mode nftables unless a flag says otherwise, in the place of an agent.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -55,6 +55,17 @@ fn a_node_changes_over_from_kube_proxy_as_the_readme_says() {
     }
     bound(api, "kube-system", machine, is_of("kube-proxy"));
     let binaries = Binaries::get(&[Tool::KubeProxy]).unwrap();
+    let cleaned = || {
+        sh::read(machine.host().command(binaries.path(Tool::KubeProxy).unwrap()).arg("--cleanup")).unwrap();
+        let rules = sh::read(machine.host().command("nft").args(["list", "ruleset"])).unwrap();
+        // The chain KUBE-FIREWALL stays, which kubelets have too: it drops what nobody sends.
+        let left = ["kube-proxy", "KUBE-SERVICES", "KUBE-SVC", "KUBE-SEP", "KUBE-POSTROUTING"];
+        assert!(left.iter().all(|name| !rules.contains(name)), "{rules}");
+    };
+    // In the mode that kubeadm leaves it in, and in that of the figures.
+    incumbent::start(machine, &binaries, &["--proxy-mode=iptables"]).unwrap().stop().unwrap();
+    answered();
+    cleaned();
     let incumbent = incumbent::start(machine, &binaries, &[]).unwrap();
     answered();
     run(leave);
@@ -71,8 +82,7 @@ fn a_node_changes_over_from_kube_proxy_as_the_readme_says() {
         api.delete(&api.path(&with_kind(pod)).unwrap()).unwrap();
     }
     answered();
-    sh::read(machine.host().command(binaries.path(Tool::KubeProxy).unwrap()).arg("--cleanup")).unwrap();
-    assert_eq!(sh::read(machine.host().command("nft").args(["list", "tables"])).unwrap(), "");
+    cleaned();
     run(arrive);
     let pod = bound(api, "kube-system", machine, is_of("sluice"));
     let sluice = Running::start(machine, api, &pod);
