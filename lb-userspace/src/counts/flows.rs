@@ -1,6 +1,7 @@
 //! The flow tables: the two of a family are one name space, a connection is two entries.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytemuck::Pod;
@@ -24,6 +25,8 @@ pub(crate) struct FlowTables<A> {
 pub(crate) struct Living {
     pub(crate) services: HashMap<u32, ServiceStats>,
     pub(crate) backends: HashMap<(u32, u32), ServiceStats>,
+    /// How many of them are masqueraded, by protocol number and backend: each has a source port of its own.
+    pub(crate) nat: HashMap<(u8, SocketAddr), u64>,
 }
 
 impl Living {
@@ -37,6 +40,14 @@ impl Living {
         };
         add(self.services.entry(entry.service).or_default(), &traffic);
         add(self.backends.entry((entry.backend, entry.generation)).or_default(), &traffic);
+    }
+
+    /// Adds one entry of a flow table to those that need a source port.
+    pub(crate) fn count_nat<A: Address>(&mut self, Forward { key, value, .. }: &Forward<A>) {
+        let to = value.tuple;
+        if value.kind == FlowKind::Forward as u8 && to.src != key.tuple.src {
+            *self.nat.entry((key.proto, SocketAddr::new(to.dst.into(), to.dport.number()))).or_default() += 1;
+        }
     }
 }
 
@@ -91,6 +102,7 @@ where
         for entry in self.entries() {
             let entry = entry?;
             living.count(&entry.value);
+            living.count_nat(&entry);
             let [main, lru] = &mut entries;
             match entry.table {
                 FlowTable::Main => *main += 1,

@@ -25,6 +25,7 @@ mod map;
 mod out;
 mod prog;
 mod service;
+mod shadowed;
 mod stats;
 mod status;
 mod target;

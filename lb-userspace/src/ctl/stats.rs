@@ -1,9 +1,11 @@
 //! `sluice stats`.
 
+use std::cmp::Reverse;
 use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use lb_common::{Reason, ServiceStats, SweepReport, maps};
+use lb_common::{Config, Reason, ServiceStats, SweepReport, maps};
 use serde::Serialize;
 
 use super::Context;
@@ -11,10 +13,10 @@ use super::args::OnlyShow;
 use super::crowd::{self, Crowd};
 use super::out::{Document, Out, Row};
 use super::text;
-use super::view::{Traffic, View};
+use super::view::{Traffic, View, proto_text};
 use crate::bpf::map::Array;
 use crate::counts::add;
-use crate::counts::flows::{Fill, now, read_living};
+use crate::counts::flows::{Fill, Living, now, read_living};
 use crate::counts::maps::reasons;
 
 const EXAMPLES: &str = "\
@@ -32,6 +34,9 @@ pub(super) struct Args {
     #[command(subcommand)]
     command: Option<OnlyShow>,
 }
+
+/// Backends that are shown as text, of those with masqueraded connections.
+const BUSIEST: usize = 10;
 
 /// How often one reason ended a packet or a socket call.
 #[derive(PartialEq, Eq, Debug, Serialize)]
@@ -86,6 +91,42 @@ struct Sweep {
     moved: u64,
 }
 
+/// Source ports in use towards one backend.
+#[derive(PartialEq, Eq, Debug, Serialize)]
+struct NatRow {
+    proto: String,
+    backend: IpAddr,
+    port: u16,
+    in_use: u64,
+    ports: u32,
+}
+
+impl NatRow {
+    /// The busiest first. `ports`: how many there are.
+    fn all(living: &Living, ports: u32) -> Vec<Self> {
+        let mut rows: Vec<_> =
+            living.nat.iter().map(|((proto, at), in_use)| (*in_use, *proto, *at)).collect();
+        rows.sort_unstable_by_key(|(in_use, proto, at)| (Reverse(*in_use), *at, *proto));
+        let row = |(in_use, proto, at): (u64, u8, SocketAddr)| Self {
+            proto: proto_text(proto),
+            backend: at.ip(),
+            port: at.port(),
+            in_use,
+            ports,
+        };
+        rows.into_iter().map(row).collect()
+    }
+}
+
+impl Row for NatRow {
+    const COLUMNS: &'static [&'static str] = &["PROTO", "BACKEND", "NAT-PORTS", "OF"];
+
+    fn cells(&self) -> Vec<String> {
+        let backend = SocketAddr::new(self.backend, self.port);
+        vec![self.proto.clone(), backend.to_string(), self.in_use.to_string(), self.ports.to_string()]
+    }
+}
+
 /// Sums over all Services.
 #[derive(PartialEq, Eq, Debug, Serialize)]
 struct Totals {
@@ -104,6 +145,7 @@ struct Stats {
     /// Absent if there has been none.
     #[serde(skip_serializing_if = "Option::is_none")]
     sweep: Option<Sweep>,
+    nat: Vec<NatRow>,
     totals: Totals,
 }
 
@@ -114,7 +156,7 @@ impl Stats {
         fills: &[Fill],
         flows: [Crowd; 2],
         report: &SweepReport,
-        view: &View,
+        (view, nat): (&View, Vec<NatRow>),
         now: Duration,
     ) -> Self {
         let reasons = Reason::ALL.iter().zip(counts).filter(|(_, count)| all || **count > 0);
@@ -147,6 +189,7 @@ impl Stats {
                 embryonic: report.embryonic,
                 moved: report.moved,
             }),
+            nat,
             totals: Totals {
                 service_ports: view.services.len(),
                 backends: view.services.values().map(|service| service.backends.len()).sum(),
@@ -165,6 +208,10 @@ impl Document for Stats {
         writeln!(writer)?;
         text::table(writer, &self.flows)?;
         writeln!(writer)?;
+        if let Some(busiest) = self.nat.get(..self.nat.len().min(BUSIEST)).filter(|rows| !rows.is_empty()) {
+            text::table(writer, busiest)?;
+            writeln!(writer)?;
+        }
         let sweep = self.sweep.as_ref().map(|sweep| {
             format!(
                 "{} ago: {} entries looked at, {} connections live, {} ended, {} orphans removed, {} left in the LRU table, {} moved out of it",
@@ -200,13 +247,15 @@ impl Args {
         let mut view = View::read(pins)?;
         let (living, fills) = read_living(pins)?;
         view.add_living(&living);
+        let config = Array::<Config>::open(pins, maps::CONFIG)?.get(0)?;
+        let ports = config.snat_ports.iter().map(|range| range.len()).sum();
         Ok(out.document(&Stats::new(
             &reasons,
             self.all,
             &fills,
             crowd::read(pins)?,
             &report,
-            &view,
+            (&view, NatRow::all(&living, ports)),
             now(),
         ))?)
     }
@@ -223,7 +272,10 @@ mod tests {
         let mut counts = vec![0; Reason::ALL.len()];
         counts[Reason::FlowOpened as usize] = 5;
         let fills = [Fill { name: maps::FLOWS4, entries: 10, capacity: 100 }];
-        Stats::new(&counts, all, &fills, flooded(), report, &View::default(), Duration::from_secs(100))
+        let mut living = Living::default();
+        living.nat.insert((6, "10.0.0.2:8080".parse().unwrap()), 12);
+        let (view, nat) = (View::default(), NatRow::all(&living, 33_511));
+        Stats::new(&counts, all, &fills, flooded(), report, (&view, nat), Duration::from_secs(100))
     }
 
     fn written(format: Format, stats: &Stats) -> String {
@@ -265,5 +317,8 @@ mod tests {
         assert_eq!(json["flows"][0]["full"], true);
         assert_eq!(json["flow_tables"][0]["capacity"], 100);
         assert_eq!(json["totals"]["packets_in"], 0);
+        assert_eq!(json["nat"], documented("stats")["nat"]);
+        let text = written(Format::Text, &stats(false, &report));
+        assert!(text.contains("TCP    10.0.0.2:8080  12         33511\n"), "{text}");
     }
 }

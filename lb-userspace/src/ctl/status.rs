@@ -12,6 +12,7 @@ use super::Context;
 use super::args::OnlyShow;
 use super::crowd::{self, Crowd};
 use super::out::{Document, Out, Row};
+use super::shadowed;
 use super::text;
 use crate::bpf::inspect;
 use crate::bpf::pin::Holder;
@@ -48,6 +49,9 @@ struct Report {
     /// The flow tables, where they are installed.
     #[serde(skip_serializing_if = "Option::is_none")]
     flows: Option<[Crowd; 2]>,
+    /// Sockets of the host at node ports of Services.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shadowed: Vec<String>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     told: Option<Told>,
 }
@@ -98,7 +102,7 @@ impl Report {
         pin_dir: PathBuf,
         holder: Option<Holder>,
         programs: Vec<String>,
-        flows: Option<[Crowd; 2]>,
+        (flows, shadowed): (Option<[Crowd; 2]>, Vec<String>),
         status: Option<Status>,
     ) -> Self {
         let synced = holder.zip(status.as_ref()).is_some_and(|(holder, status)| status.synced_by(holder.pid));
@@ -110,6 +114,7 @@ impl Report {
             schema: SCHEMA,
             programs,
             flows,
+            shadowed,
             told: status.map(|status| Told {
                 version: status.version,
                 node: status.node,
@@ -156,6 +161,10 @@ impl Document for Report {
         if let Some([v4, v6]) = &self.flows {
             fields.push(("Flows", format!("{}; {}", v4.summary(), v6.summary())));
         }
+        if !self.shadowed.is_empty() {
+            let meaning = "sockets of the host at node ports, which Services have";
+            fields.push(("Shadowed", format!("{}: {meaning}", text::comma(&self.shadowed))));
+        }
         if let Some(told) = &self.told {
             fields.extend([
                 ("Version", told.version.clone()),
@@ -193,8 +202,12 @@ impl Args {
         let holder = pins.holder();
         let status = file.read().with_context(|| format!("read {}", file.path().display()))?;
         let programs: Vec<_> = inspect::progs(pins)?.into_iter().map(|prog| prog.name).collect();
-        let flows = if programs.is_empty() { None } else { Some(crowd::read(pins)?) };
-        Ok(out.document(&Report::new(pins.root().to_owned(), holder, programs, flows, status))?)
+        let tables = if programs.is_empty() {
+            (None, Vec::new())
+        } else {
+            (Some(crowd::read(pins)?), shadowed::read(pins)?)
+        };
+        Ok(out.document(&Report::new(pins.root().to_owned(), holder, programs, tables, status))?)
     }
 }
 
@@ -220,8 +233,9 @@ mod tests {
 
     fn written(format: Format, holder: Option<Holder>, programs: &[&str], status: Option<Status>) -> String {
         let programs = programs.iter().map(|name| (*name).to_owned()).collect();
-        let flows = holder.map(|_| flooded());
-        let report = Report::new(PathBuf::from("/p"), holder, programs, flows, status);
+        let shadowed = holder.map(|_| "0.0.0.0:30080/TCP of shop/web".to_owned()).into_iter().collect();
+        let tables = (holder.map(|_| flooded()), shadowed);
+        let report = Report::new(PathBuf::from("/p"), holder, programs, tables, status);
         let mut text = Vec::new();
         Out::to(format, &mut text).document(&report).unwrap();
         String::from_utf8(text).unwrap()

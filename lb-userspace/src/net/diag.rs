@@ -1,9 +1,9 @@
-//! UDP sockets of the network namespace, listed and closed by sock_diag.
+//! Sockets of the network namespace by sock_diag: those that listen are listed, connected ones of UDP closed.
 
 use std::io;
 use std::net::SocketAddr;
 
-use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_UDP};
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use netlink_packet_sock_diag::{SockDiagDestroy, SockDiagMessage};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
@@ -33,6 +33,7 @@ fn failed(call: &'static str) -> impl FnOnce(io::Error) -> DiagError {
 }
 
 const LIST: &str = "SOCK_DIAG_BY_FAMILY of UDP sockets";
+const LISTEN: &str = "SOCK_DIAG_BY_FAMILY of sockets that listen";
 const CLOSE: &str = "SOCK_DESTROY of a UDP socket";
 
 /// A connected UDP socket, as it was when it was listed.
@@ -80,10 +81,30 @@ impl Sockets {
     pub fn connected(&self) -> Result<Vec<Connected>, DiagError> {
         let mut sockets = Vec::new();
         for (family, socket_id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
-            let request = request(family, socket_id, StateFlags::ESTABLISHED);
+            let request = request((family, IPPROTO_UDP), socket_id, StateFlags::ESTABLISHED);
             let request = SockDiagMessage::InetRequest(request);
             self.ask(request, NLM_F_DUMP, |family, id| sockets.push(Connected { family, id }))
                 .map_err(failed(LIST))?;
+        }
+        Ok(sockets)
+    }
+
+    /// All sockets that wait for anybody: TCP sockets that listen, UDP sockets that are bound and not connected. Each with
+    /// its protocol number and where it waits.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn listening(&self) -> Result<Vec<(u8, SocketAddr)>, DiagError> {
+        let mut sockets = Vec::new();
+        for (protocol, states) in [(IPPROTO_TCP, StateFlags::LISTEN), (IPPROTO_UDP, StateFlags::CLOSE)] {
+            for (family, socket_id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
+                let request =
+                    SockDiagMessage::InetRequest(request((family, protocol), socket_id, states.clone()));
+                self.ask(request, NLM_F_DUMP, |_, id| {
+                    sockets.push((protocol, SocketAddr::new(id.source_address, id.source_port)));
+                })
+                .map_err(failed(LISTEN))?;
+            }
         }
         Ok(sockets)
     }
@@ -94,7 +115,7 @@ impl Sockets {
     /// # Errors
     /// [`DiagError::Unsupported`], or the kernel refused.
     pub fn close(&self, socket: &Connected) -> Result<bool, DiagError> {
-        let request = request(socket.family, socket.id.clone(), StateFlags::empty());
+        let request = request((socket.family, IPPROTO_UDP), socket.id.clone(), StateFlags::empty());
         let request = SockDiagDestroy::new(SockDiagMessage::InetRequest(request));
         match self.ask(request, NLM_F_ACK, |_, _| {}) {
             Ok(()) => Ok(true),
@@ -156,9 +177,9 @@ impl Sockets {
     }
 }
 
-fn request(family: u8, socket_id: SocketId, states: StateFlags) -> InetRequest {
+fn request((family, protocol): (u8, u8), socket_id: SocketId, states: StateFlags) -> InetRequest {
     let extensions = ExtensionFlags::empty();
-    InetRequest { family, protocol: IPPROTO_UDP, extensions, states, socket_id }
+    InetRequest { family, protocol, extensions, states, socket_id }
 }
 
 #[cfg(test)]
@@ -167,6 +188,19 @@ mod tests {
     use std::os::fd::AsFd as _;
 
     use super::*;
+
+    #[test]
+    fn sockets_that_wait_for_anybody_are_listed() {
+        let tcp = std::net::TcpListener::bind("[::1]:0").unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let connected = UdpSocket::bind("127.0.0.1:0").unwrap();
+        connected.connect(udp.local_addr().unwrap()).unwrap();
+        let listening = Sockets::open().unwrap().listening().unwrap();
+        for own in [(IPPROTO_TCP, tcp.local_addr()), (IPPROTO_UDP, udp.local_addr())] {
+            assert!(listening.contains(&(own.0, own.1.unwrap())), "{listening:?}");
+        }
+        assert!(!listening.contains(&(IPPROTO_UDP, connected.local_addr().unwrap())), "{listening:?}");
+    }
 
     #[test]
     fn connected_sockets_are_listed_with_cookie_and_peer() {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use xtask::lab::helper::wire::Transport;
 use xtask::lab::manifest::{list, service};
 use xtask::lab::{Node, wait_for};
 
-use crate::support::{Mode, SOON, Svc, World};
+use crate::support::{Mode, SOON, Svc, WAYS, World};
 
 /// What is said of a key: its type, and whether it may be absent.
 #[derive(Clone, Debug)]
@@ -146,6 +147,9 @@ fn occasions(world: &World) -> [Svc<'_>; 2] {
     })
     .unwrap();
     wait_for(SOON, || answer(&world.node, "stats")["sweep"].is_object()).unwrap();
+    // A process of the host listens where a Service has its node port, and a pod reaches itself.
+    world.node.host().serve(Transport::Tcp, 30_700, "shadowed").unwrap();
+    assert_eq!(served.ask(&world.a, WAYS[0]).unwrap().pod, "a");
     [served, empty]
 }
 

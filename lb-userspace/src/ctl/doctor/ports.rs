@@ -9,6 +9,7 @@ use crate::bpf::map::{Array, Hash, MapError};
 use crate::bpf::pin::PinDir;
 use crate::net::reserved;
 
+use super::super::shadowed;
 use super::{Finding, Level};
 
 const CHECK: &str = "ports";
@@ -27,6 +28,15 @@ pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
                 .remedy(
                     "meant for a cache of the node such as NodeLocal DNSCache; else take the address away",
                 ),
+        );
+    }
+    let shadowed = shadowed::read(pins)?;
+    if !shadowed.is_empty() {
+        let found = format!("sockets of the host listen at node ports of Services: {}", shadowed.join(", "));
+        findings.push(
+            Finding::new(Level::Warning, CHECK, found)
+                .follows("what is sent there goes to the Service, whoever it was meant for")
+                .remedy("have the process listen at another port, or give the Service another node port"),
         );
     }
     let config = Array::<Config>::open(pins, maps::CONFIG)?.get(0)?;
