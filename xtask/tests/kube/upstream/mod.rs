@@ -6,6 +6,7 @@ mod conntrack;
 mod disruptive;
 mod distribution;
 mod dual_stack;
+mod edge;
 mod endpoints;
 mod jig;
 mod policies;
