@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use aya_obj::generated::bpf_attach_type::{self, *};
+use lb_common::Point;
 
 use super::inspect::Target;
 use super::load::{Datapath, LoadError};
@@ -29,12 +30,16 @@ pub(super) const CGROUP_HOOKS: [(&str, bpf_attach_type); 9] = [
 
 /// Programs of a pod's interface; the link's name is the program's and the interface's index. First on the way in and
 /// last on the way out: a CNI's own programs see the addresses that pods have.
-pub(super) const POD_HOOKS: [(&str, bpf_attach_type, u32); 2] =
-    [("pod_ingress", BPF_TCX_INGRESS, sys::FIRST), ("pod_egress", BPF_TCX_EGRESS, sys::LAST)];
+pub(super) const POD_HOOKS: [(&str, bpf_attach_type, u32); 2] = hooks(Point::PodIngress, Point::PodEgress);
 
 /// Programs of an uplink or overlay, in the same order, for the same reason.
 pub(super) const OUTWARD_HOOKS: [(&str, bpf_attach_type, u32); 2] =
-    [("outward_ingress", BPF_TCX_INGRESS, sys::FIRST), ("outward_egress", BPF_TCX_EGRESS, sys::LAST)];
+    hooks(Point::OutwardIngress, Point::OutwardEgress);
+
+/// The programs of two points of an interface, and where they stand among others.
+const fn hooks(ingress: Point, egress: Point) -> [(&'static str, bpf_attach_type, u32); 2] {
+    [(ingress.program(), BPF_TCX_INGRESS, sys::FIRST), (egress.program(), BPF_TCX_EGRESS, sys::LAST)]
+}
 
 /// What an interface is to the node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
