@@ -53,7 +53,7 @@ impl<'n> Cluster<'n> {
     /// # Errors
     /// When a manifest cannot be read.
     pub(super) fn new(node: &'n Node) -> Result<Self> {
-        for file in ["deployment.yaml", "service.yaml"] {
+        for file in ["deployment.yaml", "service.yaml", "outside.yaml"] {
             node.write_text(file, &read(&tutorial().join(file))?)?;
         }
         let path = tutorial().join("deployment.yaml");

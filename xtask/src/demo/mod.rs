@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: one node, the pods of the tutorial, and what Sluice does for them, each thing in one line.
 
 mod cluster;
+mod outside;
 mod report;
 mod sessions;
 mod steps;

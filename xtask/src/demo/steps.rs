@@ -47,6 +47,10 @@ impl Demo<'_> {
         report.step("300 connections fall on three pods evenly (curl)", || self.even());
         report.step("the UDP Service answers from its stable address", || self.udp());
         report.step("the stable address answers ping, though no interface has it", || self.ping());
+        report
+            .step("an outside client: NodePort 30080 evenly, LoadBalancer 443 with ClientIP (curl)", || {
+                self.outside()
+            });
         report.step("a pod turns unready under load: no request lost or late", || self.unready());
         report.step("no pod left: refused at once, everywhere, TCP and UDP", || self.refused());
         report.step("a pod comes back with a new address: used at once", || self.comes_back());

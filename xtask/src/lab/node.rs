@@ -72,6 +72,12 @@ impl Node {
         [Self::IPV4.into(), Self::IPV6.into()]
     }
 
+    /// The router behind the uplink: a client that is neither node nor pod.
+    #[must_use]
+    pub fn router(&self) -> &Space {
+        &self.router
+    }
+
     /// The folder of manifests that the node's agent watches.
     #[must_use]
     pub fn manifests(&self) -> &Path {
