@@ -12,7 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("status", &["model"]),
     ("plan", &["model"]),
     ("tasks", &[]),
-    ("source", &["model", "http", "tasks"]),
+    ("source", &["model", "http", "status", "tasks"]),
     ("net", &["status"]),
     ("bpf", &["net", "status"]),
     ("tables", &["model", "plan", "bpf"]),

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use xtask::kube::Part;
 use xtask::lab::{Agent, Network};
 use xtask::sh;
 
-use crate::own::{Traffic, own};
+use crate::own::{Traffic, cut, own};
 use crate::support::SOCKETS;
 
 #[test]
@@ -76,6 +77,34 @@ fn b7_the_store_is_restored_from_a_backup() {
     traffic.end(&open);
 }
 
+/// What an agent has not seen is gone from the store and from the memory of the API server: only a list can tell it.
+#[test]
+fn b7_the_store_is_compacted_behind_an_agent() {
+    let cluster = own();
+    let (traffic, plane) = (Traffic::start(&cluster, "compacted"), cluster.plane());
+    let open = traffic.open();
+    let agent = cluster.take_agent(0).unwrap();
+    agent.pause().unwrap();
+    // Or what happens would wait in its socket.
+    cut(&cluster.nodes()[0]).unwrap();
+    traffic.many(10);
+    let list = plane.api().get("/api/v1/services?limit=1").unwrap();
+    let question = json!({"revision": list["metadata"]["resourceVersion"], "physical": true}).to_string();
+    let mut curl = plane.space().command("curl");
+    curl.args(["--silent", "--show-error", "--fail", "--data", &question]);
+    sh::read(curl.arg("http://127.0.0.1:2379/v3/kv/compaction")).unwrap();
+    plane.kill(Part::ApiServer).unwrap();
+    plane.launch(Part::ApiServer).unwrap();
+    plane.wait_ready().unwrap();
+    agent.resume().unwrap();
+    traffic.agree();
+    let log = agent.log();
+    assert!(log.contains("Service: everything is listed again: too old resource version"), "{log}");
+    agent.kill().unwrap();
+    cluster.start_agent(0).unwrap();
+    traffic.end(&open);
+}
+
 #[test]
 fn b6_b7_an_agent_is_killed_in_the_midst_of_a_relist() {
     let cluster = own();
@@ -109,8 +138,7 @@ fn b7_watches_are_cut() {
     for round in 0..3 {
         traffic.pods[0].ready(round % 2 == 0).unwrap();
         for machine in cluster.nodes() {
-            let mut ss = machine.host().command("ss");
-            let killed = sh::read(ss.args(["--kill", "--tcp", "dst", &control.to_string()])).unwrap();
+            let killed = cut(machine).unwrap();
             assert!(round > 0 || killed.contains(&control.to_string()), "{killed}");
         }
     }

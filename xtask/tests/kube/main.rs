@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "fixtures outside of test functions fail the test that uses them")]
 
 mod bench;
+mod credentials;
 mod dns;
 mod endpoints;
 mod events;

@@ -6,24 +6,33 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use serde_json::{Value, json};
 use xtask::kube::{Cluster, Namespace, Proxy, RunningPod, Service, objects};
 use xtask::lab::helper::wire::{Answer, Load, Socket};
-use xtask::lab::{Conn, Space};
+use xtask::lab::{Conn, Machine, Network, Space};
+use xtask::sh;
 
 use crate::support::{
     PACKETS, SOCKETS, TARGET, WAYS, answers, binaries, endpoint, eventually_in, lab, slice,
 };
 use crate::tables;
 
-/// The cluster that this test may break: two machines in one zone, and one that has no agent.
+/// The cluster that this test may break: two machines in one zone, and some that have no agent.
 pub(crate) fn own() -> MutexGuard<'static, Cluster> {
     static OWN: OnceLock<Mutex<Cluster>> = OnceLock::new();
     let own = OWN.get_or_init(|| {
         let mut own =
             Cluster::start(lab(), "own", binaries(), &[SOCKETS, PACKETS].map(Proxy::Sluice)).unwrap();
-        own.add_spare("change").unwrap();
+        for name in ["change", "login"] {
+            own.add_spare(name).unwrap();
+        }
         Mutex::new(own)
     });
     // A test that failed leaves what the next one may well work with.
     own.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Breaks all connections of the machine to the API server, and says which.
+pub(crate) fn cut(machine: &Machine) -> anyhow::Result<String> {
+    let [control, _] = Network::control_ips();
+    sh::read(machine.host().command("ss").args(["--kill", "--tcp", "dst", &control.to_string()]))
 }
 
 /// A Service of two pods under traffic that must not notice anything.
