@@ -3,6 +3,7 @@
 //! bpffs takes no ordinary files, so it lies in `/run/sluice`, one file per pin directory. The agent writes it, `sluice
 //! status` reads it, also after the agent has died.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -77,7 +78,7 @@ pub fn started(pid: Option<u32>) -> Option<u64> {
 /// One thing that somebody has to look at.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct Problem {
-    /// What it concerns: a Service port, a manifest, an interface.
+    /// What it concerns: a Service port, a manifest with the line, a server, an interface.
     pub object: String,
     /// What is wrong with it and what follows from that, one sentence.
     pub text: String,
@@ -92,10 +93,23 @@ impl Problem {
         Self { object: object.into(), text: text.into(), owner: None }
     }
 
+    /// What is wrong with the file at `path`, in its `line`, counted from 1, if it is about one.
+    #[must_use]
+    pub fn in_file(path: &Path, line: Option<u64>, text: impl Into<String>) -> Self {
+        let path = path.display();
+        Self::new(line.map_or_else(|| path.to_string(), |line| format!("{path}:{line}")), text)
+    }
+
     /// The same, for the owner of the object called `key`.
     #[must_use]
     pub fn of(self, key: ObjectKey, reason: Reason) -> Self {
         Self { owner: Some((key, reason)), ..self }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.object, self.text)
     }
 }
 

@@ -96,8 +96,8 @@ fn tell(news: &watch::Sender<Option<Problem>>, error: Option<&CloseError>) {
     });
     news.send_if_modified(|known| {
         let modified = *known != problem;
-        if let Some(Problem { object, text, .. }) = problem.as_ref().filter(|_| modified) {
-            warn!("{object}: {text}");
+        if let Some(problem) = problem.as_ref().filter(|_| modified) {
+            warn!("{problem}");
         }
         *known = problem;
         modified

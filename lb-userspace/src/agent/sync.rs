@@ -10,7 +10,7 @@ use super::events;
 use crate::health::{self, Told};
 use crate::model::{Index, Kind, NodeView};
 use crate::reconcile::Change;
-use crate::source::{self, Event, Extent, Source, Update};
+use crate::source::{Event, Extent, Source, Update};
 use crate::status::Problem;
 use crate::tasks::Ended;
 
@@ -84,7 +84,7 @@ struct Sync {
     /// folder needs to have none.
     expected: bool,
     /// What the source said last that it could not read.
-    faults: Vec<source::Problem>,
+    faults: Vec<Problem>,
     /// What is wrong with objects that it could.
     complaints: BTreeSet<Problem>,
     /// Both.
@@ -144,7 +144,7 @@ impl Sync {
     }
 
     /// Brings up to date what is wrong, and logs what is new. The source has logged what it cannot read.
-    fn complain(&mut self, faults: Vec<source::Problem>) {
+    fn complain(&mut self, faults: Vec<Problem>) {
         let complained = self.index.take_complained();
         if complained {
             let complaints: BTreeSet<Problem> = self
@@ -154,14 +154,13 @@ impl Sync {
                     Problem::new(key.to_string(), &*complaint.text).of(key.clone(), complaint.reason)
                 })
                 .collect();
-            for Problem { object, text, .. } in complaints.difference(&self.complaints) {
-                warn!("{object}: {text}");
+            for problem in complaints.difference(&self.complaints) {
+                warn!("{problem}");
             }
             self.complaints = complaints;
         }
         if complained || faults != self.faults {
-            let read = faults.iter().map(|problem| Problem::new(problem.place(), problem.text.clone()));
-            self.problems = read.chain(self.complaints.iter().cloned()).collect();
+            self.problems = faults.iter().chain(&self.complaints).cloned().collect();
             self.faults = faults;
         }
     }

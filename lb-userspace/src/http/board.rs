@@ -24,7 +24,7 @@ impl Board {
             let known = board.entry(server).or_default();
             let modified = *known != problems;
             for problem in problems.iter().filter(|problem| !known.contains(problem)) {
-                warn!("{}: {}", problem.object, problem.text);
+                warn!("{problem}");
             }
             *known = problems;
             modified

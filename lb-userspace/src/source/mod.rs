@@ -4,10 +4,10 @@ pub mod api;
 pub mod manifests;
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{Kind, Object, ObjectKey};
+use crate::status::Problem;
 use crate::tasks::Ended;
 use api::Api;
 use manifests::Folder;
@@ -39,7 +39,8 @@ impl Source {
 pub struct Update {
     /// What became of objects, in this order.
     pub events: Vec<Event>,
-    /// Everything that is wrong now. What is new among it has been logged.
+    /// Everything that is wrong now, in files, with objects that cannot be read, with the server. What is new among it has
+    /// been logged.
     pub problems: Vec<Problem>,
     /// How much has been told, with this update.
     pub extent: Extent,
@@ -68,32 +69,4 @@ pub enum Extent {
     Partial,
     /// Everything: what has not been told is not there.
     Whole,
-}
-
-/// Something that could not be used, or not all of it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Problem {
-    /// The file, folder, server or object.
-    pub object: String,
-    /// The line of the file, counted from 1, if it is about one.
-    pub line: Option<u64>,
-    /// What is wrong and what is done about it.
-    pub text: String,
-}
-
-impl Problem {
-    /// What it concerns, with the line.
-    #[must_use]
-    pub fn place(&self) -> String {
-        match self.line {
-            Some(line) => format!("{}:{line}", self.object),
-            None => self.object.clone(),
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place(), self.text)
-    }
 }

@@ -4,9 +4,15 @@ use std::fs;
 use std::path::Path;
 
 use lb_userspace::source::manifests::Folder;
+use lb_userspace::status::Problem;
 use tempfile::TempDir;
 
 use super::support::*;
+
+/// The line that a problem names.
+fn line(problem: &Problem) -> u64 {
+    problem.object.rsplit_once(':').unwrap().1.parse().unwrap()
+}
 
 #[test]
 fn b17_a_bad_document_disturbs_nothing_else_and_its_last_good_version_stays() {
@@ -19,7 +25,7 @@ fn b17_a_bad_document_disturbs_nothing_else_and_its_last_good_version_stays() {
     watched.write("a.yaml", &text);
     watched.expect(&["a=10.0.0.11", "b=10.0.0.2", "c=10.0.0.13", "o=10.0.0.9"]);
     watched.expect_problems(&["what this file held before stays"]);
-    let line = watched.problems[0].line.unwrap();
+    let line = line(&watched.problems[0]);
     assert!((lines + 2..=lines + 6).contains(&line), "{line}");
 
     // The name can be read: only that object stays, others may go.
@@ -28,7 +34,7 @@ fn b17_a_bad_document_disturbs_nothing_else_and_its_last_good_version_stays() {
     watched.write("a.yaml", &text);
     watched.expect(&["a=10.0.0.11", "b=10.0.0.2", "o=10.0.0.9"]);
     watched.expect_problems(&["Service default/b: spec.ports[0].port: invalid value: integer `80000`"]);
-    assert_eq!(watched.problems[0].line, Some(2 * lines + 1));
+    assert_eq!(self::line(&watched.problems[0]), 2 * lines + 1);
 
     watched.write("a.yaml", &services(&[("b", "10.0.0.12")]));
     watched.expect(&["b=10.0.0.12", "o=10.0.0.9"]);
@@ -118,7 +124,7 @@ fn b26_of_two_files_with_the_same_object_the_first_counts() {
         Watched::with(&[("b.yaml", service("a", "10.0.0.2")), ("c.yaml", service("a", "10.0.0.3"))]);
     watched.expect(&["a=10.0.0.2"]);
     watched.expect_problems(&["Service default/a stands in"]);
-    assert_eq!(watched.problems[0].object, watched.path("c.yaml").display().to_string());
+    assert_eq!(watched.problems[0].object, format!("{}:1", watched.path("c.yaml").display()));
     watched.write("a.yaml", &services(&[("a", "10.0.0.1"), ("a", "10.0.0.4")]));
     watched.expect(&["a=10.0.0.1"]);
     watched.expect_problems(&[

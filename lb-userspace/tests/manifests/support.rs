@@ -8,7 +8,8 @@ use std::time::Duration;
 use lb_userspace::model::object::Service;
 use lb_userspace::model::{Object, ObjectKey};
 use lb_userspace::source::manifests::Folder;
-use lb_userspace::source::{Event, Extent, Problem};
+use lb_userspace::source::{Event, Extent};
+use lb_userspace::status::Problem;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
@@ -34,7 +35,7 @@ impl Watched {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let mut watched =
             Self { dir, folder, runtime, objects: BTreeMap::new(), problems: Vec::new(), complete: false };
-        assert!(watched.next(Duration::from_secs(10)), "the first update comes at once");
+        assert!(watched.next(Duration::from_secs(60)), "the first update comes at once");
         watched
     }
 

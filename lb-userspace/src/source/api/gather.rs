@@ -12,7 +12,8 @@ use tracing::{info, warn};
 use super::access::Server;
 use super::wire::Fault;
 use crate::model::{Kind, Object, ObjectKey};
-use crate::source::{Event, Extent, Problem, Update};
+use crate::source::{Event, Extent, Update};
+use crate::status::Problem;
 use crate::tasks::Ended;
 
 /// How long the own Node and the ranges of Services are waited for once everything else is known (B5, B112).
@@ -188,7 +189,6 @@ impl Gather {
     }
 
     fn problems(&self) -> BTreeSet<Problem> {
-        let problem = |object: String, text: String| Problem { object, line: None, text };
         let url = self.server.as_ref().map_or("API server", |server| &server.url);
         let mut problems = BTreeSet::new();
         let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -197,13 +197,13 @@ impl Gather {
         }
         problems.extend(by_reason.into_iter().map(|(reason, kinds)| {
             let text = format!("{} not followed, what is known stays: {reason}", kinds.join(", "));
-            problem(url.to_owned(), text)
+            Problem::new(url, text)
         }));
         if let Some(server) = self.server.as_ref().filter(|server| self.is_service(server)) {
             let text = "this is the address of Service kubernetes, which Sluice provides itself: a node that has \
                         just begun cannot reach it. Name an address of the API server itself by --master or in a \
                         kubeconfig";
-            problems.insert(problem(server.url.clone(), text.to_owned()));
+            problems.insert(Problem::new(&*server.url, text));
         }
         if self.extent != Extent::Begun && !self.addressed {
             let text = if self.listed.contains(&Kind::Node) {
@@ -212,14 +212,14 @@ impl Gather {
             } else {
                 "the API server has not told of this Node yet: hints for zones do not count"
             };
-            problems.insert(problem(format!("Node {}", self.node), text.to_owned()));
+            problems.insert(Problem::new(format!("Node {}", self.node), text));
         }
         problems.extend(self.faults.iter().take(NAMED).map(|((kind, key), reason)| {
             let object = key.as_ref().map_or_else(|| format!("{kind} without a name"), ToString::to_string);
-            problem(object, format!("it cannot be read and is left as it was: {reason}"))
+            Problem::new(object, format!("it cannot be read and is left as it was: {reason}"))
         }));
         if let Some(more) = self.faults.len().checked_sub(NAMED).filter(|more| *more > 0) {
-            problems.insert(problem(url.to_owned(), format!("{more} more objects cannot be read")));
+            problems.insert(Problem::new(url, format!("{more} more objects cannot be read")));
         }
         problems
     }

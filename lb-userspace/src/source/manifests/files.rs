@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::document::Reading;
 use crate::model::{Object, ObjectKey};
-use crate::source::{Event, Extent, Problem, Update};
+use crate::source::{Event, Extent, Update};
+use crate::status::Problem;
 
 /// One file.
 #[derive(Debug, Default)]
@@ -145,21 +146,17 @@ impl Files {
         let mut problems = BTreeSet::new();
         for path in &self.faulty {
             let faults = self.by_path.get(path).map(|content| content.faults.as_slice()).unwrap_or_default();
-            problems.extend(faults.iter().map(|(line, text)| Problem {
-                object: path.display().to_string(),
-                line: *line,
-                text: text.clone(),
-            }));
+            problems.extend(faults.iter().map(|(line, text)| Problem::in_file(path, *line, &**text)));
         }
         for key in &self.shared {
             let holders = self.holders.get(key).map(Vec::as_slice).unwrap_or_default();
             let Some((first, others)) = holders.split_first() else {
                 continue;
             };
-            problems.extend(others.iter().map(|path| Problem {
-                object: path.display().to_string(),
-                line: self.by_path.get(path).and_then(|content| Some(content.objects.get(key)?.0)),
-                text: format!("{key} stands in {} already: left out here", first.display()),
+            problems.extend(others.iter().map(|path| {
+                let line = self.by_path.get(path).and_then(|content| Some(content.objects.get(key)?.0));
+                let text = format!("{key} stands in {} already: left out here", first.display());
+                Problem::in_file(path, line, text)
             }));
         }
         problems
