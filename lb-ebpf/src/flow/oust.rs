@@ -1,6 +1,6 @@
 //! A pair that stands in a packet's way, and the terms on which it goes.
 
-use lb_common::{Address, FlowKind, FlowState, FlowWord, Proto, Reason, Scratch};
+use lb_common::{Address, FlowKind, FlowWord, Proto, Reason, Scratch};
 
 use super::phase::{Phase, seconds};
 use super::remove::{Found, Idle, remove, remove_orphan};
@@ -55,15 +55,15 @@ pub fn oust<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<
         return Ok(if env.flow(table, other).is_some() { Ousted::No } else { Ousted::Gone });
     };
     let back = if backward {
-        known.state()
+        known
     } else {
-        owner(env, table, reverse, known).map_or(FlowState(0), |(_, word)| word.state())
+        owner(env, table, reverse, known).map_or(FlowWord(0), |(_, word)| word)
     };
-    let phase = Phase::of(proto, word.state(), back);
+    let phase = Phase::of(proto, word.state(), back.state());
     let lifetime = phase.lifetime(&config.lifetimes);
     let idle = match terms {
         Terms::Now => Idle::NONE,
-        Terms::Over if phase.is_over() => Idle::NONE,
+        Terms::Over if phase.is_over() => Idle::unchanged(back),
         Terms::Rested if phase.is_over() => Idle::more_than(seconds(config.lifetimes.reuse_closed), *now),
         Terms::Idle | Terms::Over | Terms::Rested => Idle::more_than(lifetime, *now),
     };

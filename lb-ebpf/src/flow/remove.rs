@@ -23,7 +23,7 @@ pub(crate) struct Found<F> {
     pub(crate) backend: u32,
 }
 
-/// The condition that both halves of a pair have idled for more than `limit` nanoseconds, or none.
+/// The condition that both halves of a pair have idled for more than `limit` nanoseconds, that it is still over, or none.
 ///
 /// Not an `Option`: the compiler may compute with the fields before it looks at the tag, and the verifier refuses
 /// arithmetic on whatever an unset register holds.
@@ -33,18 +33,30 @@ pub(crate) struct Idle {
     pub(crate) now: u64,
     /// Longest time that leaves the pair alive.
     pub(crate) limit: u64,
-    /// Whether there is a condition.
+    /// Whether that is a condition.
     pub(crate) required: bool,
+    /// The word of the reverse entry by which the pair was over.
+    pub(crate) back: FlowWord,
+    /// Whether it must be that word still: data after a RST takes the RST back.
+    pub(crate) unchanged: bool,
 }
 
 impl Idle {
     /// No condition.
-    pub(crate) const NONE: Self = Self { now: 0, limit: 0, required: false };
+    pub(crate) const NONE: Self =
+        Self { now: 0, limit: 0, required: false, back: FlowWord(0), unchanged: false };
+
+    /// The condition that the pair is still over: the word of the reverse entry is `back`, and that of the forward entry
+    /// the one that is exchanged.
+    #[inline(always)]
+    pub(crate) const fn unchanged(back: FlowWord) -> Self {
+        Self { back, unchanged: true, ..Self::NONE }
+    }
 
     /// The condition that the pair has idled for more than `limit`.
     #[inline(always)]
     pub(crate) const fn more_than(limit: u64, now: u64) -> Self {
-        Self { now, limit, required: true }
+        Self { now, limit, required: true, ..Self::NONE }
     }
 
     /// Whether a pair last seen at `seen` fulfils the condition.
@@ -72,7 +84,9 @@ pub(crate) fn remove<A: Address, E: Env<A>>(
     let other = env.flow(table, reverse).filter(|other| other.peek().0.id() == word.id());
     // Read again under the lock: a packet may have come between, and one-way traffic refreshes one half only.
     let reverse_seen = other.map_or(0, |other| other.peek().1);
-    if !idle.holds(flow.peek().1) || !idle.holds(reverse_seen) {
+    // By an exchange: a packet may come until the reverse entry is marked.
+    let taken_back = idle.unchanged && other.is_some_and(|other| !bury(other, idle.back));
+    if taken_back || !idle.holds(flow.peek().1) || !idle.holds(reverse_seen) {
         // Nobody else changes a dead word, so this cannot fail.
         flow.exchange(dead, word);
         return false;
@@ -81,7 +95,7 @@ pub(crate) fn remove<A: Address, E: Env<A>>(
     // living reverse entry alone may put the other half back.
     let other = other.filter(|other| {
         let (word, _) = other.peek();
-        word.id() == dead.id() && bury(*other, word)
+        idle.unchanged || word.id() == dead.id() && bury(*other, word)
     });
     let inward = flow.traffic();
     env.delete_flow(table, forward);

@@ -1,10 +1,14 @@
 //! Connections past all Services, from ports that a flow through one has used.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use lb_common::{FlowState, FlowWord};
 use lb_ebpf::env::FlowTable;
+use lb_ebpf::testing::world::World;
 
-use crate::story::{ACK, ANY, FIN, ROOM, SYN, SYN_ACK, Seen, Story, TCP, Work, explore};
+use crate::story::{ACK, ANY, FIN, ROOM, RST, SYN, SYN_ACK, Seen, Story, TCP, Work, explore, interrupted};
 
 /// The client's packet from port 1 to the first endpoint, as it is.
 fn there() -> Seen {
@@ -75,6 +79,36 @@ fn an_ended_flow_makes_way_while_it_is_reopened_and_its_reverse_entry_is_wanted(
         let [one, other]: [Option<(SocketAddr, SocketAddr)>; 2] = [seen[1][0], seen[2][0]];
         assert!(one.is_none() || one != other, "two flows share a reverse entry: {one:?}");
     });
+}
+
+/// A RST of the backend was forged: its data takes it back, while the client opens a connection past the Service.
+#[test]
+fn a_flow_that_is_found_to_live_in_the_last_moment_does_not_make_way() {
+    const STORY: Story = Story {
+        scene: TCP,
+        sizes: ROOM,
+        embryonic: ANY,
+        before: &[Work::Send(SYN, 1, 0), Work::Reply(SYN_ACK, 1), Work::Send(ACK, 1, 0), Work::Reply(RST, 1)],
+        at_once: &[&[Work::Direct(SYN, 1)], &[Work::Reply(ACK, 1)]],
+    };
+    let lives = |world: &World| {
+        let flows = world.flows4(FlowTable::Main);
+        let states = flows.values().map(|value| FlowWord(value.word).state());
+        flows.len() == 2 && states.into_iter().all(|it| !it.has(FlowState::RST) && !it.has(FlowState::DEAD))
+    };
+    let (mut at, mut saved) = (0, 0);
+    loop {
+        let lived = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&lived);
+        let then = move |world: &World| seen.store(lives(world), Ordering::SeqCst);
+        let Some(world) = interrupted(&STORY, at, then) else { break };
+        if lived.load(Ordering::SeqCst) {
+            assert!(lives(&world), "a living flow is gone, at access {at}");
+            saved += 1;
+        }
+        at += 1;
+    }
+    assert!(saved > 0 && at > saved, "{saved} of {at}");
 }
 
 #[test]

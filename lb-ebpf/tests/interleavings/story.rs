@@ -1,7 +1,7 @@
 //! Stories: what came before, and what then happens at once.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak, atomic};
 
 use lb_common::{Addr4, FlowKind, Point, Proto};
 use lb_ebpf::env::{FlowTable, Tables as _};
@@ -159,6 +159,45 @@ fn play(story: &Story, judge: impl Fn(&[Vec<Seen>], &World)) {
     }
     work(&world, 3, &story.scene, Work::Sweep);
     assert_eq!(world.embryonic(), embryonic(&world));
+}
+
+/// Plays the first of what happens at once, with the second in the midst of it: before its access number `at`. `then` sees
+/// the world at that moment. The world at rest; `None` if there are not so many accesses.
+pub(crate) fn interrupted(
+    story: &'static Story,
+    at: usize,
+    then: impl Fn(&World) + Send + Sync + 'static,
+) -> Option<Arc<World>> {
+    let [first, second] = story.at_once else { panic!("two CPUs") };
+    let place: Arc<OnceLock<Weak<World>>> = Arc::default();
+    let accesses = Arc::new(atomic::AtomicUsize::new(usize::MAX));
+    let (inside, count) = (Arc::clone(&place), Arc::clone(&accesses));
+    let schedule = Schedule::new(move |_| {
+        // Counted only while the first CPU works.
+        let left = count.load(Ordering::SeqCst);
+        if left == usize::MAX {
+            return;
+        }
+        count.store(left.wrapping_sub(1), Ordering::SeqCst);
+        if left == 0
+            && let Some(world) = inside.get().and_then(Weak::upgrade)
+        {
+            for step in *second {
+                work(&world, 1, &story.scene, *step);
+            }
+            then(&world);
+        }
+    });
+    let world = Arc::new(world(story, &schedule));
+    let _ = place.set(Arc::downgrade(&world));
+    for step in story.before {
+        work(&world, 3, &story.scene, *step);
+    }
+    accesses.store(at, Ordering::SeqCst);
+    for step in *first {
+        work(&world, 0, &story.scene, *step);
+    }
+    (accesses.load(Ordering::SeqCst) == usize::MAX).then_some(world)
 }
 
 /// Lets the explorer play the story under many schedules.
