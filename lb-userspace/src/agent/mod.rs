@@ -45,7 +45,7 @@ use crate::bpf::load::Datapath;
 use crate::bpf::pin::PinDir;
 use crate::bpf::size::Sizes;
 use crate::bpf::sweep::Sweeper;
-use crate::bpf::{object, probe};
+use crate::bpf::{heap, object, probe};
 use crate::health::{self, Health};
 use crate::http::Board;
 use crate::metrics::{Exporter, Metrics};
@@ -74,6 +74,7 @@ const CHANGES: usize = 64;
 /// What keeps it from starting: the object, the system call and what to do about it. Later: the task that has ended, by a
 /// panic; whoever started the agent starts it again.
 pub fn run(Told { args, effective, ignored }: Told, pins: &PinDir) -> anyhow::Result<()> {
+    heap::give_back();
     log::init(args.log_format, args.log_level);
     let origin = args.origin.origin()?;
     info!(
