@@ -14,7 +14,7 @@ use super::classes::Classes;
 use super::facts::Facts;
 use super::interfaces::{Interfaces, Named};
 use super::masquerade::Ranges;
-use super::nodeports::NodePortAddresses;
+use super::nodeports::{NodePortAddresses, is_link_local};
 use super::settings::Settings;
 use super::sync::View;
 use crate::bpf::attach::Class;
@@ -210,10 +210,11 @@ impl Node {
             .as_ref()
             .map(|node| (node.addresses.clone(), node.pod_cidrs.as_slice()))
             .unwrap_or_default();
-        let mut own = Own { held: network.held.clone(), ..Own::default() };
+        let held = network.held.iter().copied().filter(|addr| !is_link_local(addr));
+        let mut own = Own { held: held.collect(), ..Own::default() };
         if view.listed {
             let chosen = NodeAddresses::choose(&addresses, &network.addresses, &routed_sources());
-            own.node_ports = Some(self.wanted.node_ports.of(&network.held, &addresses));
+            own.node_ports = Some(self.wanted.node_ports.of(&own.held, &addresses));
             own.node = chosen.all().collect();
             if let Err(error) = self.settings.set_node(chosen) {
                 warn!("node addresses stay as they were: {error}");

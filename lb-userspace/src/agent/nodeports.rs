@@ -59,7 +59,7 @@ impl fmt::Display for NodePortAddresses {
 }
 
 impl NodePortAddresses {
-    /// Those of `held`, the addresses that interfaces have, of a node whose object names `node`.
+    /// Those of `held`, the addresses that interfaces have but for link-local ones, of a node whose object names `node`.
     pub(super) fn of(&self, held: &BTreeSet<IpAddr>, node: &[IpAddr]) -> BTreeSet<IpAddr> {
         let primary = |family: Family| {
             node.iter().find(|addr| Family::of(addr) == family).filter(|addr| held.contains(addr))
@@ -79,14 +79,14 @@ impl NodePortAddresses {
                 Choice::Primary => !loopback && primary(family).is_none_or(|primary| primary == *addr),
                 Choice::In(range) => range.contains(addr) && loopback == range.addr.is_loopback(),
             };
-            // Each interface has one of its own: nobody means those.
-            !is_link_local(addr) && (self.0.iter().any(chosen) || silent(family) && !loopback)
+            self.0.iter().any(chosen) || silent(family) && !loopback
         };
         held.iter().filter(serves).copied().collect()
     }
 }
 
-fn is_link_local(addr: &IpAddr) -> bool {
+/// Whether `addr` says nothing without an interface. Each has one, so they come and go with pods; no Service can have one.
+pub(super) fn is_link_local(addr: &IpAddr) -> bool {
     match addr {
         IpAddr::V4(addr) => addr.is_link_local(),
         IpAddr::V6(addr) => addr.is_unicast_link_local(),
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn b38_b39_addresses_are_chosen_as_kube_proxy_chooses_them() {
-        let held = addresses("127.0.0.1 ::1 172.18.0.2 10.244.1.1 fd00::2 fd01::1 fe80::1");
+        let held = addresses("127.0.0.1 ::1 172.18.0.2 10.244.1.1 fd00::2 fd01::1");
         let node: Vec<IpAddr> = addresses("172.18.0.2 fd00::2").into_iter().collect();
         for (flag, expected) in [
             ("primary", "172.18.0.2 fd00::2"),
