@@ -1,7 +1,6 @@
 //! `cargo xtask kube`: a cluster to play with, in the background of this machine.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::fs::{self, File};
 use std::io::{Write, stdout};
 use std::path::Path;
@@ -110,7 +109,8 @@ fn up(nodes: u8, parts: Parts) -> Result<()> {
     let log = File::create(state::file("log")).context("make the log of the cluster")?;
     // A session of its own: it outlives the terminal.
     let mut server = Command::new("setsid")
-        .arg(env::current_exe().context("find this program")?)
+        // Not its path: a build meanwhile may have replaced it.
+        .arg(format!("/proc/{}/exe", std::process::id()))
         .args(["kube", "serve", &nodes.to_string()])
         .args(parts.flags())
         .env("SLUICE_BIN", sluice)
