@@ -7,6 +7,7 @@ use tracing::{debug, info, warn};
 use crate::bpf::attach::{AttachError, Class};
 use crate::bpf::load::Datapath;
 use crate::bpf::pin::PinError;
+use crate::net::watch::Network;
 use crate::status::Problem;
 
 /// What attaches to interfaces.
@@ -85,6 +86,13 @@ impl Interfaces {
     /// are right stay where they are.
     pub(super) fn doubt(&mut self) {
         self.linked.extend(std::mem::take(&mut self.attached).into_keys());
+    }
+
+    /// Adds to `wanted` what a former agent has attached to, if it is there still: for as long as nobody knows better.
+    pub(super) fn keep(&self, wanted: &mut Named, network: &Network) {
+        let known =
+            |index: &u32| network.interfaces.get(index).map(|interface| (*index, interface.name.clone()));
+        wanted.extend(self.linked.iter().filter_map(known));
     }
 
     /// Whether the interface has the programs.

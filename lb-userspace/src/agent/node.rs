@@ -75,18 +75,22 @@ impl Served {
         Ok(Self { pods, outward, facts: Facts::open(datapath.pins())? })
     }
 
-    /// Attaches and detaches, and tells the programs, by what interfaces are now. True if interfaces are left for the next
+    /// Attaches and detaches, and tells the programs, by what interfaces are now. `node`: the addresses of the Node object;
+    /// until they are known, interfaces that lead out by them keep what they have. True if interfaces are left for the next
     /// call; and the problems beside those of single interfaces. Blocks.
     fn follow(
         &mut self,
         classes: &Classes,
         network: &Network,
-        node: &[IpAddr],
+        node: Option<&[IpAddr]>,
         gone: &BTreeSet<u32>,
         datapath: &Datapath,
     ) -> (bool, Vec<Problem>) {
         let pods = classes.pods(network);
-        let (outward, problems) = classes.outward(network, node);
+        let (mut outward, problems) = classes.outward(network, node.unwrap_or_default());
+        if node.is_none() {
+            self.outward.keep(&mut outward, network);
+        }
         // Before a new pod's first flow.
         self.facts.tell(&classes.facts(network, &self.pods, &self.outward, &pods));
         let more = self.pods.follow(&pods, gone, datapath) | self.outward.follow(&outward, gone, datapath);
@@ -255,9 +259,11 @@ impl Node {
             }
         };
         let Some(mut served) = self.served.take() else { return Ok(false) };
-        let (classes, datapath) = (Arc::clone(&self.classes), Arc::clone(&self.datapath));
+        let (classes, datapath, listed) =
+            (Arc::clone(&self.classes), Arc::clone(&self.datapath), view.listed);
         let (served, more, outward) = blocking(move || {
-            let (more, problems) = served.follow(&classes, &network, &addresses, &gone, &datapath);
+            let node = listed.then_some(&*addresses);
+            let (more, problems) = served.follow(&classes, &network, node, &gone, &datapath);
             (served, more, problems)
         })
         .await;

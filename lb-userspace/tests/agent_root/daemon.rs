@@ -227,7 +227,8 @@ fn interfaces_are_followed_by_the_hundred() {
     fs::write(&file, batch).unwrap();
     run(&format!("ip -n {} -batch {}", node.netns.0, file.display()));
     agent.wait("150 attached", |status| count(status) == 150);
-    assert_eq!(node.pins.0.links().unwrap().len(), 9 + 300);
+    // And those of the uplink.
+    assert_eq!(node.pins.0.links().unwrap().len(), 9 + 2 + 300);
 
     run(&format!("ip -n {} link set veth7 name other7", node.netns.0));
     agent.wait("149 attached", |status| count(status) == 149);
@@ -241,7 +242,7 @@ fn interfaces_are_followed_by_the_hundred() {
     fs::write(&file, batch).unwrap();
     run(&format!("ip -n {} -batch {}", node.netns.0, file.display()));
     agent.wait("none attached", |status| count(status) == 0);
-    assert_eq!(node.pins.0.links().unwrap().len(), 9);
+    assert_eq!(node.pins.0.links().unwrap().len(), 9 + 2);
     agent.stop();
 }
 
@@ -308,14 +309,14 @@ fn overlapping_ports_are_reserved_and_given_back() {
     sysctl("ip_local_port_range", Some("29000 61999"));
     sysctl("ip_local_reserved_ports", Some("29100,40000"));
     node.start().stop();
-    assert_eq!(sysctl("ip_local_reserved_ports", None), "29000-29999,40000,61000-61999");
+    assert_eq!(sysctl("ip_local_reserved_ports", None), "29000-32767,40000,61000-61999");
     sysctl("ip_local_port_range", Some("28999 61999"));
     let agent = node.start();
     let refused = node.sluice(&["cleanup"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
     assert_eq!(
         sysctl("ip_local_reserved_ports", None),
-        "28999-29999,40000,61000-61999",
+        "28999-32767,40000,61000-61999",
         "a running agent's stay reserved"
     );
     agent.stop();
