@@ -19,7 +19,7 @@ app.kubernetes.io/name: sluice
 {{- with $fields.clientConnection -}}
 {{- $fields = set $fields "clientConnection" (omit . "kubeconfig") -}}
 {{- end -}}
-{{- toYaml $fields -}}
+{{- with $fields }}{{- toYaml . }}{{- end }}
 {{- end }}
 
 {{/* Where the kubelet asks for the agent's health: what it listens on, or the loopback if that is everything. */}}
