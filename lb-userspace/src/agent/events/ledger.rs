@@ -16,6 +16,9 @@ const SPREAD: Duration = Duration::from_secs(10);
 /// An API server keeps Events for an hour: while something is wrong it is said again after so long, or up to a quarter
 /// longer.
 const AGAIN: Duration = Duration::from_secs(30 * 60);
+/// What could not be posted is tried again after so long: an API server that was away for a moment is back then, and one
+/// that refuses is not asked often.
+const RETRY: Duration = Duration::from_secs(2 * 60);
 /// What is wrong once more within this time is the same Event, told again.
 const MEMORY: Duration = Duration::from_secs(10 * 60);
 
@@ -47,7 +50,7 @@ pub(super) enum Fate {
     Known,
     /// The Event that it would have told again is there no more.
     Expired,
-    /// It could not be posted, and counts as said.
+    /// It could not be posted, and is tried again later.
     Failed,
 }
 
@@ -144,10 +147,12 @@ impl Ledger {
         let Post { subject, note, series } = post;
         let Some(entry) = self.entries.get_mut(&subject) else { return };
         let count = series.map_or(1, |(_, count)| count);
-        entry.said = (fate != Fate::Expired).then_some(Said { fate, note, count });
-        if entry.said.is_none() {
-            entry.due = now;
+        match fate {
+            Fate::Expired => entry.due = now,
+            Fate::Failed => entry.due = now + RETRY,
+            Fate::Posted(_) | Fate::Known => {}
         }
+        entry.said = (fate != Fate::Expired).then_some(Said { fate, note, count });
     }
 
     /// Whether something is wrong that could not be posted.
@@ -307,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_posted_counts_as_said_and_what_expired_is_said_anew() {
+    fn what_could_not_be_posted_is_tried_again_soon_and_what_expired_at_once() {
         let now = Instant::now();
         let mut ledger = empty(now);
         ledger.set(wrong(&[("a", "bad")]), now);
@@ -315,10 +320,12 @@ mod tests {
         let post = ledger.next(now).unwrap();
         ledger.note(post, Fate::Failed, now);
         assert!(ledger.next(now).is_none() && ledger.is_failing());
-        let post = ledger.next(now + AGAIN).unwrap();
+        let now = now + RETRY;
+        assert_eq!(ledger.due(now), Some(now));
+        let post = ledger.next(now).unwrap();
         assert_eq!(post.series, None, "there is no Event to tell again");
-        ledger.note(post, Fate::Posted("x".to_owned()), now + AGAIN);
-        assert!(!ledger.is_failing());
+        ledger.note(post, Fate::Posted("x".to_owned()), now);
+        assert!(!ledger.is_failing() && ledger.next(now + RETRY).is_none());
         let post = ledger.next(now + 2 * AGAIN).unwrap();
         assert_eq!(post.series, Some(("x".to_owned(), 2)));
         ledger.note(post, Fate::Expired, now + 2 * AGAIN);
