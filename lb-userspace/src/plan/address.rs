@@ -104,11 +104,14 @@ impl<'a> Ledger<'a> {
 
 impl Shadow {
     /// The writes that make every address known as what it is, and no other: for when the node's own have changed, and
-    /// after a reading.
+    /// after a reading. In a full table what goes makes room for what comes.
     #[must_use]
     pub fn readdress(&self, own: &Own) -> Vec<Op> {
         let all: BTreeSet<&IpAddr> = self.addresses.keys().chain(own.node_ports.iter().flatten()).collect();
         let mut ledger = Ledger::new(self, own);
-        all.into_iter().filter_map(|addr| ledger.settle(*addr)).collect()
+        let ops = all.into_iter().filter_map(|addr| ledger.settle(*addr));
+        let (mut ops, puts): (Vec<_>, Vec<_>) = ops.partition(|op| matches!(op, Op::DeleteAddress { .. }));
+        ops.extend(puts);
+        ops
     }
 }

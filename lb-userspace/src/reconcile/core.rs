@@ -197,7 +197,8 @@ impl<T: Tables> Reconciler<T> {
         let mut audit = mem::take(&mut self.audit);
         let retries = changed.iter().filter(|key| self.troubles.concern(key)).count();
         self.report.retries += retries as u64;
-        let readdress = self.addresses.due(now).is_some_and(|due| due <= now);
+        let address_due = self.addresses.due(now);
+        let readdress = address_due.is_some_and(|due| due <= now);
         let read = (audit || self.doubtful && (readdress || retries > 0)).then(|| self.read_again());
         if read == Some(false) {
             audit = false;
@@ -231,7 +232,7 @@ impl<T: Tables> Reconciler<T> {
             self.remove_strays();
         }
         if readdress || read == Some(true) {
-            self.put_addresses(!readdress, now);
+            self.put_addresses(address_due.is_none(), now);
         }
         self.report.synced = true;
         Outcome { operations: self.report.operations - before.0, repairs: self.report.repairs - before.1 }

@@ -286,6 +286,36 @@ fn b8_addresses_of_the_node_are_written_again_until_they_are() {
 }
 
 #[test]
+fn b38_addresses_of_the_node_that_go_make_room_for_those_that_come() {
+    let mut now = Instant::now();
+    let mut reconciler = started(Fake::new(Capacity { addresses: [1; 2], ..ROOMY }), &Desired::new());
+    for addr in ["172.18.0.2", "172.18.0.1", "172.18.0.3"] {
+        reconciler.desire(own(&[addr], &[addr]));
+        reconciler.step(now);
+        assert_eq!(reconciler.report().problems, [], "{addr}");
+        let there = (addr.to_owned(), AddressKind::Node as u8, HELD | NODE_PORTS);
+        assert_eq!(known(reconciler.tables()), [there]);
+    }
+    settle(&mut reconciler, &mut now);
+}
+
+#[test]
+fn b8_addresses_that_could_not_be_written_were_not_changed_from_outside() {
+    let now = Instant::now();
+    let mut reconciler = started(Faulty::new(Fake::new(ROOMY), Fault::Never), &Desired::new());
+    let call = reconciler.tables().calls();
+    reconciler.tables_mut().fault = Fault::Once { call, applied: false };
+    reconciler.desire(own(&["172.18.0.2"], &["172.18.0.2"]));
+    reconciler.step(now);
+    assert_eq!(reconciler.report().problems.len(), 1);
+    // A comparison that comes before the next attempt.
+    reconciler.verify();
+    let outcome = reconciler.step(now);
+    assert_eq!((outcome.operations, outcome.repairs), (1, 0));
+    assert_eq!(reconciler.report().problems, []);
+}
+
+#[test]
 fn source_ranges_that_do_not_fit_leave_the_last_state_in_use() {
     let (plain, wide) = ("lb:192.0.2.1 from:10.0.0.0/8", "lb:192.0.2.1 from:10.0.0.0/8 from:172.16.0.0/12");
     let state = |words| Desired::from([(key("a", "10.0.0.1:80"), reached("10.0.0.1:80", &[], words))]);
