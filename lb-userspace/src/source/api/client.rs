@@ -4,7 +4,7 @@ use std::env;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use http::{Request, Uri};
+use http::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
@@ -94,6 +94,28 @@ fn tcp() -> HttpConnector {
     tcp
 }
 
+/// A request, which counts when it is over: who waits no longer for an answer drops it.
+struct Asked {
+    requests: Requests,
+    method: Method,
+    host: String,
+    began: Instant,
+    /// `None`: it has not been answered.
+    status: Option<StatusCode>,
+}
+
+impl Asked {
+    fn end(mut self, status: Option<StatusCode>) {
+        self.status = status;
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.requests.note(&self.method, &self.host, self.status, self.began.elapsed());
+    }
+}
+
 /// The client that kube would make, but without retries of its own.
 fn through<C>(config: &Config, connector: C, requests: &Requests) -> kube::Result<kube::Client>
 where
@@ -107,13 +129,17 @@ where
     let http = HttpClient::builder(TokioExecutor::new()).build(https);
     let requests = requests.clone();
     let counted = service_fn(move |request: Request<Body>| {
-        let (requests, began) = (requests.clone(), Instant::now());
-        let (method, host) = (request.method().clone(), request.uri().authority().map(ToString::to_string));
+        let asked = Asked {
+            requests: requests.clone(),
+            method: request.method().clone(),
+            host: request.uri().authority().map(ToString::to_string).unwrap_or_default(),
+            began: Instant::now(),
+            status: None,
+        };
         let answer = http.request(request);
         async move {
             let answer = answer.await;
-            let status = answer.as_ref().ok().map(http::Response::status);
-            requests.note(&method, &host.unwrap_or_default(), status, began.elapsed());
+            asked.end(answer.as_ref().ok().map(http::Response::status));
             answer
         }
     });
@@ -128,6 +154,9 @@ where
 
 #[cfg(test)]
 mod tests {
+    use prometheus::TextEncoder;
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -152,6 +181,26 @@ mod tests {
             let found = of_environment(&server.parse().unwrap(), variable);
             assert_eq!(found.map(|it| it.uri().to_string()).as_deref(), expected, "{server} {environment:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_nobody_waits_for_any_more_counts_as_failed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Requests::new().unwrap();
+        let client = client(&Config::new(server.parse().unwrap()), None, &requests).unwrap();
+        let request = Request::get("/api").body(Body::empty()).unwrap();
+        tokio::select! {
+            answer = client.send(request) => panic!("{:?}", answer.map(|it| it.status())),
+            silent = async {
+                // It has been asked by the time that there is something to read.
+                let (stream, _) = listener.accept().await.unwrap();
+                stream.readable().await.map(|()| stream)
+            } => drop(silent.unwrap()),
+        }
+        let text = TextEncoder::new().encode_to_string(&requests.collect()).unwrap();
+        assert!(text.contains(r#"rest_client_requests_total{code="<error>""#), "{text}");
+        assert!(text.contains("rest_client_request_duration_seconds_count{"), "{text}");
     }
 
     #[test]
