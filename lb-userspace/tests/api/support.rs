@@ -18,7 +18,7 @@ use tokio::time::timeout_at;
 use super::fake::{Answer, Fake, Lines, Question};
 
 /// Longer than anything takes.
-const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// What a server holds, and how it serves it.
 #[derive(Default)]
