@@ -118,10 +118,10 @@ impl<'c> Kubelet<'c> {
 
     /// How long nothing has to be done unless something changes.
     fn rest(&self) -> Duration {
-        if !self.faults.is_empty() || self.running.values().any(|it| it.ending.is_some()) {
+        if self.running.values().any(|it| it.ending.is_some()) {
             SOON
-        } else if self.running.values().any(|it| it.program.is_some()) {
-            // A readiness probe.
+        } else if !self.faults.is_empty() || self.running.values().any(|it| it.program.is_some()) {
+            // Another attempt, which may fail for ever, or a readiness probe.
             Duration::from_secs(1)
         } else {
             Duration::from_secs(60)
@@ -197,7 +197,12 @@ impl<'c> Kubelet<'c> {
         let command =
             (self.images)(container["image"].as_str().unwrap_or_default(), &words.collect::<Vec<_>>());
         let program = match command {
-            Some(command) => Some(Home::new(&pod)?.start(api, &pod, object, command)?),
+            // One for all attempts; that of a pod with the network of its node is the pod's, too.
+            Some(command) => {
+                let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+                let home = Home::at(pod.lab().dir().join(format!("pod-{namespace}-{}", pod.name())))?;
+                Some(home.start(api, &pod, object, command)?)
+            }
             None => {
                 pod.serve_all(&ports(object))?;
                 None
