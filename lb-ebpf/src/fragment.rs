@@ -98,11 +98,11 @@ pub(crate) fn translated<A: Address, E: Env<A>>(env: &E, scratch: &Scratch<A>) {
 /// Why a later fragment without a first one, or without its flow, leaves.
 #[inline(always)]
 fn alone<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Reason {
-    if scratch.point == Point::PodEgress as u8 {
+    // What leaves the node may be of an answer: only a first fragment tells.
+    if scratch.point == Point::PodEgress as u8 || scratch.point == Point::OutwardEgress as u8 {
         return Reason::NotService;
     }
     match select::owned(env, &scratch.key.tuple.dst) {
-        Ok(()) if scratch.point == Point::OutwardEgress as u8 => Reason::LeftUntranslated,
         Ok(()) => Reason::FragmentBeforeFirst,
         Err(reason) => select::unserved(env, scratch, reason),
     }

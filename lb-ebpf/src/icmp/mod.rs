@@ -46,14 +46,15 @@ pub fn portless<A: Family, P: Pkt, E: Env<A>>(
     env: &E,
     scratch: &mut Scratch<A>,
 ) -> Result<Verdict, Reason> {
-    // What a pod is sent is nobody's but its own.
-    let asks = scratch.point != Point::PodEgress as u8;
     let whole = scratch.part == Part::Whole as u8;
     let message = match pkt.load(scratch.transport) {
-        Some([kind]) if whole && scratch.key.proto == A::ICMP => A::message(kind),
+        Some([kind]) if scratch.key.proto == A::ICMP => A::message(kind),
         _ => Message::Other,
     };
-    if message == Message::Error {
+    let leaves = scratch.point == Point::OutwardEgress as u8;
+    // What a pod is sent is nobody's but its own. What leaves the node may be an answer, but for an echo request (B73).
+    let asks = scratch.point != Point::PodEgress as u8 && (!leaves || message == Message::EchoRequest);
+    if whole && message == Message::Error {
         let outcome = error::translate(pkt, env, scratch);
         if outcome != Err(Reason::NotService) || !asks {
             return outcome;
@@ -68,7 +69,7 @@ pub fn portless<A: Family, P: Pkt, E: Env<A>>(
             (reason, _) => reason,
         });
     }
-    if scratch.point == Point::OutwardEgress as u8 {
+    if leaves {
         return Err(Reason::LeftUntranslated);
     }
     match message {

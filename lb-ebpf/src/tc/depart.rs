@@ -19,12 +19,18 @@ outcome! {
 /// A packet with ports that leaves the node by an uplink or overlay, without a flow.
 ///
 /// Nothing but the node balances what is addressed to a ClusterIP, and nobody but it keeps those out who may not use a
-/// LoadBalancer address. What was meant for them and comes here was left alone by the socket hooks.
+/// LoadBalancer address. What was meant for them and comes here was left alone by the socket hooks. What begins no
+/// connection is left alone here too: it may answer a client whose address is in a range of ClusterIPs (B73). Of a
+/// datagram that cannot be told.
 ///
 /// # Errors
 /// The reason with which it passes, or is dropped.
 #[inline(always)]
 pub fn depart<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Departed, Reason> {
+    let begins = scratch.key.proto == Proto::Udp as u8 || Flags(scratch.flags).opens();
+    if !begins {
+        return Err(Reason::NotService);
+    }
     let tuple = scratch.key.tuple;
     let to = Endpoint::new(tuple.dst, tuple.dport);
     let asker = Asker::Packet(scratch.interface);
@@ -38,13 +44,8 @@ pub fn depart<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Resul
         Err(Reason::PortNotServed) => Reason::LeftUntranslated,
         Err(reason) => select::unserved(env, scratch, reason),
     };
-    let begins = scratch.key.proto == Proto::Udp as u8 || Flags(scratch.flags).opens();
     let passes = matches!(reason, Reason::NotService | Reason::NotServicePort | Reason::PassedOn);
-    if passes
-        && begins
-        && is_node_port(env, &tuple.src, tuple.sport, scratch.key.proto)
-        && flow::host(env, scratch)?
-    {
+    if passes && is_node_port(env, &tuple.src, tuple.sport, scratch.key.proto) && flow::host(env, scratch)? {
         return Ok(Departed::Host);
     }
     Err(reason)

@@ -44,6 +44,10 @@ impl Node {
     /// What becomes of a packet that leaves the node and is no connection's: the reason with which it passes, or is
     /// dropped.
     pub(super) fn departed(&mut self, proto: Proto, src: SocketAddr, dst: SocketAddr, opens: bool) -> Reason {
+        let begins = opens || proto == Proto::Udp;
+        if !begins {
+            return Reason::NotService;
+        }
         let reason = match self.served(proto, dst) {
             Ok((_, FrontendKind::ClusterIp)) | Err(Reason::PortNotServed) => return Reason::LeftUntranslated,
             Ok((service, kind)) if !self.services[service].admits(kind, src.ip()) => {
@@ -52,9 +56,8 @@ impl Node {
             Ok(_) => Reason::PassedOn,
             Err(reason) => reason,
         };
-        let begins = opens || proto == Proto::Udp;
         let is_node_port = src == cast::node(src.is_ipv6(), NODE_PORT) && self.served(proto, src).is_ok();
-        if !begins || !is_node_port || self.find(proto, dst, src).is_some() {
+        if !is_node_port || self.find(proto, dst, src).is_some() {
             return reason;
         }
         let now = self.now;
