@@ -12,8 +12,8 @@ use std::time::Duration;
 use bytemuck::Pod;
 use lb_common::maps::{BACKENDS_MAP, FRONTENDS4, FRONTENDS6, SERVICES_MAP, SOCK_UDP4, SOCK_UDP6};
 use lb_common::{
-    Addr4, Addr6, Address, BackendRecord, BackendWord, FrontendKey, FrontendValue, Proto, ServiceRecord,
-    SockUdpKey, SockUdpRole, SockUdpValue, Span, service_flags,
+    Addr4, Addr6, Address, BackendRecord, BackendWord, FrontendKey, FrontendKind, FrontendValue, Proto,
+    ServiceRecord, SockUdpKey, SockUdpRole, SockUdpValue, Span, service_flags,
 };
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -150,9 +150,12 @@ impl Closer {
             {
                 continue;
             }
-            let frontend = FrontendKey::new(key.addr, key.port, Proto::Udp as u8);
-            let Some(frontend) = half.frontends.get(&frontend)? else { continue };
-            if can_serve(&self.services.get(frontend.service)?) {
+            let at = |addr| half.frontends.get(&FrontendKey::new(addr, key.port, Proto::Udp as u8));
+            // Node ports stand once, for all addresses.
+            let Some(frontend) = at(key.addr)?.map_or_else(|| at(A::default()), |it| Ok(Some(it)))? else {
+                continue;
+            };
+            if can_serve(frontend.kind, &self.services.get(frontend.service)?) {
                 lost.insert((
                     key.cookie(),
                     SocketAddr::new(value.peer.addr.into(), value.peer.port.number()),
@@ -163,9 +166,11 @@ impl Closer {
     }
 }
 
-/// Whether a new flow would find an endpoint. While none does, sockets keep what they have (B98), as flows do.
-const fn can_serve(service: &ServiceRecord) -> bool {
-    let local = service.flags & service_flags::INTERNAL_LOCAL != 0;
+/// Whether a new flow of the host's to such a [`FrontendKind`] would find an endpoint. While none does, sockets keep what
+/// they have (B98), as flows do.
+const fn can_serve(kind: u8, service: &ServiceRecord) -> bool {
+    // The external policy is not for the host (B56).
+    let local = kind == FrontendKind::ClusterIp as u8 && service.flags & service_flags::INTERNAL_LOCAL != 0;
     !Span(if local { service.local } else { service.cluster }).is_empty()
 }
 
@@ -176,11 +181,16 @@ mod tests {
     #[test]
     fn b98_only_a_service_that_can_serve_loses_its_sockets() {
         let [some, none] = [Span::new(7, 2).0, 0];
-        let service = |cluster, local, flags| ServiceRecord { cluster, local, flags, cursor: 0 };
-        assert!(can_serve(&service(some, none, 0)));
-        assert!(!can_serve(&service(none, some, 0)));
-        assert!(can_serve(&service(none, some, service_flags::INTERNAL_LOCAL)));
-        assert!(!can_serve(&service(some, none, service_flags::INTERNAL_LOCAL)));
+        let can = |kind, cluster, local, flags| {
+            can_serve(kind as u8, &ServiceRecord { cluster, local, flags, cursor: 0 })
+        };
+        let (inside, outside) = (FrontendKind::ClusterIp, FrontendKind::NodePort);
+        assert!(can(inside, some, none, 0));
+        assert!(!can(inside, none, some, 0));
+        assert!(can(inside, none, some, service_flags::INTERNAL_LOCAL));
+        assert!(!can(inside, some, none, service_flags::INTERNAL_LOCAL));
+        assert!(can(outside, some, none, service_flags::INTERNAL_LOCAL | service_flags::EXTERNAL_LOCAL));
+        assert!(!can(outside, none, some, 0));
     }
 
     #[test]
