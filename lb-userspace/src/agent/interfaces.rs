@@ -88,11 +88,13 @@ impl Interfaces {
         self.linked.extend(std::mem::take(&mut self.attached).into_keys());
     }
 
-    /// Adds to `wanted` what a former agent has attached to, if it is there still: for as long as nobody knows better.
-    pub(super) fn keep(&self, wanted: &mut Named, network: &Network) {
+    /// Adds to `wanted` what this agent or a former one has attached to, if it is there still and none of the `others`:
+    /// for as long as nobody knows better.
+    pub(super) fn keep(&self, wanted: &mut Named, others: &Named, network: &Network) {
         let known =
             |index: &u32| network.interfaces.get(index).map(|interface| (*index, interface.name.clone()));
-        wanted.extend(self.linked.iter().filter_map(known));
+        let mine = self.linked.iter().chain(self.attached.keys());
+        wanted.extend(mine.filter(|index| !others.contains_key(index)).filter_map(known));
     }
 
     /// Whether the interface has the programs.
@@ -243,6 +245,26 @@ mod tests {
         interfaces.doubt();
         interfaces.follow(&wanted(&[(3, "veth1")]), &none, &recorder);
         assert_eq!(recorder.take(), "-4 +3");
+    }
+
+    #[test]
+    fn what_a_former_agent_had_is_kept_look_after_look() {
+        let (mut interfaces, recorder) = following(&[3, 4, 5]);
+        let mut network = Network::default();
+        for index in [3, 4] {
+            network.interfaces.insert(
+                index,
+                crate::net::watch::Interface { name: format!("eth{index}"), ..Default::default() },
+            );
+        }
+        let others = wanted(&[(4, "eth4")]);
+        for _ in 0..2 {
+            let mut kept = Named::new();
+            interfaces.keep(&mut kept, &others, &network);
+            assert_eq!(kept, wanted(&[(3, "eth3")]), "5 has vanished, 4 is another class's by now");
+            interfaces.follow(&kept, &BTreeSet::new(), &recorder);
+        }
+        assert_eq!(recorder.take(), "-4 -5 +3");
     }
 
     #[test]

@@ -26,10 +26,12 @@ mod node;
 pub mod nodeports;
 pub mod origin;
 mod report;
+mod retire;
 pub mod serving;
 mod settings;
 mod sync;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,16 +153,17 @@ async fn follow(
     let wanted = node::Wanted { ranges: args.service_cluster_ip_range, node_ports: args.nodeport_addresses };
     let (news, node_news) = watch::channel(node::News::default());
     let (changes, desired) = mpsc::channel(CHANGES);
+    let (listening, listen_at) = watch::channel(BTreeSet::new());
+    let listeners = node::Listeners { news, changes: changes.clone(), listening };
     let node =
-        node::Node::start(Arc::clone(&datapath), settings, (classes, wanted), served, news, changes.clone())
-            .await?;
+        node::Node::start(Arc::clone(&datapath), settings, (classes, wanted), served, listeners).await?;
 
     let tables = Kernel::open(datapath.pins())?;
     let reconciler = Reconciler::adopt(tables, &name)?;
     let (report, reports) = watch::channel(reconcile::Report::default());
     let (view, views) = watch::channel(sync::View::default());
     let (datagrams, datagram_news) = watch::channel(None);
-    let synced = reports.clone();
+    let (synced, in_place) = (reports.clone(), reports.clone());
     let (tell_health, told) = watch::channel(health::Told::default());
     let health = Health::new(reports.clone(), told)?;
     let board = Board::default();
@@ -196,10 +199,14 @@ async fn follow(
     let exporter = Exporter::new(datapath.pins().clone(), health.clone(), requests, move || known.facts());
     let metrics = Metrics::new(exporter, effective)?;
     args.serving.serve(sockets, &health, metrics, &board, &mut tasks);
+    let checks = health::follow(health, listen_at, board);
+    tasks.spawn("the server of health check node ports", checks);
     tasks.spawn("what follows the node's network", node.follow(views));
     let closing = datagrams::follow(datapath.pins().clone(), synced, datagrams);
     tasks.spawn("what closes UDP sockets of the host", closing);
     tasks.spawn("the writer of the status file", report::follow(sources));
+    let retiring = retire::follow(datapath.pins().clone(), in_place);
+    tasks.spawn("what takes away what other versions left", retiring);
     let mut index = Index::new(&*name);
     index.serve_external_ips(args.external_ips);
     let stop = async {

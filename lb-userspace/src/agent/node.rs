@@ -1,6 +1,7 @@
 //! Interfaces and addresses of the node, followed.
 
 use std::collections::BTreeSet;
+use std::mem::replace;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +90,7 @@ impl Served {
         let pods = classes.pods(network);
         let (mut outward, problems) = classes.outward(network, node.unwrap_or_default());
         if node.is_none() {
-            self.outward.keep(&mut outward, network);
+            self.outward.keep(&mut outward, &pods, network);
         }
         // Before a new pod's first flow.
         self.facts.tell(&classes.facts(network, &self.pods, &self.outward, &pods));
@@ -113,6 +114,16 @@ pub(super) struct Wanted {
     pub(super) node_ports: NodePortAddresses,
 }
 
+/// Whom the node tells what.
+pub(super) struct Listeners {
+    /// The status file.
+    pub(super) news: watch::Sender<News>,
+    /// The reconciler.
+    pub(super) changes: mpsc::Sender<Change>,
+    /// The servers of health check node ports: the addresses to listen at.
+    pub(super) listening: watch::Sender<BTreeSet<IpAddr>>,
+}
+
 /// The node's network.
 pub(super) struct Node {
     datapath: Arc<Datapath>,
@@ -122,8 +133,7 @@ pub(super) struct Node {
     wanted: Wanted,
     /// Absent only while another thread has it.
     served: Option<Served>,
-    news: watch::Sender<News>,
-    changes: mpsc::Sender<Change>,
+    listeners: Listeners,
     /// The node's own addresses, as they were told last.
     own: Own,
     /// Whether interfaces are left for the next look.
@@ -140,8 +150,7 @@ impl Node {
         settings: Settings,
         (classes, wanted): (Classes, Wanted),
         served: Served,
-        news: watch::Sender<News>,
-        changes: mpsc::Sender<Change>,
+        listeners: Listeners,
     ) -> Result<Self, NetError> {
         let mut node = Self {
             datapath,
@@ -150,8 +159,7 @@ impl Node {
             classes: Arc::new(classes),
             wanted,
             served: Some(served),
-            news,
-            changes,
+            listeners,
             own: Own::default(),
             more: false,
         };
@@ -218,7 +226,10 @@ impl Node {
         let mut own = Own { held: held.collect(), ..Own::default() };
         if view.listed {
             let chosen = NodeAddresses::choose(&addresses, &network.addresses, &routed_sources());
-            own.node_ports = Some(self.wanted.node_ports.of(&own.held, &addresses));
+            let node_ports = self.wanted.node_ports.of(&own.held, &addresses);
+            let listening = self.wanted.node_ports.listening(&node_ports);
+            own.node_ports = Some(node_ports);
+            self.listeners.listening.send_if_modified(|known| replace(known, listening) != *known);
             own.node = chosen.all().collect();
             if let Err(error) = self.settings.set_node(chosen) {
                 warn!("node addresses stay as they were: {error}");
@@ -227,7 +238,7 @@ impl Node {
         if self.own != own {
             self.own.clone_from(&own);
             // It fails when the agent is about to end.
-            let _ = self.changes.send(Change::Own(own)).await;
+            let _ = self.listeners.changes.send(Change::Own(own)).await;
         }
         let mut problems = Vec::new();
         let (service_ranges, unusable) = match view.service_ranges.as_slice() {
@@ -273,18 +284,14 @@ impl Node {
             problems.extend(interfaces.problems());
         }
         let news = News {
-            settled: self.news.borrow().settled || view.listed && !more,
+            settled: self.listeners.news.borrow().settled || view.listed && !more,
             service_ranges: service_ranges.names(),
             interfaces: served.pods.names(),
             uplinks: served.outward.names(),
             problems,
         };
         self.served = Some(served);
-        self.news.send_if_modified(|known| {
-            let modified = *known != news;
-            *known = news;
-            modified
-        });
+        self.listeners.news.send_if_modified(|known| replace(known, news) != *known);
         Ok(more)
     }
 }

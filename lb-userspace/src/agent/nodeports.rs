@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use crate::model::{Family, Range};
@@ -83,6 +83,24 @@ impl NodePortAddresses {
         };
         held.iter().filter(serves).copied().collect()
     }
+
+    /// Where health check node ports are, of a node that serves node ports at `addresses`: there, or where all of a family
+    /// are meant at its unspecified address (B84).
+    pub(super) fn listening(&self, addresses: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let all = any.into_iter().filter(|any| {
+            self.0.iter().any(|choice| match choice {
+                Choice::All => true,
+                Choice::In(range) => range.bits == 0 && range.addr == *any,
+                Choice::Primary | Choice::Localhost => false,
+            })
+        });
+        let mut listening: BTreeSet<IpAddr> = all.collect();
+        let some = |addr: &&IpAddr| !listening.iter().any(|any| Family::of(any) == Family::of(addr));
+        let some: Vec<IpAddr> = addresses.iter().filter(some).copied().collect();
+        listening.extend(some);
+        listening
+    }
 }
 
 /// Whether `addr` says nothing without an interface. Each has one, so they come and go with pods; no Service can have one.
@@ -128,6 +146,22 @@ mod tests {
             addresses("172.18.0.2 fd00::2 fd01::1"),
             "known of one family"
         );
+    }
+
+    #[test]
+    fn b84_health_checks_are_where_node_ports_are() {
+        let some = addresses("172.18.0.2 fd00::2");
+        for (flag, expected) in [
+            ("primary", "172.18.0.2 fd00::2"),
+            ("all", "0.0.0.0 ::"),
+            ("localhost,all", "0.0.0.0 ::"),
+            ("0.0.0.0/0", "0.0.0.0 fd00::2"),
+            ("0.0.0.0/0,::/0", "0.0.0.0 ::"),
+            ("172.18.0.0/16", "172.18.0.2 fd00::2"),
+        ] {
+            let chosen: NodePortAddresses = flag.parse().unwrap();
+            assert_eq!(chosen.listening(&some), addresses(expected), "{flag}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 
-use crate::health::{self, Health};
+use crate::health::Health;
 use crate::http::{self, Board};
 use crate::metrics::Metrics;
 use crate::tasks::Tasks;
@@ -85,7 +85,6 @@ impl Serving {
         board: &Board,
         tasks: &mut Tasks,
     ) {
-        tasks.spawn("the server of health check node ports", health::follow(health.clone(), board.clone()));
         if let Some(addr) = self.healthz_bind_address.0 {
             let (health, board) = (health.clone(), board.clone());
             tasks.spawn("the server of /healthz", async move {

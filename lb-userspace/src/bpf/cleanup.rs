@@ -50,6 +50,21 @@ pub fn cleanup(pins: &PinDir) -> Result<bool, CleanupError> {
     Ok(!dirs.is_empty() | reserved | status)
 }
 
+/// The same of what agents of other schemas left below the root of `pins`, but for ports and status file, which are those
+/// of the agent that runs. Returns how many there were.
+///
+/// # Errors
+/// [`PinError::Held`] while another agent runs; a pin cannot be removed.
+pub fn retire(pins: &PinDir) -> Result<usize, CleanupError> {
+    let mut dirs = pins.of_all_schemas()?;
+    dirs.retain(|dir| dir.base() != pins.base());
+    for dir in &dirs {
+        let _lock = dir.try_lock()?;
+        take_down(dir)?;
+    }
+    Ok(dirs.len())
+}
+
 /// Detaches and unpins everything of one schema.
 fn take_down(pins: &PinDir) -> Result<(), CleanupError> {
     for link in pins.links()? {

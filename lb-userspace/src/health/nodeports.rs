@@ -1,9 +1,9 @@
 //! Health check node ports: each Service of a load balancer with an external policy Local has one, where the load balancer
 //! asks whether this node has endpoints of it (B84 to B88).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::panic::resume_unwind;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde::Serialize;
 use tokio::select;
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 use tracing::info;
@@ -22,11 +23,9 @@ use crate::status::Problem;
 
 /// When to listen again where it failed (B87).
 const AGAIN: Duration = Duration::from_secs(5);
-/// All addresses of the node, by family. A socket for each, so that both are served where either is switched off.
-const ANY: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
 
-/// A Service and the index of a family.
-type Place = (ServiceName, usize);
+/// A Service and the address where it is asked for.
+type Place = (ServiceName, IpAddr);
 
 /// One that is listened at. Dropped, it is closed.
 struct Open {
@@ -49,12 +48,13 @@ struct Service<'a> {
     name: &'a str,
 }
 
-/// Listens where the source says that load balancers ask, for ever.
-pub async fn follow(mut health: Health, board: Board) {
+/// Listens where the source says that load balancers ask, at `addresses` of the node, for ever. An unspecified one is all of
+/// its family.
+pub async fn follow(mut health: Health, mut addresses: watch::Receiver<BTreeSet<IpAddr>>, board: Board) {
     let mut open: BTreeMap<Place, Open> = BTreeMap::new();
     let mut servers = JoinSet::new();
     loop {
-        let wanted = wanted(&health.told.borrow_and_update().checks);
+        let wanted = wanted(&health.told.borrow_and_update().checks, &addresses.borrow_and_update());
         let stale: Vec<Place> = open
             .iter()
             .filter(|(place, it)| wanted.get(*place) != Some(&it.port))
@@ -103,6 +103,7 @@ pub async fn follow(mut health: Health, board: Board) {
         let again = async { if failing { sleep(AGAIN).await } else { pending().await } };
         select! {
             changed = health.told.changed() => if changed.is_err() { return pending().await },
+            changed = addresses.changed() => if changed.is_err() { return pending().await },
             () = again => {}
             () = one_ends(&mut servers) => {}
         }
@@ -117,17 +118,22 @@ async fn one_ends(servers: &mut JoinSet<()>) {
     }
 }
 
-/// Where to listen: the port of each Service in each family that it has.
-fn wanted(checks: &BTreeMap<ServiceName, HealthCheck>) -> BTreeMap<Place, u16> {
+/// Where to listen: the port of each Service, at those of `addresses` that are of a family which it has.
+fn wanted(checks: &BTreeMap<ServiceName, HealthCheck>, addresses: &BTreeSet<IpAddr>) -> BTreeMap<Place, u16> {
     let places = checks.iter().flat_map(|(service, check)| {
-        let served = check.local.iter().enumerate().filter(|(_, count)| count.is_some());
-        served.map(|(family, _)| ((service.clone(), family), check.port.get()))
+        let served = addresses.iter().filter(|addr| local(check, addr).is_some());
+        served.map(|addr| ((service.clone(), *addr), check.port.get()))
     });
     places.collect()
 }
 
-fn at((_, family): &Place, port: u16) -> SocketAddr {
-    SocketAddr::new(ANY[*family], port)
+/// Endpoints on this node in the family of `addr`; `None` if the Service is not of that.
+fn local(check: &HealthCheck, addr: &IpAddr) -> Option<u32> {
+    check.local[usize::from(addr.is_ipv6())]
+}
+
+fn at((_, addr): &Place, port: u16) -> SocketAddr {
+    SocketAddr::new(*addr, port)
 }
 
 /// The Service as problems name it.
@@ -136,8 +142,8 @@ fn named(((namespace, name), _): &Place) -> String {
 }
 
 fn answer(place: &Place, health: &Health) -> Answer {
-    let ((namespace, name), family) = place;
-    let known = health.told.borrow().checks.get(&place.0).and_then(|check| check.local[*family]).unwrap_or(0);
+    let ((namespace, name), addr) = place;
+    let known = health.told.borrow().checks.get(&place.0).and_then(|check| local(check, addr)).unwrap_or(0);
     // Before the first sync nothing can be sent here (B88).
     let local_endpoints = if health.reports.borrow().synced { known } else { 0 };
     let service_proxy_healthy = health.is_healthy();

@@ -293,6 +293,22 @@ fn cleanup_takes_away_what_another_version_left() {
 }
 
 #[test]
+fn an_agent_takes_away_what_another_version_left_once_it_serves() {
+    let node = Node::new();
+    node.netns.veth("veth1");
+    node.start().stop();
+    let left = node.pins.0.root().join("v0");
+    fs::rename(node.pins.0.base(), &left).unwrap();
+    let attached =
+        || run(&format!("bpftool cgroup show {}", node.cgroup.0.display())).matches("connect4").count();
+    let mut agent = node.start();
+    agent.wait("rid of what the other version left", |_| !left.exists());
+    assert_eq!(attached(), 1);
+    agent.stop();
+    assert_eq!(attached(), 1);
+}
+
+#[test]
 fn overlapping_ports_are_reserved_and_given_back() {
     let node = Node::new();
     let sysctl = |name: &str, value: Option<&str>| {

@@ -1,7 +1,7 @@
 //! Health check node ports, on all addresses of this machine: their numbers are taken from the kernel.
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -10,12 +10,18 @@ use lb_userspace::http::Board;
 use lb_userspace::model::HealthCheck;
 use lb_userspace::reconcile::Report;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::support::{Fake, get, until};
 
 /// A port that was free a moment ago.
 async fn free() -> u16 {
     TcpListener::bind("[::]:0").await.unwrap().local_addr().unwrap().port()
+}
+
+/// All addresses of both families.
+fn everywhere() -> BTreeSet<IpAddr> {
+    BTreeSet::from([Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()])
 }
 
 fn told(checks: &[(&str, u16, [Option<u32>; 2])]) -> Told {
@@ -48,7 +54,8 @@ async fn said(port: u16) -> [Option<(u16, u64)>; 2] {
 async fn b84_b85_b86_b87_b88_health_check_node_ports() {
     let fake = Fake::new();
     let board = Board::default();
-    tokio::spawn(health::follow(fake.health.clone(), board.clone()));
+    let (addresses, at) = watch::channel(everywhere());
+    tokio::spawn(health::follow(fake.health.clone(), at, board.clone()));
     let (a, b) = (free().await, free().await);
     fake.told.send_replace(told(&[("a", a, [Some(2), Some(0)]), ("v4", b, [Some(1), None])]));
     until(|| async { said(a).await == [Some((503, 0)); 2] }).await;
@@ -70,6 +77,11 @@ async fn b84_b85_b86_b87_b88_health_check_node_ports() {
     fake.reports.send_replace(Report { synced: true, ..Report::default() });
     fake.told.send_modify(|told| told.eligible = false);
     assert_eq!(said(c).await[0], Some((200, 2)));
+    // Node ports are served at some addresses alone, and so are these (B84).
+    addresses.send_replace(BTreeSet::from([Ipv4Addr::LOCALHOST.into(), [192, 0, 2, 1].into()]));
+    until(|| async { said(c).await == [Some((200, 2)), None] }).await;
+    let problem = || board.follow().borrow().values().flatten().map(|it| it.text.clone()).next();
+    until(|| async { problem().is_some_and(|text| text.contains("192.0.2.1:")) }).await;
     fake.told.send_replace(Told::default());
     until(|| async { said(a).await == [None; 2] && said(c).await == [None; 2] }).await;
 }
@@ -80,7 +92,8 @@ async fn b87_a_port_that_is_in_use_is_named_and_tried_again() {
     let board = Board::default();
     let problems = board.follow();
     fake.reports.send_replace(Report { synced: true, ..Report::default() });
-    tokio::spawn(health::follow(fake.health.clone(), board.clone()));
+    let (_addresses, at) = watch::channel(everywhere());
+    tokio::spawn(health::follow(fake.health.clone(), at, board.clone()));
     let taken = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let (port, other) = (taken.local_addr().unwrap().port(), free().await);
     fake.told.send_replace(told(&[("a", port, [Some(1), None]), ("b", other, [Some(1), None])]));

@@ -10,7 +10,7 @@ use xtask::lab::{Node, wait_for};
 
 use crate::support::{Mode, SOON, TARGET, WAYS, World};
 
-/// Where health check node ports are asked.
+/// Where the node asks itself.
 const LOOPBACKS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 fn probe(node: &Node, path: &str) -> Option<(u16, Value)> {
@@ -80,10 +80,11 @@ fn b84_b90_b91_b92_b94_an_agent_answers_probes_load_balancers_and_prometheus() {
 fn b84_b85_b87_a_health_check_node_port_follows_its_service() {
     const PORT: u16 = 30_184;
     let world = World::new("hcnp", Mode::Host, &[]);
-    let asked = |port| {
-        LOOPBACKS
+    let asked_at = |addresses: [IpAddr; 2], port| {
+        addresses
             .map(|addr| world.node.host().get(SocketAddr::new(addr, port), "/").ok().map(|(code, _)| code))
     };
+    let asked = |port| asked_at(Node::addresses(), port);
     let addresses = world.new_addresses();
     let ports = [Port::new(Transport::Tcp, 80, TARGET)];
     let write = |policy: &str, port: u16, ready: bool| {
@@ -113,6 +114,8 @@ fn b84_b85_b87_a_health_check_node_port_follows_its_service() {
             panic!("{policy} {port} {ready} {error}: {:?}\n{}", asked(at), world.log());
         });
     }
+    // Node ports are served at the node's primary addresses alone, and so are these.
+    assert_eq!(asked_at(LOOPBACKS, PORT), [None; 2]);
     world.node.remove("hc.json").unwrap();
     wait_for(SOON, || asked(PORT) == [None; 2]).unwrap();
 }
