@@ -56,7 +56,6 @@ fn b26_who_goes_without_an_address_is_told_by_one_event() {
     assert_eq!(event["reason"], "FrontendConflict");
     assert_eq!((&event["type"], &event["reportingController"]), (&json!("Warning"), &json!("sluice")));
     assert_eq!(event["regarding"]["uid"], loser["metadata"]["uid"]);
-    assert!(nodes.iter().any(|node| event["reportingInstance"] == node.name()), "{event}");
     let described = cluster().plane().kubectl(&["-n", "events", "describe", "service", "b"]).unwrap();
     assert!(described.contains("FrontendConflict"), "{described}");
     // All nodes see it; that each had its turn is seen unless another test's objects have given it one.

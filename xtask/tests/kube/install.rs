@@ -3,5 +3,5 @@
 pub(crate) mod chart;
 pub(crate) mod container;
 pub(crate) mod daemonset;
-mod quarrel;
 mod role;
+mod taken;

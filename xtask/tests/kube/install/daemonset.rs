@@ -10,7 +10,7 @@ use xtask::sh;
 
 use super::chart::{command, deploy};
 use super::container::Running;
-use super::quarrel::Quarrel;
+use super::taken::Taken;
 use crate::readme;
 use crate::support::{SOON, TARGET, cluster, endpoint, eventually, slice};
 
@@ -190,13 +190,13 @@ fn b116_b117_what_the_chart_installs_runs_and_is_denied_nothing() {
         let told = machine.host().get("127.0.0.1:10249".parse().unwrap(), "/configz").unwrap().1;
         assert!(told.contains("10.244.0.0/16,fd00:10:244::/56"), "{told}");
         if privileged {
-            let quarrel = Quarrel::begin(cluster.api(), &namespace, "quarrel", "192.0.2.80");
+            let taken = Taken::begin(cluster.api(), &namespace, machine, "taken", 30_043);
             eventually("an Event that is told again", || {
-                quarrel.again();
-                let said = quarrel.said(machine.name());
+                taken.again();
+                let said = taken.said();
                 if said > 1 { Ok(()) } else { Err(format!("{said} times\n{}", running.log())) }
             });
-            quarrel.end();
+            taken.end();
         }
         running.stop();
         release.ended(&pod);

@@ -8,7 +8,7 @@ use xtask::lab::{Agent, Machine};
 use xtask::sh;
 
 use super::chart::{SERVER, objects, render};
-use super::quarrel::Quarrel;
+use super::taken::Taken;
 use crate::support::{cluster, eventually};
 
 /// Who the agent is.
@@ -102,7 +102,7 @@ impl Subject<'_> {
         self.permit(all, None);
         let agent =
             Agent::start(self.machine, &["--max-flows", "65536", "--healthz-bind-address", ""]).unwrap();
-        let quarrel = |address| Quarrel::begin(self.cluster.api(), &self.namespace, verb, address);
+        let taken = |port| Taken::begin(self.cluster.api(), &self.namespace, self.machine, verb, port);
         let told = format!("cannot {verb} resource \"{resource}\"");
         let is_told = || {
             let status = self.machine.sluice_json(&["status"]).unwrap_or_default();
@@ -114,20 +114,20 @@ impl Subject<'_> {
         let what = format!("{verb} {resource} is missed");
         match (resource.as_str(), verb.as_str()) {
             ("events", "patch") => {
-                let quarrel = quarrel("192.0.2.78");
-                eventually("an Event", || match quarrel.said(self.machine.name()) {
+                let taken = taken(30_041);
+                eventually("an Event", || match taken.said() {
                     0 => Err(agent.log()),
                     _ => Ok(()),
                 });
                 self.permit(all, Some(missing));
                 eventually(&what, || {
-                    quarrel.again();
+                    taken.again();
                     is_told()
                 });
             }
             ("events", _) => {
                 self.permit(all, Some(missing));
-                quarrel("192.0.2.79");
+                let _taken = taken(30_042);
                 eventually(&what, is_told);
             }
             _ => {
