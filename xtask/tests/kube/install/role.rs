@@ -120,10 +120,14 @@ impl Subject<'_> {
                     _ => Ok(()),
                 });
                 self.permit(all, Some(missing));
-                eventually(&what, || {
-                    taken.again();
-                    is_told()
+                // One change is one attempt: whoever may not tell it again asks next time whether it was told at all.
+                taken.end();
+                eventually("nothing is wrong with it", || {
+                    let status = self.machine.sluice_json(&["status"]).unwrap_or_default().to_string();
+                    if status.contains(":30041") { Err(status) } else { Ok(()) }
                 });
+                taken.again();
+                eventually(&what, is_told);
             }
             ("events", _) => {
                 self.permit(all, Some(missing));
