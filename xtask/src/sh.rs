@@ -1,9 +1,11 @@
-//! Child processes: found, run, and named in errors.
+//! Child processes: found, run, and named in errors. And threads, joined.
 
 use std::env;
 use std::ffi::OsStr;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 
@@ -85,4 +87,9 @@ pub fn find(name: &str) -> Option<PathBuf> {
 fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+}
+
+/// What a joined thread has returned. Its panic goes on here.
+pub fn joined<T>(ended: thread::Result<T>) -> T {
+    ended.unwrap_or_else(|panic| resume_unwind(panic))
 }

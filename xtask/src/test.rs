@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::io::{BufRead, BufReader, Write, stdout};
-use std::panic::resume_unwind;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -134,7 +133,7 @@ pub fn run(choice: Option<Choice>, bless: bool, words: &[String]) -> Result<()> 
     let built: Vec<_> =
         layers.iter().map(|&layer| Built::new(layer, &surroundings)).collect::<Result<_>>()?;
     // Two compilers at once would count as the layers' own time.
-    let cluster = cluster.map(|building| building.join().unwrap_or_else(|panic| resume_unwind(panic)));
+    let cluster = cluster.map(|building| sh::joined(building.join()));
     let mut outcomes = Vec::new();
     for built in built {
         let layer = built.layer;

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{Api, Binaries, ControlPlane, Namespace, User, incumbent, objects};
 use crate::lab::{Agent, Lab, Machine, Network, Pod, Space};
+use crate::sh;
 
 /// Zones of the machines, in turn: the first two share one.
 const ZONES: [&str; 3] = ["zone-a", "zone-a", "zone-b"];
@@ -78,10 +79,7 @@ impl Cluster {
                 let cluster = &cluster;
                 scope.spawn(move || cluster.start_agent(index))
             });
-            starts.collect::<Vec<_>>().into_iter().try_for_each(|start| match start.join() {
-                Ok(started) => started,
-                Err(panic) => std::panic::resume_unwind(panic),
-            })
+            starts.collect::<Vec<_>>().into_iter().try_for_each(|start| sh::joined(start.join()))
         })?;
         Ok(cluster)
     }

@@ -314,10 +314,7 @@ pub(super) fn join_netns(name: &str) -> Result<()> {
 /// Runs `work` on a thread that enters the namespace.
 fn within<T: Send>(netns: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let body = || join_netns(netns).and_then(|()| work());
-    match thread::scope(|scope| scope.spawn(body).join()) {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
-    }
+    sh::joined(thread::scope(|scope| scope.spawn(body).join()))
 }
 
 /// Writes settings of a namespace: /proc/sys/net is that of the thread.

@@ -16,6 +16,7 @@ use super::proxy::{LIMIT, Proxy, Running};
 use super::scene::Scene;
 use crate::lab::helper::wire::{Load, Reach, Reached};
 use crate::lab::{Space, now_ns};
+use crate::sh;
 
 /// Services that have to answer before a start is over, the last one among them.
 const ANSWERING: u32 = 64;
@@ -69,7 +70,7 @@ pub(super) fn start(scene: &Scene, proxy: Proxy, size: Size) -> Result<(Start, R
         let last = scope.spawn(|| reach(prober, size.some(ANSWERING), None, SELDOM));
         let begun = now_ns();
         let running = proxy.start(scene);
-        (begun, running, joined(last))
+        (begun, running, sh::joined(last.join()))
     });
     let running = running?;
     let reached = reached.with_context(|| running.told("does not make Services answer"))?;
@@ -107,7 +108,7 @@ pub(super) fn changes(
         let next = probe.next();
         let (changed, reached) = thread::scope(|scope| {
             let new = scope.spawn(move || reach(prober, vec![address], Some(next), OFTEN));
-            (probe.change(), joined(new))
+            (probe.change(), sh::joined(new.join()))
         });
         let (changed, reached) = (changed?, reached.with_context(|| running.told("misses a change"))?);
         changes.connected.push(millis(changed.answered, reached.at));
@@ -153,7 +154,7 @@ pub(super) fn restart<'a>(
             Ok::<_, anyhow::Error>((ready, running))
         })();
         over.store(true, Ordering::Relaxed);
-        (restarted, joined(datagrams))
+        (restarted, sh::joined(datagrams.join()))
     });
     let load = traffic.stop_load()?;
     let (ready, running) = restarted?;
@@ -181,10 +182,6 @@ fn reach(space: &Space, to: Vec<SocketAddr>, pod: Option<&str>, pause: Duration)
 /// Milliseconds between two readings of [`now_ns`], less than nothing if `to` was first.
 fn millis(from: u64, to: u64) -> f64 {
     (to as f64 - from as f64) / 1e6
-}
-
-fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 #[cfg(test)]

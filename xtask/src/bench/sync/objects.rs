@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Steps;
 use crate::kube::{Api, ControlPlane};
+use crate::sh;
 
 /// The Kubernetes namespace of all of them.
 pub(super) const NAMESPACE: &str = "bench";
@@ -189,10 +190,7 @@ pub(super) fn create(plane: &ControlPlane, size: Size, steps: &Steps) -> Result<
                 }
             };
             let writers: Vec<_> = clients.iter().map(|api| scope.spawn(move || work(api))).collect();
-            writers.into_iter().try_for_each(|writer| match writer.join() {
-                Ok(done) => done,
-                Err(panic) => std::panic::resume_unwind(panic),
-            })
+            writers.into_iter().try_for_each(|writer| sh::joined(writer.join()))
         })
     })
 }
@@ -205,10 +203,8 @@ pub(super) fn list(plane: &ControlPlane) -> Result<[f64; 2]> {
         let bytes: usize = thread::scope(|scope| {
             let both = clients.iter().zip(lists()).map(|(api, path)| scope.spawn(move || api.text(&path)));
             let both: Vec<_> = both.collect();
-            both.into_iter().try_fold(0, |sum, one| match one.join() {
-                Ok(text) => Ok::<_, anyhow::Error>(sum + text?.len()),
-                Err(panic) => std::panic::resume_unwind(panic),
-            })
+            both.into_iter()
+                .try_fold(0, |sum, one| Ok::<_, anyhow::Error>(sum + sh::joined(one.join())?.len()))
         })?;
         let took: Duration = begun.elapsed();
         ensure!(bytes > 0, "the lists are empty");
