@@ -12,17 +12,10 @@ use lb_userspace::reconcile::Reconciler;
 use lb_userspace::tables::{Fake, Kernel, Tables as _};
 
 use crate::scenarios::{all, play, scale_1_3_0_1};
-use crate::support::{Desired, NODE, check, key, replace, service, settle, started, views_of};
+use crate::support::{Desired, NODE, check, key, replace, room, service, settle, started, views_of};
 
 /// What the maps below have room for.
-const SMALL: Capacity = Capacity {
-    services: 16,
-    backends: 64,
-    slots: [128; 2],
-    frontends: [16; 2],
-    addresses: [16; 2],
-    ranges: [16; 2],
-};
+const SMALL: Capacity = room(16, 64, 128);
 
 /// A pin directory with small maps, removed with everything in it.
 struct Pins(PinDir);

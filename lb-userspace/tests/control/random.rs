@@ -9,17 +9,10 @@ use lb_userspace::plan::Capacity;
 use lb_userspace::tables::{Fake, Tables as _};
 use proptest::prelude::*;
 
-use crate::support::{Desired, check, endpoint, key, replace, settle, started, update, views_of};
+use crate::support::{Desired, check, endpoint, key, replace, room, settle, started, update, views_of};
 
 /// Room for what the strategies can desire and for what rests beside it, but not for more.
-const TIGHT: Capacity = Capacity {
-    services: 16,
-    backends: 130,
-    slots: [256; 2],
-    frontends: [16; 2],
-    addresses: [16; 2],
-    ranges: [16; 2],
-};
+const TIGHT: Capacity = room(16, 130, 256);
 
 /// Service port number `index`: its endpoints as bits, and by how many places it has moved along the frontends.
 fn service_port(

@@ -15,14 +15,13 @@ use lb_userspace::tables::Tables;
 
 pub(crate) const NODE: &str = "node-1";
 
-pub(crate) const ROOMY: Capacity = Capacity {
-    services: 64,
-    backends: 256,
-    slots: [512; 2],
-    frontends: [64; 2],
-    addresses: [64; 2],
-    ranges: [64; 2],
-};
+pub(crate) const ROOMY: Capacity = room(64, 256, 512);
+
+/// Room for so many Service ports, each with one frontend, address and source range; backends and slots besides.
+pub(crate) const fn room(services: u32, backends: u32, slots: u32) -> Capacity {
+    let each = [services; 2];
+    Capacity { services, backends, slots: [slots; 2], frontends: each, addresses: each, ranges: each }
+}
 
 /// What is desired, by Service port.
 pub(crate) type Desired = BTreeMap<ServicePortKey, ServicePort>;
