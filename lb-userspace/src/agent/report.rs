@@ -45,13 +45,14 @@ pub(super) async fn follow(mut sources: Sources) {
             return std::future::pending().await;
         }
     };
+    let started = status::started(None).unwrap_or_default();
     let mut written = None;
     let mut ready = false;
     loop {
         let current = sources.status();
         if written.as_ref() != Some(&current) {
             let (status, wrong) = &current;
-            if let Err(error) = file.write(&Status { problems: wrong.all(), ..status.clone() }) {
+            if let Err(error) = file.write(&Status { started, problems: wrong.all(), ..status.clone() }) {
                 warn!("write the status file {}: {error}", file.path().display());
             }
             if status.synced && !ready {
@@ -115,7 +116,7 @@ impl Sources {
         }
     }
 
-    /// The status but for the problems, and these.
+    /// The status but for what never changes and the problems, and these.
     fn status(&mut self) -> (Status, Wrong) {
         let Self { pins: _, events: _, name, origin, node, source, reconcile, sockets, servers } = self;
         let (manifests, api_server) = match origin {
@@ -137,7 +138,6 @@ impl Sources {
                 .collect(),
         };
         let status = Status {
-            started: status::started(None).unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             schema: SCHEMA,
             synced: report.synced && settled,
@@ -150,7 +150,7 @@ impl Sources {
             interfaces,
             uplinks,
             held: report.held.clone(),
-            problems: Vec::new(),
+            ..Status::default()
         };
         (status, wrong)
     }
