@@ -128,6 +128,15 @@ pub struct AddressValue {
     pub pad: [u8; 2],
 }
 
+impl AddressValue {
+    /// Whether it is a ClusterIP that an interface of this node has: left to the host altogether.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_left(&self) -> bool {
+        self.kind == AddressKind::ClusterIp as u8 && self.flags & address_flags::HELD != 0
+    }
+}
+
 /// A range of clients, or a client: 8 bytes for IPv4, 20 for IPv6.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]

@@ -131,7 +131,7 @@ impl Interfaces {
                 };
                 let problem = Problem::new(format!("interface {name}"), format!("{follows}: {error}"));
                 if self.problems.insert(index, problem.clone()).as_ref() != Some(&problem) {
-                    warn!("{}: {}", problem.object, problem.text);
+                    warn!("{problem}");
                 }
             }
         }
@@ -156,6 +156,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::net::watch::Interface;
 
     /// Writes down what it is asked to do; fails to attach to names with "bad".
     #[derive(Default)]
@@ -252,10 +253,8 @@ mod tests {
         let (mut interfaces, recorder) = following(&[3, 4, 5]);
         let mut network = Network::default();
         for index in [3, 4] {
-            network.interfaces.insert(
-                index,
-                crate::net::watch::Interface { name: format!("eth{index}"), ..Default::default() },
-            );
+            let interface = Interface { name: format!("eth{index}"), ..Interface::default() };
+            network.interfaces.insert(index, interface);
         }
         let others = wanted(&[(4, "eth4")]);
         for _ in 0..2 {

@@ -1,7 +1,6 @@
 //! Interfaces and addresses of the node, followed.
 
 use std::collections::BTreeSet;
-use std::mem::replace;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use super::interfaces::{Interfaces, Named};
 use super::masquerade::Ranges;
 use super::nodeports::{NodePortAddresses, is_link_local};
 use super::settings::Settings;
-use super::sync::View;
+use super::sync::{View, tell};
 use crate::bpf::attach::Class;
 use crate::bpf::load::Datapath;
 use crate::model::NodeView;
@@ -229,7 +228,7 @@ impl Node {
             let node_ports = self.wanted.node_ports.of(&own.held, &addresses);
             let listening = self.wanted.node_ports.listening(&node_ports);
             own.node_ports = Some(node_ports);
-            self.listeners.listening.send_if_modified(|known| replace(known, listening) != *known);
+            tell(&self.listeners.listening, listening);
             own.node = chosen.all().collect();
             if let Err(error) = self.settings.set_node(chosen) {
                 warn!("node addresses stay as they were: {error}");
@@ -291,7 +290,7 @@ impl Node {
             problems,
         };
         self.served = Some(served);
-        self.listeners.news.send_if_modified(|known| replace(known, news) != *known);
+        tell(&self.listeners.news, news);
         Ok(more)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::model::{Family, Range};
@@ -87,8 +87,7 @@ impl NodePortAddresses {
     /// Where health check node ports are, of a node that serves node ports at `addresses`: there, or where all of a family
     /// are meant at its unspecified address (B84).
     pub(super) fn listening(&self, addresses: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
-        let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-        let all = any.into_iter().filter(|any| {
+        let all = Family::ALL.map(Family::any).into_iter().filter(|any| {
             self.0.iter().any(|choice| match choice {
                 Choice::All => true,
                 Choice::In(range) => range.bits == 0 && range.addr == *any,

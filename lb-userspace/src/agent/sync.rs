@@ -167,7 +167,7 @@ impl Sync {
 }
 
 /// Tells `news`, unless it is none.
-fn tell<T: PartialEq>(channel: &watch::Sender<T>, news: T) {
+pub(super) fn tell<T: PartialEq>(channel: &watch::Sender<T>, news: T) {
     channel.send_if_modified(|known| {
         let modified = *known != news;
         *known = news;

@@ -3,7 +3,10 @@
 pub(crate) mod flows;
 pub(crate) mod maps;
 
-use lb_common::{ServiceMeta, ServiceStats};
+use lb_common::{ServiceMeta, ServiceStats, maps::SERVICE_META};
+
+use crate::bpf::map::{Hash, MapError};
+use crate::bpf::pin::PinDir;
 
 /// Name of a Service port of one family. The order is that of lists.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -27,6 +30,13 @@ impl PortName {
             family: meta.family,
         }
     }
+}
+
+/// The names of all Service ports by id, in the order of the arrays: these are mapped in parts.
+pub(crate) fn names(pins: &PinDir) -> Result<Vec<(u32, ServiceMeta)>, MapError> {
+    let mut names = Hash::open(pins, SERVICE_META)?.entries().collect::<Result<Vec<_>, _>>()?;
+    names.sort_unstable_by_key(|(id, _)| *id);
+    Ok(names)
 }
 
 /// Adds up counters.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::bail;
 use lb_common::{
-    Addr4, Address as _, AffinityKey, AffinityWord, BackendRecord, BackendWord, ServiceMeta, ServiceRecord,
-    backend_flags, maps, service_flags,
+    Addr4, Address as _, AffinityKey, AffinityWord, BackendRecord, BackendWord, ServiceRecord, backend_flags,
+    maps, service_flags,
 };
 use serde::Serialize;
 
@@ -19,8 +19,8 @@ use super::text;
 use super::view::{address, family_text, proto_text};
 use crate::bpf::map::{Array, Hash};
 use crate::bpf::pin::PinDir;
-use crate::counts::PortName;
 use crate::counts::flows::now;
+use crate::counts::{self, PortName};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -138,8 +138,7 @@ impl Port {
 fn read_ports(pins: &PinDir) -> anyhow::Result<HashMap<u32, Port>> {
     let records = Array::<ServiceRecord>::open(pins, maps::SERVICES_MAP)?;
     let mut ports = HashMap::new();
-    for entry in Hash::<u32, ServiceMeta>::open(pins, maps::SERVICE_META)?.entries() {
-        let (id, meta) = entry?;
+    for (id, meta) in counts::names(pins)? {
         if let Some(port) = Port::new(PortName::of(&meta), records.get(id)?.flags) {
             ports.insert(id, port);
         }

@@ -216,10 +216,7 @@ mod tests {
     use super::*;
     use crate::ctl::crowd::tests::flooded;
     use crate::ctl::out::Format;
-    use crate::ctl::tests::{documented, shape};
-
-    /// The id of no process: such a holder is believed to have written the file.
-    const NOBODY: u32 = u32::MAX;
+    use crate::ctl::tests::{NOBODY, documented, shape};
 
     fn status() -> Status {
         Status {

@@ -12,6 +12,9 @@ use super::{backend, service};
 use crate::counts::PortName;
 use crate::counts::flows::Living;
 
+/// The id of no process: a holder that is believed to have written the status file.
+pub(super) const NOBODY: u32 = u32::MAX;
+
 /// The example of `command` in the documentation.
 pub(super) fn documented(command: &str) -> Value {
     let page = include_str!("../../../docs/json.md");

@@ -6,15 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 use bytemuck::Pod;
 use lb_common::{
     Addr4, Addr6, Address, BackendRecord, BackendStats, BackendWord, FrontendKey, FrontendKind,
-    FrontendValue, Proto, ServiceMeta, ServiceRecord, ServiceStats, Slot, SourceRangeKey, Span, maps,
-    service_flags,
+    FrontendValue, Proto, ServiceRecord, ServiceStats, Slot, SourceRangeKey, Span, maps, service_flags,
 };
 use serde::Serialize;
 
 use crate::bpf::map::{Array, Hash, MapError};
 use crate::bpf::pin::PinDir;
 use crate::counts::flows::Living;
-use crate::counts::{PortName, add};
+use crate::counts::{self, PortName, add};
 
 use super::text;
 
@@ -113,11 +112,7 @@ fn read_services(pins: &PinDir, view: &mut View) -> anyhow::Result<Scopes> {
     let slots4 = Array::<Slot<Addr4>>::open(pins, maps::SLOTS4)?;
     let slots6 = Array::<Slot<Addr6>>::open(pins, maps::SLOTS6)?;
     let mut scopes = Scopes::default();
-    let names = Hash::<u32, ServiceMeta>::open(pins, maps::SERVICE_META)?;
-    let mut names = names.entries().collect::<Result<Vec<_>, _>>()?;
-    // The order of the arrays.
-    names.sort_unstable_by_key(|(id, _)| *id);
-    for (id, meta) in names {
+    for (id, meta) in counts::names(pins)? {
         let record = records.get(id)?;
         for (span, scope) in [(record.cluster, &mut scopes.cluster), (record.local, &mut scopes.local)] {
             let ids = match meta.family {

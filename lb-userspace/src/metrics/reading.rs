@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use lb_common::maps;
-use lb_common::{Config, ServiceMeta, ServiceStats, StateRecord};
+use lb_common::{Config, ServiceStats, StateRecord};
 
 use crate::bpf::inspect;
-use crate::bpf::map::{Array, Hash};
+use crate::bpf::map::Array;
 use crate::bpf::pin::PinDir;
 use crate::counts::flows::{Living, now, read_living};
 use crate::counts::{self, PortName, add};
@@ -72,9 +72,6 @@ impl Reading {
 /// The counters of all Service ports, by id.
 fn counters(pins: &PinDir) -> anyhow::Result<Vec<(u32, PortName, ServiceStats)>> {
     let stats = Array::<ServiceStats>::open(pins, maps::SERVICE_STATS)?;
-    let names = Hash::<u32, ServiceMeta>::open(pins, maps::SERVICE_META)?;
-    let mut named = names.entries().collect::<Result<Vec<_>, _>>()?;
-    // The order of the array.
-    named.sort_unstable_by_key(|(id, _)| *id);
-    named.into_iter().map(|(id, meta)| Ok((id, PortName::of(&meta), stats.get(id)?))).collect()
+    let names = counts::names(pins)?;
+    names.into_iter().map(|(id, meta)| Ok((id, PortName::of(&meta), stats.get(id)?))).collect()
 }

@@ -1,7 +1,7 @@
 //! What follows for one Service from all that is known of it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use lb_common::FrontendKind;
@@ -26,7 +26,7 @@ pub(super) fn claims(namespace: &Arc<str>, name: &Arc<str>, service: &ServiceVie
         };
         enter((addr, port.port, port.proto), false);
         if let Some(node_port) = port.node_port {
-            enter((any(key.family), node_port.get(), port.proto), true);
+            enter((key.family.any(), node_port.get(), port.proto), true);
         }
         let outside = service.outside.iter().flat_map(|outside| outside.addresses(key.family));
         outside.flatten().for_each(|addr| enter((addr, port.port, port.proto), true));
@@ -43,14 +43,6 @@ pub(super) struct Derived {
     pub(super) health_check: Option<HealthCheck>,
     /// What its user should know.
     pub(super) conflicts: Vec<Complaint>,
-}
-
-/// The address that stands for all of a node's.
-const fn any(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    }
 }
 
 /// What follows for the Service `namespace`/`name`.
@@ -101,7 +93,7 @@ fn has(claims: &Claims, key: &ServicePortKey, place: Place, conflicts: &mut Vec<
     };
     if owner != key {
         let (addr, port, proto) = place;
-        let place = if addr == any(key.family) { "node".to_owned() } else { addr.to_string() };
+        let place = if addr == key.family.any() { "node".to_owned() } else { addr.to_string() };
         let text = format!("{place} port {port}/{proto} belongs to {owner}: not served for this Service");
         conflicts.push(Reason::FrontendConflict.because(text));
     }
@@ -117,7 +109,7 @@ fn external(
     conflicts: &mut Vec<Complaint>,
 ) -> Option<Box<External>> {
     let mut own = |addr, number| has(claims, key, (addr, number, port.proto), conflicts);
-    let node_port = port.node_port.filter(|node_port| own(any(key.family), node_port.get()));
+    let node_port = port.node_port.filter(|node_port| own(key.family.any(), node_port.get()));
     let mut external = External { node_port, ..External::default() };
     if let Some(outside) = &service.outside {
         [external.external_ips, external.load_balancer_ips] =

@@ -1,7 +1,7 @@
 //! Where a Service port is reached, and by whom.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{FrontendKind, FrontendValue};
 
@@ -19,16 +19,12 @@ pub fn frontends_of(
     service: &ServicePort,
 ) -> impl Iterator<Item = (FrontendAddr, FrontendKind)> {
     let (family, proto) = (key.family, key.proto as u8);
-    let any = match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
     let own = service.frontends.iter().map(|frontend| (frontend.addr, frontend.port, frontend.kind));
     let external = service.external.iter().flat_map(move |external| {
         let at = |kind| move |addr: &IpAddr| (*addr, service.port, kind);
         let external_ips = external.external_ips.iter().map(at(FrontendKind::ExternalIp));
         let load_balancers = external.load_balancer_ips.iter().map(at(FrontendKind::LoadBalancer));
-        let node_port = external.node_port.map(|port| (any, port.get(), FrontendKind::NodePort));
+        let node_port = external.node_port.map(|port| (family.any(), port.get(), FrontendKind::NodePort));
         external_ips.chain(load_balancers).chain(node_port)
     });
     own.chain(external)
@@ -67,12 +63,8 @@ impl Planner<'_> {
     ) -> Result<(), NoRoom> {
         let shadow = self.shadow;
         let wanted: BTreeMap<_, _> = frontends_of(self.key, self.desired).collect();
-        let half = half(self.key.family);
         let new = wanted.keys().filter(|frontend| !shadow.frontends.contains_key(frontend)).count();
-        let free = shadow.capacity.frontends[half].saturating_sub(shadow.frontend_count[half]);
-        if new > free as usize {
-            return Err(self.no_room(Table::Frontends, new, free));
-        }
+        self.fits(Table::Frontends, new, shadow.capacity.frontends, shadow.frontend_count)?;
         let mut ledger = Ledger::new(shadow, self.own);
         for (frontend, kind) in &wanted {
             let value = FrontendValue { service: id, kind: *kind as u8, pad: [0; 3] };
@@ -92,10 +84,7 @@ impl Planner<'_> {
         let settled: Vec<_> = addresses.iter().filter_map(|addr| ledger.settle(*addr)).collect();
         let new =
             settled.iter().filter(|op| matches!(op, Op::PutAddress { addr, .. } if !known(addr))).count();
-        let free = shadow.capacity.addresses[half].saturating_sub(shadow.address_count[half]);
-        if new > free as usize {
-            return Err(self.no_room(Table::Addresses, new, free));
-        }
+        self.fits(Table::Addresses, new, shadow.capacity.addresses, shadow.address_count)?;
         ops.extend(settled);
         let gone = self
             .current
@@ -120,6 +109,13 @@ impl Planner<'_> {
         ranges
     }
 
+    /// Whether `new` entries fit a table of which so many, by family, are in use.
+    fn fits(&self, table: Table, new: usize, capacity: [u32; 2], used: [u32; 2]) -> Result<(), NoRoom> {
+        let half = half(self.key.family);
+        let free = capacity[half].saturating_sub(used[half]);
+        if new > free as usize { Err(self.no_room(table, new, free)) } else { Ok(()) }
+    }
+
     /// Adds those of `ranges` that are not there.
     pub(super) fn put_ranges(
         &self,
@@ -128,12 +124,8 @@ impl Planner<'_> {
         ops: &mut Vec<Op>,
     ) -> Result<(), NoRoom> {
         let shadow = self.shadow;
-        let half = half(self.key.family);
         let new: Vec<_> = ranges.iter().filter(|range| !shadow.ranges.contains(&(id, **range))).collect();
-        let free = shadow.capacity.ranges[half].saturating_sub(shadow.range_count[half]);
-        if new.len() > free as usize {
-            return Err(self.no_room(Table::Ranges, new.len(), free));
-        }
+        self.fits(Table::Ranges, new.len(), shadow.capacity.ranges, shadow.range_count)?;
         ops.extend(new.into_iter().map(|range| Op::PutRange { id, range: *range }));
         Ok(())
     }

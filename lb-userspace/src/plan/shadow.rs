@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 
-use lb_common::{AddressKind, AddressValue, BackendWord, FrontendValue, Span, address_flags, maps};
+use lb_common::{AddressValue, BackendWord, FrontendValue, Span, maps};
 
 use super::address::Tally;
 use super::op::{FrontendAddr, Op, Scope, SlotEntry};
@@ -169,10 +169,7 @@ impl Shadow {
     /// Whether `addr` is a Service's as a whole and marked as held by an interface of this node: left to the host.
     #[must_use]
     pub fn is_held(&self, addr: &IpAddr) -> bool {
-        let value = self.addresses.get(addr).and_then(|known| known.value);
-        value.is_some_and(|value| {
-            value.kind == AddressKind::ClusterIp as u8 && value.flags & address_flags::HELD != 0
-        })
+        self.addresses.get(addr).and_then(|known| known.value).is_some_and(|value| value.is_left())
     }
 
     /// Whether no id and no slot is in use or resting.

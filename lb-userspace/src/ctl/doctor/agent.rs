@@ -12,7 +12,7 @@ pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
     let status = StatusFile::of(pins.root())?.read()?;
     let mut findings = vec![alive(pins, pins.base().exists(), holder, status.as_ref())];
     findings.extend(status.into_iter().flat_map(|status| status.problems).map(|problem| {
-        Finding::new(Level::Warning, CHECK, format!("{}: {}", problem.object, problem.text))
+        Finding::new(Level::Warning, CHECK, problem.to_string())
             .follows("what it names is left out, or stays as it was before; everything else goes on")
             .remedy("mend what it names: the agent follows the change by itself")
     }));
@@ -45,9 +45,7 @@ fn alive(pins: &PinDir, installed: bool, holder: Option<Holder>, status: Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The id of no process: such a holder is believed to have written the file.
-    const NOBODY: u32 = u32::MAX;
+    use crate::ctl::tests::NOBODY;
 
     #[test]
     fn the_agent_is_judged_by_lock_and_status() {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use bytemuck::Pod;
-use lb_common::{Addr4, Addr6, Address, AddressKind, AddressValue, Config, address_flags, maps};
+use lb_common::{Addr4, Addr6, Address, AddressValue, Config, maps};
 
 use crate::bpf::map::{Array, Hash, MapError};
 use crate::bpf::pin::PinDir;
@@ -54,10 +54,7 @@ pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
 
 fn held<A: Address + Pod>(pins: &PinDir, map: &str) -> Result<Vec<IpAddr>, MapError> {
     let held = |entry: Result<(A, AddressValue), _>| match entry {
-        Ok((addr, value)) => {
-            let whole = value.kind == AddressKind::ClusterIp as u8;
-            (whole && value.flags & address_flags::HELD != 0).then(|| Ok(addr.into()))
-        }
+        Ok((addr, value)) => value.is_left().then(|| Ok(addr.into())),
         Err(error) => Some(Err(error)),
     };
     Hash::<A, AddressValue>::open(pins, map)?.entries().filter_map(held).collect()
