@@ -39,8 +39,9 @@ pub(crate) struct Hit<F> {
 /// key's. The check word binds key and creation id together, so such a copy is recognised; the key is then looked up
 /// once more, and if that fails too it counts as absent, which an insertion that never replaces will settle.
 ///
-/// A pair that moves is in the main table before it leaves the LRU table. So who has missed it in both, the main table
-/// first, finds it in the main table now.
+/// A pair that moves is in the main table before it leaves the LRU table. So who has missed it in the main table asks that
+/// once more, whatever the LRU table had: nothing, as the pair had left it, or what another CPU had put in its place for
+/// the moment until it saw the pair in the main table and gave way.
 #[inline(always)]
 pub(crate) fn lookup<A: Address, E: Env<A>>(
     env: &E,
@@ -55,11 +56,11 @@ pub(crate) fn lookup<A: Address, E: Env<A>>(
     if !used {
         return None;
     }
-    if let Some(flow) = lookup_in(env, FlowTable::Lru, key, value) {
-        return Some(Hit { table: FlowTable::Lru, flow });
+    let flow = lookup_in(env, FlowTable::Lru, key, value);
+    if let Some(flow) = env.flow(FlowTable::Main, key) {
+        return intact(flow, key, value).then_some(Hit { table: FlowTable::Main, flow });
     }
-    let flow = env.flow(FlowTable::Main, key)?;
-    intact(flow, key, value).then_some(Hit { table: FlowTable::Main, flow })
+    flow.map(|flow| Hit { table: FlowTable::Lru, flow })
 }
 
 /// As [`lookup`], in one table.

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use lb_common::FlowKind;
-use lb_ebpf::env::FlowTable;
+use lb_common::{FlowKind, FlowValue, FlowWord};
+use lb_ebpf::env::{FlowTable, Inserted, Tables as _};
 use lb_ebpf::testing::world::{Sizes, World};
 
-use crate::story::{ACK, ANY, ROOM, RST, SYN, SYN_ACK, Seen, Story, TCP, UDP, Work, explore};
+use crate::story::{ACK, ANY, ROOM, RST, SYN, SYN_ACK, Seen, Story, TCP, UDP, Work, explore, interrupted};
 
 /// Entries of the main and of the LRU table.
 fn holds(world: &World) -> [usize; 2] {
@@ -86,6 +86,37 @@ fn a_pair_moves_beside_its_packets_and_a_flow_that_wants_its_reverse_entry() {
         // A packet that changes the reverse word at the wrong moment leaves the move to the sweep.
         assert!(matches!(holds(world), [2, 0 | 2] | [0, 2 | 4]), "{:?}", holds(world));
     });
+}
+
+/// A pair moves while an answer of it is looked up, and another flow's entry stands where the moved one stood until that
+/// flow has seen the main table: the answer goes by the pair.
+#[test]
+fn an_answer_goes_by_the_pair_that_moved_and_not_by_what_is_about_to_give_way() {
+    const STORY: Story = Story {
+        scene: TCP,
+        sizes: ROOM,
+        embryonic: 0,
+        before: ALMOST,
+        at_once: &[&[Work::Reply(ACK, 1)], &[Work::Send(ACK, 1, 0)]],
+    };
+    let mut at = 0;
+    loop {
+        let then = |world: &World| {
+            let flows = world.flows4(FlowTable::Main);
+            let reverse = flows.into_iter().find(|(_, value)| value.kind == FlowKind::Reverse as u8);
+            let Some((key, mut value)) = reverse else { return };
+            let id = FlowWord::new(9, 1, 0);
+            value.word = id.0;
+            value.packets = 0;
+            value.check = FlowValue::check_of(&key, id.id());
+            assert_eq!(world.on_cpu(2).insert_flow(FlowTable::Lru, &key, &value), Inserted::Done);
+        };
+        let Some(world) = interrupted(&STORY, at, then) else { break };
+        let passer = world.flows4(FlowTable::Lru);
+        assert!(passer.values().all(|value| value.packets == 0), "at access {at}");
+        at += 1;
+    }
+    assert!(at > 3, "{at}");
 }
 
 #[test]
