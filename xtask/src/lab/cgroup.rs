@@ -39,15 +39,18 @@ pub(super) fn create(path: &Path) -> Result<()> {
 
 /// Ends every process of the group and of the groups below it, and removes them all. A group that is absent is fine.
 ///
+/// They are ended again until the group has gone: a process whose parent was killed between `fork` and the child's
+/// entry into the group comes in late.
+///
 /// # Errors
 /// When a group cannot be removed within a minute.
 pub(super) fn remove(path: &Path) -> Result<()> {
     if !path.exists() {
         return Ok(());
     }
-    fs::write(path.join("cgroup.kill"), "1")
-        .with_context(|| format!("end the processes of {}", path.display()))?;
-    wait_for(Duration::from_secs(60), || remove_tree(path).is_ok())
+    let end = || fs::write(path.join("cgroup.kill"), "1");
+    end().with_context(|| format!("end the processes of {}", path.display()))?;
+    wait_for(Duration::from_secs(60), || remove_tree(path).is_ok() || end().is_err() && !path.exists())
         .with_context(|| format!("remove the control group {}", path.display()))
 }
 
