@@ -10,6 +10,7 @@ pub mod kube;
 pub mod lab;
 pub mod lint;
 pub mod machine;
+pub mod matrix;
 pub mod setup;
 pub mod sh;
 pub mod soak;

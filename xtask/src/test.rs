@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use crate::fuzz::{Chance, Engine};
 use crate::kube::{Binaries, binaries};
+use crate::matrix::{self, Matrices};
 use crate::setup::{self, Tools};
 use crate::tally::Tally;
 use crate::{build, machine, sh, titles};
@@ -215,7 +216,10 @@ impl<'a> Built<'a> {
             // These wait for controllers, and for one another, more than they compute.
             command.env("RUST_TEST_THREADS", "6");
         }
+        let matrices = Matrices::new();
+        command.env(matrix::VARIABLE, matrices.path());
         let (tally, passed) = count(command.arg("--no-fail-fast").arg("--").args(words))?;
+        stdout().write_all(matrices.report()?.as_bytes())?;
         Ok(Outcome { layer: self.layer, tally, passed, took: begun.elapsed() })
     }
 }

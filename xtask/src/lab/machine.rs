@@ -12,8 +12,9 @@ use serde_json::Value;
 use super::{Lab, Pod, Space};
 use crate::{build, sh};
 
-/// The subnet of the pods on a node's bridge, third byte of the IPv4 and fourth word of the IPv6 address.
-const BRIDGED_PODS: u8 = 100;
+/// How far the subnet of the pods on a node's bridge is from that of its other pods: third byte of the IPv4 and fourth word
+/// of the IPv6 address.
+const BRIDGED: u8 = 100;
 
 /// The bridge of a node: its name is one that pods' interfaces have.
 const BRIDGE: &str = "vethbr0";
@@ -99,7 +100,7 @@ impl Machine {
     /// # Errors
     /// When a command fails, or there is one.
     pub fn bridge(&self) -> Result<()> {
-        let (v4, v6) = Pod::gateway(BRIDGED_PODS);
+        let [v4, v6] = self.bridge_ips();
         self.host.ip(&format!(
             "link add {BRIDGE} type bridge\n\
              link set {BRIDGE} up\n\
@@ -108,12 +109,25 @@ impl Machine {
         ))
     }
 
+    /// The addresses of its bridge, IPv4 first.
+    #[must_use]
+    pub fn bridge_ips(&self) -> [IpAddr; 2] {
+        let (v4, v6) = Pod::gateway(self.number + BRIDGED);
+        [v4.into(), v6.into()]
+    }
+
+    /// The ranges of the addresses of the pods on its bridge, IPv4 first.
+    #[must_use]
+    pub fn bridged_cidrs(&self) -> [String; 2] {
+        pod_cidrs(self.number + BRIDGED)
+    }
+
     /// Makes a pod of this machine on its bridge.
     ///
     /// # Errors
     /// When a command fails.
     pub fn bridged_pod(&self, name: &str) -> Result<Pod> {
-        Pod::bridged(&self.host, &self.cgroup, name, BRIDGED_PODS, self.next_pod(), BRIDGE)
+        Pod::bridged(&self.host, &self.cgroup, name, self.number + BRIDGED, self.next_pod(), BRIDGE)
     }
 
     /// A pod that comes back has a new address. After 254 pods those of the first are used again.

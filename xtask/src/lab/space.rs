@@ -199,11 +199,27 @@ impl Space {
     /// # Errors
     /// How it failed, and after how long.
     pub fn ask(&self, socket: Socket, to: SocketAddr) -> Result<Answer, Failure> {
-        let from = (socket == Socket::Udp).then(|| {
+        self.open_from(socket, self.source(socket, to), Some(to))?.ask()
+    }
+
+    /// As [`Space::ask`], by one socket for each of `asked`, all at once.
+    ///
+    /// # Errors
+    /// When the helper is gone.
+    pub fn ask_all(&self, asked: &[(Socket, SocketAddr)]) -> Result<Vec<Result<Answer, Failure>>, Failure> {
+        let asked = asked.iter().map(|(socket, to)| (*socket, self.source(*socket, *to), *to)).collect();
+        match self.must(&Request::AskAll(asked))? {
+            Reply::Answers(answers) => Ok(answers),
+            other => Err(Failure::protocol(&other)),
+        }
+    }
+
+    /// The source of a socket that asks once.
+    fn source(&self, socket: Socket, to: SocketAddr) -> Option<SocketAddr> {
+        (socket == Socket::Udp).then(|| {
             let asked = self.asked.fetch_add(1, Ordering::Relaxed);
             any(to, SOURCES.start + asked % (SOURCES.end - SOURCES.start))
-        });
-        self.open_from(socket, from, Some(to))?.ask()
+        })
     }
 
     /// Asks `to` by UDP from one unconnected socket, every 20 ms until it is `over`: the answers. `port`: its source

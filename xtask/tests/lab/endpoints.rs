@@ -1,6 +1,7 @@
 //! Which endpoints new connections may choose, as sockets see it.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use serde_json::Value;
 use xtask::lab::Pod;
@@ -11,17 +12,15 @@ use crate::support::{Svc, WAYS, worlds};
 /// Slices of both families with these endpoints; `number` tells slices of one family apart.
 pub(crate) fn slices(service: &Svc<'_>, number: u8, endpoints: &[(&Pod, [bool; 3])]) -> [Value; 2] {
     [0, 1].map(|family| {
-        let endpoints: Vec<_> = endpoints
-            .iter()
-            .map(|(pod, [ready, serving, terminating])| Endpoint {
-                addr: pod.ips()[family],
-                ready: *ready,
-                serving: *serving,
-                terminating: *terminating,
-            })
-            .collect();
+        let endpoints: Vec<_> =
+            endpoints.iter().map(|(pod, conditions)| endpoint(pod.ips()[family], *conditions)).collect();
         slice(&format!("{}-{number}-{family}", service.name), &service.name, &service.ports, &endpoints)
     })
+}
+
+/// An endpoint that is so far ready, serving and terminating.
+pub(crate) fn endpoint(addr: IpAddr, [ready, serving, terminating]: [bool; 3]) -> Endpoint {
+    Endpoint { addr, ready, serving, terminating }
 }
 
 pub(crate) const READY: [bool; 3] = [true, true, false];

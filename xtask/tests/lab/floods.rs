@@ -8,7 +8,7 @@ use serde_json::Value;
 use xtask::lab::helper::wire::Socket;
 use xtask::lab::{Conn, Pod, wait_for};
 
-use crate::support::{Mode, Svc, WAYS, World};
+use crate::support::{Mode, Svc, WAYS, World, long};
 
 const FLOOD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/floods/flood.py");
 
@@ -85,10 +85,6 @@ fn held(world: &World) -> [usize; 2] {
         world.node.sluice_json(&of_pod).unwrap().as_array().unwrap().clone()
     });
     ["main", "lru"].map(|table| flows.iter().flatten().filter(|flow| flow["table"] == table).count())
-}
-
-fn long() -> bool {
-    std::env::var_os("SLUICE_TEST_LONG").is_some()
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use xtask::lab::helper::wire::Socket;
 use xtask::lab::{Space, wait_for};
 
-use crate::support::{Case, Mode, SOON, WAYS, World, lab, worlds};
+use crate::support::{Case, Mode, SOON, WAYS, World, lab, long, worlds};
 
 /// Names of the interfaces that the agent says it serves.
 fn served(world: &World) -> BTreeSet<String> {
@@ -174,8 +174,7 @@ fn interfaces_leave_for_another_namespace_and_return() {
 
 #[test]
 fn hundreds_of_interfaces_at_once() {
-    let long = std::env::var_os("SLUICE_TEST_LONG").is_some();
-    let many = if long { 300 } else { 100 };
+    let many = if long() { 300 } else { 100 };
     let world = World::new("many", Mode::Host, &[]);
     let service = world.service("any", &[&world.a]);
     let elsewhere = Space::new(lab(), "many-elsewhere", &world.node.cgroup().join("elsewhere")).unwrap();

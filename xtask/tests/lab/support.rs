@@ -28,6 +28,11 @@ pub(crate) fn lab() -> &'static Arc<Lab> {
     LAB.get_or_init(|| Lab::start(env!("CARGO_BIN_EXE_xtask")).unwrap())
 }
 
+/// Whether the long tests are wanted as well.
+pub(crate) fn long() -> bool {
+    std::env::var_os("SLUICE_TEST_LONG").is_some()
+}
+
 /// Serves both protocols in `pod` at [`TARGET`], under its name.
 pub(crate) fn serve(pod: &Pod) {
     for transport in [Transport::Tcp, Transport::Udp] {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout};
@@ -75,6 +76,20 @@ impl Sockets {
     pub(super) fn close(&mut self, id: u64) {
         self.open.remove(&id);
     }
+}
+
+/// Asks by a socket of its own each, all at once: what waits for silence waits once.
+pub(super) fn ask_all(asked: &[(Socket, Option<SocketAddr>, SocketAddr)]) -> Vec<Result<Answer, Failure>> {
+    let once = |(kind, from, to): (Socket, Option<SocketAddr>, SocketAddr)| {
+        let mut sockets = Sockets::default();
+        let opened = sockets.open(kind, from, Some(to))?;
+        sockets.ask(opened.id, None)
+    };
+    thread::scope(|scope| {
+        let asking: Vec<_> = asked.iter().map(|asked| scope.spawn(move || once(*asked))).collect();
+        let ended = |_| Failure::other("the thread that asked has panicked");
+        asking.into_iter().map(|asking| asking.join().unwrap_or_else(|panic| Err(ended(panic)))).collect()
+    })
 }
 
 /// Sends one line or datagram, to `to` where that is given, and waits for the answer.

@@ -93,6 +93,7 @@ fn answer(request: Request, sockets: &mut Sockets, load: &mut Option<Running>) -
         }
         Request::Open { socket, from, to } => sockets.open(socket, from, to).map(Reply::Opened),
         Request::Ask { id, to } => sockets.ask(id, to).map(Reply::Answer),
+        Request::AskAll(asked) => Ok(Reply::Answers(client::ask_all(&asked))),
         Request::Close { id } => {
             sockets.close(id);
             Ok(Reply::Done)

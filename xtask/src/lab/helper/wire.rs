@@ -56,6 +56,8 @@ pub enum Request {
         /// For an unconnected socket: whom to send to.
         to: Option<SocketAddr>,
     },
+    /// Ask by sockets of their own, all at once: kind, address to bind to, whom to ask.
+    AskAll(Vec<(Socket, Option<SocketAddr>, SocketAddr)>),
     /// Close a socket.
     Close {
         /// Which socket.
@@ -78,6 +80,8 @@ pub enum Reply {
     Opened(Opened),
     /// The backend's answer.
     Answer(Answer),
+    /// What each socket came to.
+    Answers(Vec<Result<Answer, Failure>>),
     /// All were answered.
     Reached(Reached),
     /// How the requests went.

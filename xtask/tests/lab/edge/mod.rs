@@ -1,7 +1,11 @@
 //! Node ports, load balancers and external addresses: who answers whom, and whom they see.
 
+mod layout;
+mod matrix;
 mod ranges;
+mod refusals;
 mod scene;
+mod service;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,98 +15,10 @@ use xtask::lab::helper::wire::{Socket, Transport};
 use xtask::lab::wait_for;
 
 use crate::support::{Mode, SOON, WAYS, Way};
-use scene::{Client, Front, HEALTH, Scene, Svc};
+use scene::{DETECTOR, Scene};
+use service::{Front, Svc};
 
-const MODES: [Mode; 2] = [Mode::All, Mode::Host];
-/// Pods are told by their addresses.
-const DETECTOR: [&str; 2] = ["--cluster-cidr", "10.244.0.0/16,fd00:10:244::/48"];
 const FRONTS: [Front; 3] = [Front::NodePort(0), Front::ExternalIp, Front::LoadBalancer];
-
-/// Who answers `client` at `front`, and the addresses under which each may see it. `local`: the external policy.
-/// `detector`: whether pods are told.
-fn expected(
-    scene: &Scene,
-    client: &Client<'_>,
-    front: Front,
-    way: Way,
-    (local, detector): (bool, bool),
-) -> BTreeMap<&'static str, Vec<IpAddr>> {
-    let node = |index: usize| scene.network.machines()[index].ips()[way.family];
-    // Where the choice is made: by the client's own node, but for node ports of others, and for who has no node.
-    let at = match (front, client.machine) {
-        (Front::NodePort(machine), _) => machine,
-        (_, machine) => machine.unwrap_or(0),
-    };
-    let from_outside = client.machine != Some(at);
-    let short = if client.pod { detector } else { !from_outside };
-    let own = client.ips[way.family];
-    let mut all = BTreeMap::new();
-    for (machine, pod) in [(0, "here"), (1, "there")] {
-        let is_here = machine == at;
-        if local && !short && !is_here {
-            continue;
-        }
-        let seen = if client.pod && machine == 0 && client.space.netns() == scene.here.netns() {
-            // A hairpin is masqueraded, but for one that its own socket makes.
-            let by_socket = scene.mode == Mode::All && way.socket == Socket::Tcp;
-            if by_socket { vec![own, node(at)] } else { vec![node(at)] }
-        } else if from_outside && !is_here {
-            vec![node(at)]
-        } else {
-            vec![own]
-        };
-        all.insert(pod, seen);
-    }
-    all
-}
-
-/// Holds every cell of the matrix for a Service with these words in its `spec`.
-fn matrix(scene: &Scene, svc: Svc, (local, detector): (bool, bool)) {
-    for client in scene.clients() {
-        for front in FRONTS {
-            for way in WAYS {
-                let expected = expected(scene, &client, front, way, (local, detector));
-                scene.answered(&client, (svc, front, way), &expected);
-            }
-        }
-    }
-}
-
-#[test]
-fn b36_b40_b41_b42_b54_b55_everybody_reaches_every_frontend() {
-    let (cluster, local) = (Svc { name: "cluster", number: 11 }, Svc { name: "local", number: 12 });
-    for mode in MODES {
-        let scene = Scene::new("edge", mode, &DETECTOR);
-        let both = [(&scene.here, 0), (&scene.there, 1)];
-        scene.serve(cluster, &both, &json!({}));
-        let spec = json!({"externalTrafficPolicy": "Local", "healthCheckNodePort": HEALTH});
-        scene.serve(local, &both, &spec);
-        matrix(&scene, cluster, (false, true));
-        matrix(&scene, local, (true, true));
-        // B76: a ClusterIP by a static route. B57: the external policy is not for it.
-        let outside = &scene.clients()[0];
-        for way in WAYS {
-            for svc in [cluster, local] {
-                let all = expected(&scene, outside, Front::ClusterIp, way, (false, true));
-                scene.answered(outside, (svc, Front::ClusterIp, way), &all);
-            }
-            // B89: what is no Service's port is the host's.
-            let at = SocketAddr::new(scene.first().ips()[way.family], HEALTH);
-            wait_for(SOON, || outside.space.get(at, "/").is_ok_and(|(code, _)| code == 200)).unwrap();
-        }
-    }
-}
-
-#[test]
-fn b55_b56_b80_without_a_detector_nobody_is_known_to_be_a_pod() {
-    let local = Svc { name: "local", number: 12 };
-    for mode in MODES {
-        let scene = Scene::new("blind", mode, &[]);
-        let both = [(&scene.here, 0), (&scene.there, 1)];
-        scene.serve(local, &both, &json!({"externalTrafficPolicy": "Local"}));
-        matrix(&scene, local, (true, false));
-    }
-}
 
 #[test]
 fn b52_b54_b58_a_policy_is_flipped_and_what_is_not_here_is_silence_from_outside() {
@@ -117,11 +33,11 @@ fn b52_b54_b58_a_policy_is_flipped_and_what_is_not_here_is_silence_from_outside(
         for way in WAYS {
             let seen = |addr: IpAddr| BTreeMap::from([("there", vec![addr])]);
             let first = (svc, Front::NodePort(0), way);
-            scene.answered(pod, first, &seen(pod.ips[way.family]));
+            scene.answered(pod, first, &seen(pod.ips[way.family])).unwrap();
             // Towards a pod of its own node nobody is masqueraded.
-            scene.answered(outside, (svc, Front::NodePort(1), way), &seen(outside.ips[way.family]));
+            scene.answered(outside, (svc, Front::NodePort(1), way), &seen(outside.ips[way.family])).unwrap();
             if !local {
-                scene.answered(outside, first, &seen(node(way, 0)));
+                scene.answered(outside, first, &seen(node(way, 0))).unwrap();
             }
         }
         if local {

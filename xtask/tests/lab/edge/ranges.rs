@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use serde_json::json;
 use xtask::lab::helper::wire::Socket;
 
-use super::scene::{Front, Scene, Svc};
+use super::scene::{DETECTOR, Scene};
+use super::service::{Front, Svc};
 use crate::support::{Mode, WAYS, Way};
 
 const OPEN: [Front; 3] = [Front::ClusterIp, Front::NodePort(0), Front::ExternalIp];
@@ -21,7 +22,7 @@ const SOME: [Way; 2] = [WAYS[0], WAYS[3]];
 #[test]
 fn b43_b44_b45_ranges_guard_load_balancers_and_nothing_else() {
     let svc = Svc { name: "guarded", number: 21 };
-    let scene = Scene::new("ranges", Mode::All, &super::DETECTOR);
+    let scene = Scene::new("ranges", Mode::All, &DETECTOR);
     let clients = scene.clients();
     let (outside, pod, node) = (&clients[0], &clients[1], &clients[4]);
     let both = [(&scene.here, 0), (&scene.there, 1)];
