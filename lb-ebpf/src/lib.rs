@@ -7,7 +7,7 @@
 //!
 //! | module | concern |
 //! |---|---|
-//! | [`tc`] | the stages of the packet path |
+//! | [`stage`] | the stages of the packet path |
 //! | [`sock`] | the socket hooks |
 //! | [`sweep`] | removal of what has ended |
 //! | [`flow`] | the flow table: lookup, the pair protocol, lifetimes |
@@ -43,8 +43,8 @@ mod rewrite;
 pub mod route;
 pub mod select;
 pub mod sock;
+pub mod stage;
 pub mod sweep;
-pub mod tc;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod verdict;

@@ -20,7 +20,7 @@ mod programs {
     #[inline(always)]
     fn classify(ctx: &TcContext, point: Point) -> i32 {
         let mut skb = Skb::new(ctx.skb.skb);
-        let verdict = lb_ebpf::tc::classify(&mut skb, &Kernel::of(ctx.skb.skb), point);
+        let verdict = lb_ebpf::stage::classify(&mut skb, &Kernel::of(ctx.skb.skb), point);
         skb.conclude(verdict)
     }
 

@@ -8,7 +8,7 @@ use lb_ebpf::event::Recorded;
 use lb_ebpf::family::Family;
 use lb_ebpf::select::{self, Asker, Choice, Pick};
 use lb_ebpf::sock::Purpose;
-use lb_ebpf::{crc32c, cut, event, flow, fragment, icmp, masquerade, parse, reject, route, sock, tc};
+use lb_ebpf::{crc32c, cut, event, flow, fragment, icmp, masquerade, parse, reject, route, sock, stage};
 
 use super::env::Kernel;
 use super::maps::Maps;
@@ -85,10 +85,10 @@ cuts! {
     "[`parse::packet`]."
     parse_cut(skb: *mut __sk_buff; scratch: Scratch) = parse4, parse6,
         cut::number(parse::packet(&Skb::new(skb), scratch));
-    "[`tc::place`]."
-    place(; scratch: Scratch) = place4, place6, cut::number(tc::place(&Kernel::alone(), scratch));
-    "[`tc::depart`]."
-    depart(; scratch: Scratch) = depart4, depart6, cut::number(tc::depart(&Kernel::alone(), scratch));
+    "[`stage::place`]."
+    place(; scratch: Scratch) = place4, place6, cut::number(stage::place(&Kernel::alone(), scratch));
+    "[`stage::depart`]."
+    depart(; scratch: Scratch) = depart4, depart6, cut::number(stage::depart(&Kernel::alone(), scratch));
     "[`flow::oust`]."
     oust(; scratch: Scratch) = oust4, oust6, cut::number(flow::oust(&Kernel::alone(), scratch));
     "[`flow::make`]."
@@ -101,18 +101,18 @@ cuts! {
     make_way(; scratch: Scratch) = make_way4, make_way6, cut::number(flow::make_way(&Kernel::alone(), scratch));
     "[`fragment::meet`]."
     meet(; scratch: Scratch) = meet4, meet6, cut::number(fragment::meet(&Kernel::alone(), scratch));
-    "[`tc::translate`]."
+    "[`stage::translate`]."
     translate(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = translate4, translate6,
         match Reason::from_number(reason as u8) {
-            Some(reason) => cut::number(Ok(tc::translate(&mut Skb::new(skb), &Kernel::of(skb), reason, scratch))),
+            Some(reason) => cut::number(Ok(stage::translate(&mut Skb::new(skb), &Kernel::of(skb), reason, scratch))),
             None => u32::MAX,
         };
-    "[`tc::renew`]."
-    renew(; scratch: Scratch) = renew4, renew6, cut::number(tc::renew(&Kernel::alone(), scratch));
-    "[`tc::turn_away`]."
+    "[`stage::renew`]."
+    renew(; scratch: Scratch) = renew4, renew6, cut::number(stage::renew(&Kernel::alone(), scratch));
+    "[`stage::turn_away`]."
     turn_away(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = turn_away4, turn_away6,
         match Reason::from_number(reason as u8) {
-            Some(reason) => cut::number(Ok(tc::turn_away(&mut Skb::new(skb), &Kernel::of(skb), reason, scratch))),
+            Some(reason) => cut::number(Ok(stage::turn_away(&mut Skb::new(skb), &Kernel::of(skb), reason, scratch))),
             None => u32::MAX,
         };
     "[`flow::assure`]."

@@ -10,7 +10,7 @@ use lb_ebpf::parse::Part;
 use lb_ebpf::pkt::Pkt;
 use lb_ebpf::route::Found;
 use lb_ebpf::select::{Asker, Choice, Chosen, Pick, Range, Reached};
-use lb_ebpf::tc::{Departed, Placed, Renewal};
+use lb_ebpf::stage::{Departed, Placed, Renewal};
 use lb_ebpf::verdict::Verdict;
 
 use super::cuts::Cuts;

@@ -18,7 +18,7 @@ use crate::pkt::Pkt;
 use crate::reject;
 use crate::route::{self, Found};
 use crate::select::{self, Asker, Choice, Chosen, Pick, Range, Reached};
-use crate::tc::{self, Departed, Placed, Renewal};
+use crate::stage::{self, Departed, Placed, Renewal};
 use crate::verdict::Verdict;
 
 pub use tables::{
@@ -38,22 +38,22 @@ pub trait Env<A: Address>: Tables<A> {
         parse::packet(pkt, scratch)
     }
 
-    /// [`crate::tc::place`].
+    /// [`crate::stage::place`].
     #[inline(always)]
     fn place(&self, scratch: &mut Scratch<A>) -> Result<Placed, Reason>
     where
         Self: Sized,
     {
-        tc::place(self, scratch)
+        stage::place(self, scratch)
     }
 
-    /// [`crate::tc::depart`].
+    /// [`crate::stage::depart`].
     #[inline(always)]
     fn depart(&self, scratch: &mut Scratch<A>) -> Result<Departed, Reason>
     where
         Self: Sized,
     {
-        tc::depart(self, scratch)
+        stage::depart(self, scratch)
     }
 
     /// [`crate::flow::oust`].
@@ -128,33 +128,33 @@ pub trait Env<A: Address>: Tables<A> {
         fragment::meet(self, scratch)
     }
 
-    /// [`crate::tc::translate`].
+    /// [`crate::stage::translate`].
     #[inline(always)]
     fn translate<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict
     where
         A: Family,
         Self: Sized,
     {
-        tc::translate(pkt, self, reason, scratch)
+        stage::translate(pkt, self, reason, scratch)
     }
 
-    /// [`crate::tc::renew`].
+    /// [`crate::stage::renew`].
     #[inline(always)]
     fn renew(&self, scratch: &mut Scratch<A>) -> Result<Renewal, Reason>
     where
         Self: Sized,
     {
-        tc::renew(self, scratch)
+        stage::renew(self, scratch)
     }
 
-    /// [`crate::tc::turn_away`].
+    /// [`crate::stage::turn_away`].
     #[inline(always)]
     fn turn_away<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict
     where
         A: Family,
         Self: Sized,
     {
-        tc::turn_away(pkt, self, reason, scratch)
+        stage::turn_away(pkt, self, reason, scratch)
     }
 
     /// [`crate::flow::assure`].

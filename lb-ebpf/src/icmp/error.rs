@@ -14,7 +14,7 @@ use crate::flow;
 use crate::masquerade;
 use crate::parse::{Part, TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::pkt::{Covered, Pkt};
-use crate::tc;
+use crate::stage;
 use crate::verdict::Verdict;
 
 /// Bytes of a transport header that an error quotes at least (RFC 792).
@@ -57,7 +57,7 @@ pub(super) fn translate<A: Family, P: Pkt, E: Env<A>>(
     if masquerade::is_routed(scratch.masquerade) {
         return Ok(Verdict::Route);
     }
-    Ok(tc::dispatch(pkt, env, Reason::ErrorTranslated, scratch))
+    Ok(stage::dispatch(pkt, env, Reason::ErrorTranslated, scratch))
 }
 
 /// Finds the quoted packet, and puts the key of an answer to it into `scratch.reverse`. `None` if it tells no ports.

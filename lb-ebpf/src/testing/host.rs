@@ -13,7 +13,7 @@ use super::tables::Tables;
 use super::wire;
 use super::world::{Counters, Cpu, World};
 use crate::env::{FlowTable, Tables as _};
-use crate::tc;
+use crate::stage;
 use crate::verdict::Verdict;
 
 /// Plays `fixture`; `arrive` may change the state in which its packets arrive. The world is returned as it is at the
@@ -88,7 +88,7 @@ fn holds(world: &World) -> Held {
 
 /// Lets one packet through the datapath.
 pub fn run(cpu: &Cpu<'_>, point: Point, packet: &mut Bytes) -> Verdict {
-    tc::classify(packet, cpu, point)
+    stage::classify(packet, cpu, point)
 }
 
 /// As [`run`], and tells the one reason that the packet left the datapath for.
