@@ -35,7 +35,7 @@ pub use frontend::{
     AddressKind, AddressValue, ClientOf, FrontendKey, FrontendKind, FrontendValue, SourceRangeKey,
     address_flags,
 };
-pub use interface::{InterfaceValue, interface_flags};
+pub use interface::{InterfaceValue, UPLINK_XDP, interface_flags};
 pub use reason::{Effect, Reason};
 pub use schema::SCHEMA;
 pub use scratch::Scratch;

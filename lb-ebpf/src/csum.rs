@@ -5,6 +5,8 @@
 
 use lb_common::Address;
 
+use crate::pkt::Pkt;
+
 /// Adds with end-around carry.
 #[inline(always)]
 pub(crate) const fn add(sum: u32, word: u32) -> u32 {
@@ -24,6 +26,18 @@ pub(crate) const fn fold(sum: u32) -> u16 {
 pub(crate) const fn apply(old: [u8; 2], difference: u32) -> [u8; 2] {
     let sum = add(!u16::from_ne_bytes(old) as u32 & 0xffff, fold(difference) as u32);
     (!fold(sum)).to_ne_bytes()
+}
+
+/// [`Pkt::adjust_checksum`] where the checksum is complete.
+#[must_use]
+#[inline(always)]
+pub fn adjust<P: Pkt>(pkt: &mut P, offset: u32, difference: u32, keep_zero: bool) -> bool {
+    let Some(old) = pkt.load(offset) else { return false };
+    if keep_zero && old == [0; 2] {
+        return true;
+    }
+    let new = apply(old, difference);
+    pkt.store(offset, if keep_zero && new == [0; 2] { &[0xff; 2] } else { &new })
 }
 
 /// New minus old, for a pair of addresses.

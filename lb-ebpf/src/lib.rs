@@ -1,6 +1,6 @@
 //! Sluice's datapath as a pure library: bytes and tables in, a verdict out.
 //!
-//! The same code runs in the tc programs, in the cgroup programs and on the host. It is generic over the family of
+//! The same code runs in the XDP and tc programs, in the cgroup programs and on the host. It is generic over the family of
 //! addresses, over the packet ([`pkt::Pkt`]) and over the tables around it ([`env::Env`]); it links no eBPF crate,
 //! holds no unsafe code and keeps no state of its own. The programs of this crate (`main.rs`, `bpf/`) convert and
 //! decide nothing.
@@ -25,7 +25,7 @@
 extern crate std;
 
 pub mod crc32c;
-mod csum;
+pub mod csum;
 pub mod cut;
 pub mod env;
 pub mod event;

@@ -10,12 +10,13 @@ mod bpf;
 
 #[cfg(target_arch = "bpf")]
 mod programs {
-    use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier, raw_tracepoint};
-    use aya_ebpf::programs::{RawTracePointContext, SockAddrContext, SockContext, TcContext};
+    use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier, raw_tracepoint, xdp};
+    use aya_ebpf::programs::{RawTracePointContext, SockAddrContext, SockContext, TcContext, XdpContext};
     use lb_common::{Addr4, Addr6, Point};
+    use lb_ebpf::verdict::Verdict;
 
     use crate::bpf::sock::Hook;
-    use crate::bpf::{Kernel, skb::Skb, sock, sweep};
+    use crate::bpf::{Driver, Hook as _, Kernel, frame::Frame, skb::Skb, sock, sweep};
 
     #[inline(always)]
     fn classify(ctx: &TcContext, point: Point) -> i32 {
@@ -50,6 +51,20 @@ mod programs {
     #[inline(always)]
     fn outward_egress(ctx: TcContext) -> i32 {
         classify(&ctx, Point::OutwardEgress)
+    }
+
+    /// XDP of an uplink, before its tcx ingress. It is told of frames in several pieces, and leaves them alone: else drivers
+    /// refuse it where packets may be long.
+    #[xdp(frags)]
+    #[inline(always)]
+    fn uplink_xdp(ctx: XdpContext) -> u32 {
+        let mut frame = Frame::new(ctx.ctx);
+        let verdict = if frame.is_whole() {
+            lb_ebpf::stage::early(&mut frame, &Driver::of(ctx.ctx))
+        } else {
+            Verdict::Pass
+        };
+        Frame::conclude(verdict)
     }
 
     /// `connect` of IPv4 sockets.

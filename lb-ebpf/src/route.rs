@@ -6,7 +6,7 @@
 
 use core::mem::offset_of;
 
-use lb_common::{Addr6, FlowKey, Proto, Reason, Scratch};
+use lb_common::{Addr6, FlowKey, Proto, Reason, Scratch, interface_flags};
 use network_types::tcp::TcpHdr;
 use network_types::udp::UdpHdr;
 
@@ -40,6 +40,9 @@ pub struct Route<A> {
     pub source: A,
     /// Of [`Way::Out`]: the next hop; an IPv4 one as an IPv4-mapped address.
     pub next: Addr6,
+    /// Of [`Way::Out`]: destination and source of an Ethernet frame that goes there; zeros where the next hop is not
+    /// resolved.
+    pub link: [u8; 12],
 }
 
 /// What is asked about a route.
@@ -52,10 +55,12 @@ pub enum Ask {
 }
 
 outcome! {
-    /// The way of a packet.
+    /// The way of a packet, which is noted.
     Found {
-        /// It has one, which is noted.
+        /// It has one.
         Way = 0,
+        /// It leads back out of the interface that the packet came by.
+        Back = 1,
     }
 }
 
@@ -72,20 +77,46 @@ pub fn find<A: Family, P: Pkt, E: Env<A>>(
     env: &E,
     scratch: &mut Scratch<A>,
 ) -> Result<Found, Reason> {
+    let route = way(pkt, env, scratch)?;
+    if env.send(&route) { Ok(Found::Way) } else { Err(Reason::NoRoute) }
+}
+
+/// The same before the host stack, which has nothing to resolve a neighbour with there, and of other interfaces only
+/// those that take frames.
+///
+/// # Errors
+/// It cannot be sent on from there, for a reason that is not told.
+#[inline(always)]
+pub fn shortcut<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &P,
+    env: &E,
+    scratch: &mut Scratch<A>,
+) -> Result<Found, Reason> {
+    let route = way(pkt, env, scratch)?;
+    let back = route.interface == scratch.interface;
+    let takes = back || env.interface(route.interface) & interface_flags::FRAMES != 0;
+    if route.link == [0; 12] || !takes || !env.send(&route) {
+        return Err(Reason::NoRoute);
+    }
+    Ok(if back { Found::Back } else { Found::Way })
+}
+
+/// The way of the packet, which is [`Way::Out`].
+#[inline(always)]
+fn way<A: Family, P: Pkt, E: Env<A>>(pkt: &P, env: &E, scratch: &mut Scratch<A>) -> Result<Route<A>, Reason> {
     let Scratch { key, to, network, transport, mtu, .. } = scratch;
     if A::hops(pkt, *network).ok_or(Reason::Malformed)? <= 1 {
         return Err(Reason::HopsExceeded);
     }
     let route = env.route(key, &to.dst, Ask::Way(longest(pkt, key, *network, *transport)));
     match route.way {
-        Way::Out => {}
-        Way::None => return Err(Reason::NoRoute),
+        Way::Out => Ok(route),
+        Way::None => Err(Reason::NoRoute),
         Way::TooBig => {
             *mtu = route.mtu;
-            return Err(Reason::PacketTooBig);
+            Err(Reason::PacketTooBig)
         }
     }
-    if env.send(&route) { Ok(Found::Way) } else { Err(Reason::NoRoute) }
 }
 
 /// Makes of a packet what a router sends on: one hop less, and no tags of the link that it came by. False if the kernel

@@ -78,6 +78,7 @@ fn load(program: &mut Program) -> Result<ProgramInfo> {
         Program::CgroupSockAddr(program) => program.load()?,
         Program::CgroupSock(program) => program.load()?,
         Program::RawTracePoint(program) => program.load()?,
+        Program::Xdp(program) => program.load()?,
         other => bail!("programs of type {:?} are not expected", other.prog_type()),
     }
     Ok(program.info()?)

@@ -2,7 +2,7 @@
 //! any arguments; what is inlined is verified again for every path that leads to it. What the parts share lies in the
 //! packet's [`Scratch`], or on the stack; outcomes are numbers, see [`cut`].
 
-use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
+use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr, xdp_md};
 use lb_common::{Addr4, Addr6, Address, Endpoint, Proto, Reason, Scratch, SockCall};
 use lb_ebpf::event::Recorded;
 use lb_ebpf::family::Family;
@@ -10,7 +10,8 @@ use lb_ebpf::select::{self, Asker, Choice, Pick};
 use lb_ebpf::sock::Purpose;
 use lb_ebpf::{crc32c, cut, event, flow, fragment, icmp, masquerade, parse, reject, route, sock, stage};
 
-use super::env::Kernel;
+use super::env::{Driver, Hook, Kernel};
+use super::frame::Frame;
 use super::maps::Maps;
 use super::skb::Skb;
 use super::sock::Calling;
@@ -29,6 +30,13 @@ pub(super) extern "C" fn sum(skb: *mut __sk_buff, at: u32, length: u32) -> u32 {
     reject::sum(&Skb::new(skb), at, length)
 }
 
+/// The same over a frame.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn frame_sum(frame: *mut xdp_md, at: u32, length: u32) -> u32 {
+    reject::sum(&Frame::new(frame), at, length)
+}
+
 /// [`crc32c::multiply`].
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -37,16 +45,16 @@ extern "C" fn crc32c_multiply(left: u32, right: u32) -> u32 {
 }
 
 macro_rules! cuts {
-    ($($doc:literal $name:ident($($arg:ident: $ty:ty),*; $memory:ident: $kind:ident) = $v4:ident, $v6:ident, $body:expr;)+) => {
-        /// The functions of one family.
-        pub(crate) trait Cuts: Address {
+    ($what:literal $trait:ident($($super:ident),*): $($doc:literal $name:ident($($arg:ident: $ty:ty),*; $memory:ident: $kind:ident) = $v4:ident, $v6:ident, $body:expr;)+) => {
+        #[doc = $what]
+        pub(crate) trait $trait: Address $(+ $super)* {
             $(#[doc = $doc] unsafe fn $name($($arg: $ty,)* $memory: *mut $kind<Self>) -> u32;)+
         }
 
-        cuts!(@family Addr4: $($name($($arg: $ty),*; $memory: $kind) = $v4, $body;)+);
-        cuts!(@family Addr6: $($name($($arg: $ty),*; $memory: $kind) = $v6, $body;)+);
+        cuts!(@family $trait, Addr4: $($name($($arg: $ty),*; $memory: $kind) = $v4, $body;)+);
+        cuts!(@family $trait, Addr6: $($name($($arg: $ty),*; $memory: $kind) = $v6, $body;)+);
     };
-    (@family $family:ty: $($name:ident($($arg:ident: $ty:ty),*; $memory:ident: $kind:ident) = $symbol:ident, $body:expr;)+) => {
+    (@family $trait:ident, $family:ty: $($name:ident($($arg:ident: $ty:ty),*; $memory:ident: $kind:ident) = $symbol:ident, $body:expr;)+) => {
         $(
             #[unsafe(no_mangle)]
             #[inline(never)]
@@ -57,7 +65,7 @@ macro_rules! cuts {
             }
         )+
 
-        impl Cuts for $family {
+        impl $trait for $family {
             $(
                 #[inline(always)]
                 unsafe fn $name($($arg: $ty,)* $memory: *mut $kind<Self>) -> u32 {
@@ -82,9 +90,7 @@ fn refusal<A: Maps + Family + Cuts>(
 }
 
 cuts! {
-    "[`parse::packet`]."
-    parse_cut(skb: *mut __sk_buff; scratch: Scratch) = parse4, parse6,
-        cut::number(parse::packet(&Skb::new(skb), scratch));
+    "The functions of one family that no packet is shown to." Cuts(SkbCuts, FrameCuts):
     "[`stage::place`]."
     place(; scratch: Scratch) = place4, place6, cut::number(stage::place(&Kernel::alone(), scratch));
     "[`stage::depart`]."
@@ -101,47 +107,14 @@ cuts! {
     make_way(; scratch: Scratch) = make_way4, make_way6, cut::number(flow::make_way(&Kernel::alone(), scratch));
     "[`fragment::meet`]."
     meet(; scratch: Scratch) = meet4, meet6, cut::number(fragment::meet(&Kernel::alone(), scratch));
-    "[`stage::translate`]."
-    translate(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = translate4, translate6,
-        match Reason::from_number(reason as u8) {
-            Some(reason) => cut::number(Ok(stage::translate(&mut Skb::new(skb), &Kernel::of(skb), reason, scratch))),
-            None => u32::MAX,
-        };
     "[`stage::renew`]."
     renew(; scratch: Scratch) = renew4, renew6, cut::number(stage::renew(&Kernel::alone(), scratch));
-    "[`stage::turn_away`]."
-    turn_away(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = turn_away4, turn_away6,
-        match Reason::from_number(reason as u8) {
-            Some(reason) => cut::number(Ok(stage::turn_away(&mut Skb::new(skb), &Kernel::of(skb), reason, scratch))),
-            None => u32::MAX,
-        };
     "[`flow::assure`]."
     assure(; scratch: Scratch) = assure4, assure6, cut::number(flow::assure(&Kernel::alone(), scratch));
     "[`flow::mend`]."
     mend(; scratch: Scratch) = mend4, mend6, cut::number(flow::mend(&Kernel::alone(), scratch));
-    "[`masquerade::decide`]."
-    masquerade(skb: *mut __sk_buff; scratch: Scratch) = masquerade4, masquerade6,
-        cut::number(masquerade::decide(&Kernel::of(skb), scratch));
-    "[`route::find`]."
-    find_way(skb: *mut __sk_buff; scratch: Scratch) = find_way4, find_way6,
-        cut::number(route::find(&Skb::new(skb), &Kernel::of(skb), scratch));
     "[`select::range`]."
     range(; scratch: Scratch) = range4, range6, cut::number(select::range(&Kernel::alone(), scratch));
-    "[`icmp::portless`]."
-    portless(skb: *mut __sk_buff; scratch: Scratch) = portless4, portless6,
-        cut::number(icmp::portless(&mut Skb::new(skb), &Kernel::of(skb), scratch));
-    "[`reject::answer`]."
-    reject(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = reject4, reject6,
-        match Reason::from_number(reason as u8) {
-            Some(reason) => cut::number(reject::answer(&mut Skb::new(skb), &Kernel::of(skb), reason, scratch)),
-            None => u32::MAX,
-        };
-    "[`event::packet`]."
-    record(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = record4, record6,
-        match Reason::from_number(reason as u8) {
-            Some(reason) => event::packet(&Skb::new(skb), &Kernel::of(skb), reason, scratch) as u32,
-            None => u32::MAX,
-        };
     "[`event::refused`]. The number is a reason and a call, one byte each."
     refused(context: *mut bpf_sock_addr, number: u32; endpoint: Endpoint) = refused4, refused6,
         refusal(&Calling(context), number, endpoint).map_or(u32::MAX, |recorded| recorded as u32);
@@ -173,4 +146,76 @@ cuts! {
     "[`sock::settle`]."
     settle(context: *mut bpf_sock_addr, share: u32; choice: Choice) = settle4, settle6,
         cut::number(sock::settle(&Kernel::alone(), &Calling(context), share != 0, choice));
+}
+
+/// Declares the functions that are shown a packet, of which each hook has its own: those that all have, and `$own`.
+macro_rules! packet_cuts {
+    ($what:literal $trait:ident, $packet:ident of $context:ty, $kernel:ident:
+        $parse4:ident, $parse6:ident, $masquerade4:ident, $masquerade6:ident, $turn_away4:ident, $turn_away6:ident,
+        $reject4:ident, $reject6:ident, $record4:ident, $record6:ident; $($own:tt)*) => {
+        cuts! {
+            $what $trait():
+            "[`parse::packet`]."
+            parse_cut(context: *mut $context; scratch: Scratch) = $parse4, $parse6,
+                cut::number(parse::packet(&$packet::new(context), scratch));
+            "[`masquerade::decide`]."
+            masquerade(context: *mut $context; scratch: Scratch) = $masquerade4, $masquerade6,
+                cut::number(masquerade::decide(&$kernel::of(context), scratch));
+            "[`stage::turn_away`]."
+            turn_away(context: *mut $context, reason: u32; scratch: Scratch) = $turn_away4, $turn_away6,
+                match Reason::from_number(reason as u8) {
+                    Some(reason) => cut::number(Ok(stage::turn_away(
+                        &mut $packet::new(context), &$kernel::of(context), reason, scratch,
+                    ))),
+                    None => u32::MAX,
+                };
+            "[`reject::answer`]."
+            reject(context: *mut $context, reason: u32; scratch: Scratch) = $reject4, $reject6,
+                match Reason::from_number(reason as u8) {
+                    Some(reason) => cut::number(reject::answer(
+                        &mut $packet::new(context), &$kernel::of(context), reason, scratch,
+                    )),
+                    None => u32::MAX,
+                };
+            "[`event::packet`]."
+            record(context: *mut $context, reason: u32; scratch: Scratch) = $record4, $record6,
+                match Reason::from_number(reason as u8) {
+                    Some(reason) => event::packet(&$packet::new(context), &$kernel::of(context), reason, scratch) as u32,
+                    None => u32::MAX,
+                };
+            $($own)*
+        }
+    };
+}
+
+packet_cuts! {
+    "The functions of one family that are shown a socket buffer." SkbCuts, Skb of __sk_buff, Kernel:
+    parse4, parse6, masquerade4, masquerade6, turn_away4, turn_away6, reject4, reject6, record4, record6;
+    "[`stage::translate`]."
+    translate(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = translate4, translate6,
+        match Reason::from_number(reason as u8) {
+            Some(reason) => cut::number(Ok(stage::translate(&mut Skb::new(skb), &Kernel::of(skb), reason, scratch))),
+            None => u32::MAX,
+        };
+    "[`route::find`]."
+    find_way(skb: *mut __sk_buff; scratch: Scratch) = find_way4, find_way6,
+        cut::number(route::find(&Skb::new(skb), &Kernel::of(skb), scratch));
+    "[`icmp::portless`]."
+    portless(skb: *mut __sk_buff; scratch: Scratch) = portless4, portless6,
+        cut::number(icmp::portless(&mut Skb::new(skb), &Kernel::of(skb), scratch));
+}
+
+packet_cuts! {
+    "The functions of one family that are shown a frame." FrameCuts, Frame of xdp_md, Driver:
+    frame_parse4, frame_parse6, frame_masquerade4, frame_masquerade6, frame_turn_away4, frame_turn_away6,
+    frame_reject4, frame_reject6, frame_record4, frame_record6;
+    "[`route::shortcut`]."
+    shortcut(frame: *mut xdp_md; scratch: Scratch) = shortcut4, shortcut6,
+        cut::number(route::shortcut(&Frame::new(frame), &Driver::of(frame), scratch));
+    "[`stage::carry`]."
+    carry(frame: *mut xdp_md, reason: u32; scratch: Scratch) = carry4, carry6,
+        match Reason::from_number(reason as u8) {
+            Some(reason) => cut::number(Ok(stage::carry(&mut Frame::new(frame), &Driver::of(frame), reason, scratch))),
+            None => u32::MAX,
+        };
 }

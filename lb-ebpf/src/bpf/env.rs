@@ -1,6 +1,7 @@
 //! [`Tables`] over maps and helper calls.
 
 use core::ffi::c_void;
+use core::marker::PhantomData;
 use core::ptr::{addr_of, addr_of_mut, null_mut};
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
@@ -12,39 +13,58 @@ use lb_common::{
     StateRecord,
 };
 use lb_ebpf::env::{FlowTable, Inserted, Note, Tables, Traffic};
+use lb_ebpf::pkt::Pkt;
 use lb_ebpf::route::{Ask, Route};
 
 use super::atomic;
 use super::event::Event;
 use super::fib;
+use super::frame::Frame;
 use super::in_place::{Backend, Entry, Memory, Remembered, Service};
 use super::maps::{
     AFFINITY, BACKEND_STATS, BACKENDS_MAP, CONFIG, CPU, FRAGMENTS, INTERFACES, Maps, REASONS, SERVICE_STATS,
     SERVICES_MAP, STATE,
 };
+use super::skb::Skb;
 
 const EEXIST: i32 = -17;
 const E2BIG: i32 = -7;
 /// What an LRU table says that finds nothing to evict.
 const ENOMEM: i32 = -12;
 
-/// The kernel as the datapath sees it.
-pub(crate) struct Kernel {
-    /// The context of the program; null where nothing asks for it.
-    context: *mut c_void,
+/// A place in the kernel where packets of this kind come by.
+pub(crate) trait Hook: Pkt {
+    /// The context of programs there.
+    type Context;
+    /// The packet of the program with this context.
+    fn new(context: *mut Self::Context) -> Self;
+    /// [`Tables::send`].
+    fn send<A>(self, route: &Route<A>) -> bool;
 }
 
-impl Kernel {
+/// The kernel as the datapath sees it around packets of one kind.
+pub(crate) struct Around<P> {
+    /// The context of the program; null where nothing asks for it.
+    context: *mut c_void,
+    kind: PhantomData<P>,
+}
+
+/// The kernel around socket buffers, and where there is no packet.
+pub(crate) type Kernel = Around<Skb>;
+/// The kernel around frames.
+pub(crate) type Driver = Around<Frame>;
+
+impl<P> Around<P> {
     /// In a program with this context.
     #[inline(always)]
     pub(crate) const fn of<C>(context: *mut C) -> Self {
-        Self { context: context.cast() }
+        Self { context: context.cast(), kind: PhantomData }
     }
 
     /// Where nothing asks for the context.
     #[inline(always)]
     pub(crate) const fn alone() -> Self {
-        Self { context: null_mut() }
+        Self { context: null_mut(), kind: PhantomData }
     }
 
     /// The context, as a program of its kind sees it.
@@ -93,7 +113,7 @@ unsafe fn word_of<A: Maps>(state: *mut StateRecord, note: Note) -> *mut u64 {
     }
 }
 
-impl<A: Maps> Tables<A> for Kernel {
+impl<A: Maps, P: Hook> Tables<A> for Around<P> {
     type Flow = Entry<A>;
     type Service = Service;
     type Backend = Backend;
@@ -310,12 +330,12 @@ impl<A: Maps> Tables<A> for Kernel {
 
     #[inline(always)]
     fn route(&self, key: &FlowKey<A>, to: &A, ask: Ask) -> Route<A> {
-        fib::lookup(self.context(), key, to, ask)
+        fib::lookup(self.context, P::new(self.context()).ifindex(), key, to, ask)
     }
 
     #[inline(always)]
     fn send(&self, route: &Route<A>) -> bool {
-        fib::send(route)
+        P::new(self.context()).send(route)
     }
 
     #[inline(always)]

@@ -1,9 +1,10 @@
 //! The node's routes, asked of the kernel.
 
+use core::ffi::c_void;
 use core::mem::size_of;
 
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NO_SRC_ADDR,
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NO_SRC_ADDR,
     BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_SRC, TC_ACT_REDIRECT, bpf_fib_lookup as Query,
     bpf_fib_lookup__bindgen_ty_1 as Length, bpf_fib_lookup__bindgen_ty_2 as Class,
     bpf_fib_lookup__bindgen_ty_3 as Source, bpf_fib_lookup__bindgen_ty_4 as Destination,
@@ -51,9 +52,16 @@ fn address([a, b, c, d]: [u32; 4], family: u8) -> Addr6 {
     Addr6([a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3])
 }
 
-/// The way of the packet `skb`, whose key is `key`, if it goes to `to`.
+/// The way of the packet whose key is `key`, if it goes to `to`; it is that of the program's `context`, and came by
+/// `interface`.
 #[inline(always)]
-pub(super) fn lookup<A: Address>(skb: *mut __sk_buff, key: &FlowKey<A>, to: &A, ask: Ask) -> Route<A> {
+pub(super) fn lookup<A: Address>(
+    context: *mut c_void,
+    interface: u32,
+    key: &FlowKey<A>,
+    to: &A,
+    ask: Ask,
+) -> Route<A> {
     let (length, flags) = match ask {
         Ask::Way(length) => (length, 0),
         // Not zero, which would have the packet itself compared with the device.
@@ -65,8 +73,7 @@ pub(super) fn lookup<A: Address>(skb: *mut __sk_buff, key: &FlowKey<A>, to: &A, 
         sport: u16::from_ne_bytes(key.tuple.sport.0),
         dport: u16::from_ne_bytes(key.tuple.dport.0),
         __bindgen_anon_1: Length { tot_len: length },
-        // SAFETY: a read of the context.
-        ifindex: unsafe { (*skb).ifindex },
+        ifindex: interface,
         __bindgen_anon_2: Class { flowinfo: 0 },
         __bindgen_anon_3: Source { ipv6_src: words(&key.tuple.src) },
         __bindgen_anon_4: Destination { ipv6_dst: words(to) },
@@ -76,13 +83,13 @@ pub(super) fn lookup<A: Address>(skb: *mut __sk_buff, key: &FlowKey<A>, to: &A, 
     };
     let size = size_of::<Query>() as i32;
     // SAFETY: the packet's own context, and a query of the size that is given.
-    let mut answer = unsafe { bpf_fib_lookup(skb.cast(), &raw mut query, size, flags) };
+    let mut answer = unsafe { bpf_fib_lookup(context, &raw mut query, size, flags) };
     let mut sourced = flags != 0;
     if sourced && answer == EINVAL {
         // Linux before 6.7 does not tell the source.
         sourced = false;
         // SAFETY: as above.
-        answer = unsafe { bpf_fib_lookup(skb.cast(), &raw mut query, size, 0) };
+        answer = unsafe { bpf_fib_lookup(context, &raw mut query, size, 0) };
     }
     let answer = answer as u32;
     let way = match answer {
@@ -96,6 +103,7 @@ pub(super) fn lookup<A: Address>(skb: *mut __sk_buff, key: &FlowKey<A>, to: &A, 
         (query.__bindgen_anon_1.mtu_result, query.__bindgen_anon_3.ipv6_src, query.__bindgen_anon_4.ipv6_dst)
     };
     let source = if sourced { address(source, family::<A>()) } else { A::default().to_mapped() };
+    let ([d0, d1, d2, d3, d4, d5], [s0, s1, s2, s3, s4, s5]) = (query.dmac, query.smac);
     Route {
         way,
         interface: query.ifindex,
@@ -103,6 +111,8 @@ pub(super) fn lookup<A: Address>(skb: *mut __sk_buff, key: &FlowKey<A>, to: &A, 
         source: A::from_mapped(&source).unwrap_or_default(),
         // An IPv4 route may have an IPv6 next hop.
         next: address(next, query.family),
+        // The kernel fills both in with success alone.
+        link: [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5],
     }
 }
 

@@ -8,6 +8,7 @@ mod cuts;
 mod env;
 mod event;
 mod fib;
+pub(crate) mod frame;
 mod in_place;
 pub(crate) mod maps;
 mod seams;
@@ -16,4 +17,4 @@ pub(crate) mod sock;
 mod sock_env;
 pub(crate) mod sweep;
 
-pub(crate) use env::Kernel;
+pub(crate) use env::{Driver, Hook, Kernel};

@@ -12,9 +12,12 @@ use aya_ebpf::helpers::{
 use lb_common::config_flags;
 use lb_ebpf::parse::{LINK, TAGS};
 use lb_ebpf::pkt::{Covered, Pkt};
+use lb_ebpf::route::Route;
 use lb_ebpf::verdict::Verdict;
 
 use super::cuts::{crc32c, sum};
+use super::env::Hook;
+use super::fib;
 use super::maps::CONFIG;
 
 /// The kernel's `BPF_F_IPV6` (Linux 6.16), which the bindings lack: a change of IPv6 addresses and of the checksum
@@ -27,12 +30,6 @@ const TCX_NEXT: i32 = -1;
 pub(crate) struct Skb(*mut __sk_buff);
 
 impl Skb {
-    /// The packet `skb`.
-    #[inline(always)]
-    pub(crate) const fn new(skb: *mut __sk_buff) -> Self {
-        Self(skb)
-    }
-
     /// Carries out `verdict`.
     #[inline(always)]
     pub(crate) fn conclude(self, verdict: Verdict) -> i32 {
@@ -44,6 +41,20 @@ impl Skb {
             // SAFETY: a read of the context, and a helper that takes numbers only.
             Verdict::Redirect => unsafe { bpf_redirect((*self.0).ifindex, 0) as i32 },
         }
+    }
+}
+
+impl Hook for Skb {
+    type Context = __sk_buff;
+
+    #[inline(always)]
+    fn new(skb: *mut __sk_buff) -> Self {
+        Self(skb)
+    }
+
+    #[inline(always)]
+    fn send<A>(self, route: &Route<A>) -> bool {
+        fib::send(route)
     }
 }
 

@@ -138,6 +138,16 @@ pub trait Env<A: Address>: Tables<A> {
         stage::translate(pkt, self, reason, scratch)
     }
 
+    /// [`crate::stage::carry`].
+    #[inline(always)]
+    fn carry<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict
+    where
+        A: Family,
+        Self: Sized,
+    {
+        stage::carry(pkt, self, reason, scratch)
+    }
+
     /// [`crate::stage::renew`].
     #[inline(always)]
     fn renew(&self, scratch: &mut Scratch<A>) -> Result<Renewal, Reason>
@@ -201,6 +211,16 @@ pub trait Env<A: Address>: Tables<A> {
         Self: Sized,
     {
         route::find(pkt, self, scratch)
+    }
+
+    /// [`crate::route::shortcut`].
+    #[inline(always)]
+    fn shortcut<P: Pkt>(&self, pkt: &P, scratch: &mut Scratch<A>) -> Result<Found, Reason>
+    where
+        A: Family,
+        Self: Sized,
+    {
+        route::shortcut(pkt, self, scratch)
     }
 
     /// [`crate::icmp::portless`].

@@ -225,8 +225,8 @@ pub trait Tables<A: Address> {
     fn interface(&self, index: u32) -> u32;
     /// The route of a packet of `key` that is to go to `to` instead.
     fn route(&self, key: &FlowKey<A>, to: &A, ask: Ask) -> Route<A>;
-    /// Notes that [`Verdict::Route`] sends the packet out by `route`; the next hop is then resolved if need be. False if
-    /// the kernel refuses.
+    /// Notes that [`Verdict::Route`] sends the packet out by `route`; in tc the next hop is then resolved if need be, before
+    /// the host stack the frame has its addresses after this, and must not go up any more. False if the kernel refuses.
     fn send(&self, route: &Route<A>) -> bool;
     /// Where the search for a free source port towards `backend` starts; moves on by one.
     fn port_cursor(&self, backend: u32) -> u64;

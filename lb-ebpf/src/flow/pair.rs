@@ -41,7 +41,7 @@ outcome! {
 /// free source port may change `scratch.to`, a lost race all of it.
 ///
 /// Expects in `scratch` what the entries are filled with: now, bytes, flags, point, service, backend, generation,
-/// masquerade and the table to begin with.
+/// masquerade and the table to begin with. No bytes: the packet is left to another program, which counts it.
 #[inline(always)]
 pub fn make<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Made, Reason> {
     scratch.id = number(env)?.0;
@@ -58,6 +58,8 @@ pub fn make<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<
             Attempt::Again => {}
             Attempt::Contended => match env.contend(scratch)? {
                 Contention::Own => return Ok(Made::Joined),
+                // Whoever counts the packet puts the pair together again.
+                Contention::Alone if scratch.bytes == 0 => return Ok(Made::Joined),
                 Contention::Alone => return env.mend(scratch).map(|_| Made::Joined),
                 Contention::Freed => {}
                 Contention::Taken => scratch.draw = 1,
@@ -146,7 +148,7 @@ pub(super) fn fill<A: Address>(scratch: &mut Scratch<A>, kind: FlowKind) {
     let (point, other) = if forward { points } else { (points.1, points.0) };
     value.word = id.with(if forward { Flags(scratch.flags).state() } else { 0 }).0;
     value.seen = scratch.now;
-    value.packets = u64::from(forward);
+    value.packets = u64::from(forward && scratch.bytes != 0);
     value.bytes = if forward { scratch.bytes } else { 0 };
     value.tuple = if forward { *to } else { key.tuple.reverse() };
     value.service = scratch.service;
@@ -168,7 +170,7 @@ pub(crate) fn join<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> 
     if state.ends() {
         return Err(Reason::FlowBusy);
     }
-    if !state.has(FlowState::DEAD) {
+    if scratch.bytes != 0 && !state.has(FlowState::DEAD) {
         hit.flow.touch(scratch.now, scratch.bytes);
     }
     *to = value.tuple;

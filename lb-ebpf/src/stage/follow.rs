@@ -2,7 +2,8 @@
 
 use lb_common::{Address, FlowKind, FlowState, FlowWord, Proto, Reason, Scratch};
 
-use super::{discard, go_on, leave, length};
+use super::open::opened;
+use super::{discard, go_on, length};
 use crate::cut::{Outcome, outcome};
 use crate::env::{Env, FlowRef, FlowTable};
 use crate::family::Family;
@@ -112,22 +113,41 @@ pub(super) fn follow<A: Family, P: Pkt, E: Env<A>>(
     hit: &Hit<E::Flow>,
     scratch: &mut Scratch<A>,
 ) -> Verdict {
+    scratch.to = scratch.value.tuple;
+    scratch.masquerade = scratch.value.masquerade;
+    match account(pkt, env, hit, scratch) {
+        Ok(reason) => go_on(pkt, env, reason, scratch),
+        Err(reason) => discard(pkt, env, scratch, reason),
+    }
+}
+
+/// Notes a packet in the flow that it hit: the reason with which it goes on.
+///
+/// # Errors
+/// The reason with which it leaves instead.
+#[inline(always)]
+pub(super) fn account<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &P,
+    env: &E,
+    hit: &Hit<E::Flow>,
+    scratch: &mut Scratch<A>,
+) -> Result<Reason, Reason> {
     let length = length(pkt, scratch);
-    let Scratch { value, key, to, flags, now, masquerade, .. } = scratch;
+    let Scratch { value, key, flags, now, .. } = scratch;
     let flags = Flags(*flags);
     let forward = value.kind == FlowKind::Forward as u8;
     let word = FlowWord(value.word);
     if value.kind == FlowKind::Host as u8 {
         advance(hit.flow, word, flags.state());
         hit.flow.touch(*now, length);
-        return leave(env, Reason::HostFlow);
+        return Err(Reason::HostFlow);
     }
-    *to = value.tuple;
-    *masquerade = value.masquerade;
+    // Whoever made the pair counted the packet that it was made for, unless it left that packet to this program.
+    let begins = forward && value.packets == 0;
     let mut reason = if forward { Reason::FlowForward } else { Reason::FlowReverse };
     if word.state().ends() {
         if forward && (flags.opens() || key.proto == Proto::Udp as u8) {
-            return discard(pkt, env, scratch, Reason::FlowBusy);
+            return Err(Reason::FlowBusy);
         }
         reason = Reason::FlowDying;
     } else if !word.state().has(FlowState::DEAD) {
@@ -137,8 +157,11 @@ pub(super) fn follow<A: Family, P: Pkt, E: Env<A>>(
             // If it fails the pair stays as it is, and the packet is none the worse for it.
             let _ = env.assure(scratch);
         }
+        if begins {
+            reason = opened(scratch);
+        }
     }
-    go_on(pkt, env, reason, scratch)
+    Ok(reason)
 }
 
 /// Whether a packet that adds `adds` to the state of its direction may be the one that confirms the pair: the client's

@@ -8,6 +8,7 @@
 //! All points have the same stages, but that egress never selects, and what leaves the node may have to stay.
 
 mod depart;
+mod early;
 mod follow;
 mod open;
 
@@ -22,10 +23,11 @@ use crate::masquerade;
 use crate::parse::{self, Part};
 use crate::pkt::Pkt;
 use crate::rewrite;
-use crate::route::{self, Found};
+use crate::route;
 use crate::verdict::Verdict;
 
 pub use depart::{Departed, depart};
+pub use early::early;
 pub use follow::{Renewal, renew};
 use follow::{follow, renewal};
 pub use open::{Placed, place};
@@ -51,7 +53,6 @@ fn stages<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, poin
         return verdict;
     }
     let selects = matches!(point, Point::PodIngress | Point::OutwardIngress);
-    scratch.renewal = Renewal::None as u8;
     if let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) {
         if scratch.value.point != point as u8 {
             return leave(env, Reason::OtherPoint);
@@ -86,11 +87,7 @@ fn begin<A: Family, P: Pkt, E: Env<A>>(
     network: u32,
     point: Point,
 ) -> Option<Verdict> {
-    scratch.network = network;
-    scratch.point = point as u8;
-    scratch.interface = pkt.ifindex();
-    scratch.now = env.now();
-    let parsed = env.parse(pkt, scratch);
+    let parsed = parse(pkt, env, scratch, network, point);
     if scratch.part != Part::Whole as u8 {
         scratch.bytes = length(pkt, scratch);
         match env.meet(scratch) {
@@ -110,16 +107,33 @@ fn begin<A: Family, P: Pkt, E: Env<A>>(
     }
 }
 
+/// Fills `scratch` with what is known of the packet.
+#[inline(always)]
+fn parse<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &P,
+    env: &E,
+    scratch: &mut Scratch<A>,
+    network: u32,
+    point: Point,
+) -> Result<Part, Reason> {
+    scratch.network = network;
+    scratch.point = point as u8;
+    scratch.interface = pkt.ifindex();
+    scratch.now = env.now();
+    scratch.renewal = Renewal::None as u8;
+    env.parse(pkt, scratch)
+}
+
 /// Sends on the error of a masqueraded flow, which has been translated. Nobody is told if it goes no further.
 #[inline(always)]
 fn route_error<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, scratch: &mut Scratch<A>) -> Verdict {
     let failed = match env.find_way(pkt, scratch) {
         Err(reason) => reason,
-        Ok(Found::Way) if route::pass_on::<A, P>(pkt, scratch.network) => {
+        Ok(_) if route::pass_on::<A, P>(pkt, scratch.network) => {
             env.count(Reason::ErrorTranslated);
             return Verdict::Route;
         }
-        Ok(Found::Way) => Reason::RewriteFailed,
+        Ok(_) => Reason::RewriteFailed,
     };
     discard(pkt, env, scratch, failed)
 }
@@ -206,6 +220,17 @@ pub fn translate<A: Family, P: Pkt, E: Env<A>>(
     {
         return refuse(pkt, env, reason, scratch);
     }
+    carry(pkt, env, reason, scratch)
+}
+
+/// The same of a packet whose way is known, if it needs one.
+#[inline(always)]
+pub fn carry<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &mut P,
+    env: &E,
+    reason: Reason,
+    scratch: &mut Scratch<A>,
+) -> Verdict {
     if let Err(reason) = rewrite::apply(pkt, scratch) {
         return discard(pkt, env, scratch, reason);
     }

@@ -13,28 +13,53 @@ use crate::select::{self, Asker, Choice, Pick};
 /// A packet without a flow, or with one that is to be replaced: finds out what it is to become.
 #[inline(always)]
 pub(super) fn open<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Reason, Reason> {
-    match env.place(scratch)? {
+    match select(env, scratch)? {
         Placed::Kept => return Ok(Reason::FlowForward),
         Placed::Alone => return Ok(Reason::ResetPassedOn),
         Placed::Pair => {}
     }
-    let possible = |config| masquerade::possible::<A>(config, scratch.point);
-    if scratch.masquerade == Masquerade::None as u8 && env.config().is_some_and(possible) {
-        env.masquerade(scratch)?;
-    }
     let replaces = scratch.renewal != Renewal::None as u8;
-    let middle = scratch.lru != 0;
-    if env.make(scratch)? == Made::Joined {
+    let opened = opened(scratch);
+    if make(env, scratch)? == Made::Joined {
         return Ok(Reason::FlowForward);
     }
-    env.opened(scratch.service, scratch.backend);
-    Ok(if middle {
-        Reason::FlowAdopted
-    } else if replaces {
-        Reason::FlowReopened
-    } else {
-        Reason::FlowOpened
-    })
+    Ok(if replaces && opened == Reason::FlowOpened { Reason::FlowReopened } else { opened })
+}
+
+/// What the packet needs, and where it is to come from.
+#[inline(always)]
+pub(super) fn select<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Placed, Reason> {
+    let placed = env.place(scratch)?;
+    let possible = |config| masquerade::possible::<A>(config, scratch.point);
+    if placed == Placed::Pair
+        && scratch.masquerade == Masquerade::None as u8
+        && env.config().is_some_and(possible)
+    {
+        env.masquerade(scratch)?;
+    }
+    Ok(placed)
+}
+
+/// Makes the pair that was selected.
+#[inline(always)]
+pub(super) fn make<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Made, Reason> {
+    let made = env.make(scratch)?;
+    if made == Made::Opened {
+        env.opened(scratch.service, scratch.backend);
+    }
+    Ok(made)
+}
+
+/// The reason of the packet that begins the flow of its key.
+#[inline(always)]
+pub(super) const fn opened<A: Address>(scratch: &Scratch<A>) -> Reason {
+    if middle(scratch) { Reason::FlowAdopted } else { Reason::FlowOpened }
+}
+
+/// Whether the packet is from the middle of a connection.
+#[inline(always)]
+const fn middle<A: Address>(scratch: &Scratch<A>) -> bool {
+    scratch.key.proto != Proto::Udp as u8 && !Flags(scratch.flags).opens()
 }
 
 outcome! {
@@ -77,7 +102,7 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
     };
     clear(env, scratch)?;
     // What begins in the middle must be placed alike by every node and at every retry, and may be evicted.
-    let middle = scratch.key.proto != Proto::Udp as u8 && !flags.opens();
+    let middle = middle(scratch);
     let pick = if middle { Pick::Hash(scratch.key.hash()) } else { Pick::Next };
     select::endpoint(env, &served, pick, &mut choice)?;
     let Choice { slot, memory, .. } = choice;

@@ -145,6 +145,7 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<BTreeMap<String, OwnedFd>, LoadError
             Program::CgroupSockAddr(program) => Ok(program.load()),
             Program::CgroupSock(program) => Ok(program.load()),
             Program::RawTracePoint(program) => Ok(program.load()),
+            Program::Xdp(program) => Ok(program.load()),
             _ => Err(broken("program", name)),
         };
         let mut loaded = load()?;

@@ -91,7 +91,8 @@ impl<'w> Cpu<'w> {
 /// What the node's routes say.
 fn route<A: Address>(to: &A, ask: Ask) -> Route<A> {
     let unset = A::default();
-    let none = Route { way: Way::None, interface: 0, mtu: 0, source: unset, next: unset.to_mapped() };
+    let none =
+        Route { way: Way::None, interface: 0, mtu: 0, source: unset, next: unset.to_mapped(), link: [0; 12] };
     let to: IpAddr = (*to).into();
     let Some(net) = Net::of(to) else { return none };
     let own = |net: Net| net.own.map(|host| net.host(to.is_ipv6(), host));
