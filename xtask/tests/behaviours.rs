@@ -1,5 +1,6 @@
-//! `docs/behaviours.md` says for each behaviour that a Service proxy owes its users (B1 to B122) which test holds it. This
-//! holds the table: every behaviour has its row, and every test that is named exists.
+//! `docs/behaviours.md` says for each behaviour that a Service proxy owes its users (B1 to B122) which test holds it, and
+//! `docs/differences.md` which test shows a difference from kube-proxy. This holds the tables: every behaviour has its row,
+//! and every test that is named exists.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -28,25 +29,50 @@ fn functions(dir: &Path, names: &mut BTreeSet<String>) {
     }
 }
 
-#[test]
-fn every_behaviour_names_tests_that_exist() {
+/// Names of all functions of the workspace.
+fn all_functions() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for dir in ["lb-common", "lb-ebpf", "lb-userspace", "xtask"] {
         for part in ["src", "tests"] {
             functions(&root().join(dir).join(part), &mut names);
         }
     }
+    names
+}
+
+/// The rows of a page that begin so, by columns.
+fn rows<'a>(text: &'a str, begin: &str) -> Vec<Vec<&'a str>> {
+    let rows = text.lines().filter(|line| line.starts_with(begin));
+    rows.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
+/// The tests that a column names. A fixture is named with its file.
+fn tests(column: &str) -> impl Iterator<Item = &str> {
+    column.split('`').skip(1).step_by(2).map(|test| test.rsplit("::").next().unwrap())
+}
+
+#[test]
+fn every_difference_is_shown_by_a_test_that_exists() {
+    let names = all_functions();
+    let text = fs::read_to_string(root().join("docs/differences.md")).unwrap();
+    for row in rows(&text, "| `") {
+        let [name, _, _, shown] = row.as_slice() else { panic!("a row has four columns: {row:?}") };
+        let tests: Vec<_> = tests(shown).collect();
+        assert!(*shown == "the run" || !tests.is_empty(), "{name} is shown by nothing: {shown}");
+        assert!(tests.iter().all(|test| names.contains(*test)), "{name}: {shown} is not there");
+    }
+}
+
+#[test]
+fn every_behaviour_names_tests_that_exist() {
+    let names = all_functions();
     let text = fs::read_to_string(root().join("docs/behaviours.md")).unwrap();
-    let rows: Vec<Vec<&str>> = text
-        .lines()
-        .filter(|line| line.starts_with("| B"))
-        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
-        .collect();
+    let rows = rows(&text, "| B");
     for (number, row) in (1..).zip(&rows) {
         let [behaviour, what, held] = row.as_slice() else { panic!("a row has three columns: {row:?}") };
         assert_eq!(*behaviour, format!("B{number}"), "rows stand in order");
         assert!(!what.is_empty(), "{behaviour}: say what it is");
-        let tests: Vec<&str> = held.split('`').skip(1).step_by(2).collect();
+        let tests: Vec<&str> = tests(held).collect();
         if tests.is_empty() {
             assert!(
                 WITHOUT.iter().any(|word| held.starts_with(word)),
@@ -54,8 +80,6 @@ fn every_behaviour_names_tests_that_exist() {
             );
         }
         for test in tests {
-            // A fixture is named with its file.
-            let test = test.rsplit("::").next().unwrap();
             assert!(names.contains(test), "{behaviour} is said to be held by {test}, which is not there");
         }
     }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod credentials;
+mod differential;
 mod dns;
 mod endpoints;
 mod events;

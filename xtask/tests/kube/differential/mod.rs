@@ -1,0 +1,152 @@
+//! The same questions to kube-proxy and to Sluice, on the same nodes before the same API server; and every difference with
+//! its reason.
+
+mod kinds;
+mod outcome;
+mod reasons;
+mod scene;
+mod vectors;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fmt::Write as _;
+use std::io::{Write as _, stdout};
+use std::thread;
+
+use xtask::kube::{Binaries, Tool, incumbent};
+use xtask::lab::Agent;
+use xtask::sh;
+
+use self::outcome::Outcome;
+use self::reasons::{Case, Reason, Setting, Sockets};
+use self::scene::Scene;
+use self::vectors::Vector;
+use crate::support::{PACKETS, SOCKETS};
+
+const DETECTOR: Setting = Setting { detector: true, masquerade_all: false };
+const SETTINGS: [Setting; 2] = [DETECTOR, Setting { detector: false, masquerade_all: false }];
+
+/// One node of each, and the other way round.
+const MIXED: [Sockets; 2] = [[true, false], [false, true]];
+
+impl Setting {
+    /// The flags that both proxies know.
+    fn flags(self) -> Vec<&'static str> {
+        let detector = self.detector.then_some("--cluster-cidr=10.244.0.0/16,fd00:10:244::/48");
+        detector.into_iter().chain(self.masquerade_all.then_some("--masquerade-all")).collect()
+    }
+}
+
+/// Has `start` start something on each node at once.
+fn on_both(scene: &Scene, start: impl Fn(usize) -> Agent + Sync) -> Vec<Agent> {
+    thread::scope(|scope| {
+        let start = &start;
+        let starting: Vec<_> =
+            (0..scene.machines().len()).map(|node| scope.spawn(move || start(node))).collect();
+        starting.into_iter().map(|thread| sh::joined(thread.join())).collect()
+    })
+}
+
+/// What Sluice makes of `vectors`. It leaves nothing behind.
+fn ours(scene: &Scene, setting: Setting, sockets: Sockets, vectors: &[Vector]) -> Vec<Outcome> {
+    let agents = on_both(scene, |node| {
+        let own = if sockets[node] { SOCKETS } else { PACKETS };
+        let flags = [own, &setting.flags(), &["--reject-rate", "1000000"]].concat();
+        Agent::start(&scene.machines()[node], &flags).unwrap()
+    });
+    let outcomes = scene.ask(vectors);
+    for (agent, machine) in agents.into_iter().zip(scene.machines()) {
+        agent.stop().unwrap();
+        sh::read(&mut machine.sluice(&["cleanup"])).unwrap();
+    }
+    outcomes
+}
+
+/// What kube-proxy makes of them. Datagrams are soon forgotten: another setting must not meet what this one has decided.
+fn theirs(scene: &Scene, setting: Setting, vectors: &[Vector]) -> Vec<Outcome> {
+    let flags =
+        [&setting.flags()[..], &["--conntrack-udp-timeout=1s", "--conntrack-udp-timeout-stream=1s"]].concat();
+    let binaries = Binaries::get(&[Tool::KubeProxy]).unwrap();
+    let proxies =
+        on_both(scene, |node| incumbent::start(&scene.machines()[node], &binaries, &flags).unwrap());
+    let outcomes = scene.ask(vectors);
+    for proxy in proxies {
+        proxy.stop().unwrap();
+    }
+    outcomes
+}
+
+/// What came of a comparison.
+#[derive(Default)]
+struct Compared {
+    asked: usize,
+    equal: usize,
+    /// How many differ for the same reasons, and one of them.
+    explained: BTreeMap<Vec<Reason>, (usize, String)>,
+    defects: Vec<String>,
+}
+
+impl Compared {
+    fn add(&mut self, case: &Case<'_>, theirs: &Outcome, ours: &Outcome) {
+        self.asked += 1;
+        if theirs == ours {
+            self.equal += 1;
+            return;
+        }
+        let Case { vector, kind, setting, sockets } = case;
+        let flags = setting.flags().join(" ");
+        let modes = sockets.map(|sockets| if sockets { "all" } else { "host" }).join(", ");
+        let text =
+            format!("{vector} of ({kind}); {flags} --socket-lb {modes}: kube-proxy {theirs}; Sluice {ours}");
+        match case.explained(theirs, ours) {
+            Some(reasons) => {
+                self.explained.entry(reasons.into_iter().collect()).or_insert((0, text)).0 += 1;
+            }
+            None => self.defects.push(text),
+        }
+    }
+
+    /// The number of equal vectors, and the list of differences, each with its reason.
+    fn report(&self) -> String {
+        let page = reasons::page();
+        let mut text = format!("differential: {} vectors, {} equal\n", self.asked, self.equal);
+        for (reasons, (count, example)) in &self.explained {
+            let says: Vec<_> = reasons.iter().map(|name| format!("{name}: {}", page[*name])).collect();
+            let _ = writeln!(text, "  {count} differ: {}\n    such as {example}", says.join("; "));
+        }
+        for defect in &self.defects {
+            let _ = writeln!(text, "  NO REASON: {defect}");
+        }
+        text
+    }
+}
+
+#[test]
+fn b36_b42_b54_b55_b67_b69_b73_b74_b77_the_same_questions_to_kube_proxy() {
+    let long = env::var_os("SLUICE_TEST_LONG").is_some();
+    let scene = Scene::new();
+    let all = vectors::all(&scene.kinds);
+    let (vectors, settings) =
+        if long { (all, &SETTINGS[..]) } else { (vectors::pairwise(&all), &[DETECTOR][..]) };
+    let mut compared = Compared::default();
+    let sockets = if long { &MIXED[..] } else { &MIXED[..1] };
+    let ours: Vec<_> = settings
+        .iter()
+        .flat_map(|setting| sockets.iter().map(|sockets| (*setting, *sockets)))
+        .map(|(setting, sockets)| (sockets, ours(&scene, setting, sockets, &vectors)))
+        .collect();
+    for (setting, ours) in settings.iter().zip(ours.chunks(sockets.len())) {
+        let theirs = theirs(&scene, *setting, &vectors);
+        for (sockets, ours) in ours {
+            for (vector, (theirs, ours)) in vectors.iter().zip(theirs.iter().zip(ours)) {
+                let kind = &scene.kinds[vector.kind];
+                let case = Case { vector, kind, setting: *setting, sockets: *sockets };
+                compared.add(&case, theirs, ours);
+            }
+        }
+    }
+    let report = compared.report();
+    // Past the capture of what tests print: this is to be seen.
+    stdout().write_all(report.as_bytes()).unwrap();
+    assert!(compared.defects.is_empty(), "without a reason:\n{}", compared.defects.join("\n"));
+}
