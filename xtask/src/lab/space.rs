@@ -35,8 +35,9 @@ const SYSCTLS: [(&str, &str); 8] = [
     ("ipv6/conf/default/disable_ipv6", "0"),
 ];
 
-/// Source ports of datagrams that are asked once: below those that the kernel chooses from.
-const SOURCES: std::ops::Range<u16> = 10_000..32_768;
+/// Source ports of datagrams that are asked once: below those that the kernel chooses from, and below node ports, which
+/// would be answered in place of a socket of the node.
+const SOURCES: std::ops::Range<u16> = 10_000..30_000;
 
 /// A network namespace and a control group, with a helper process that opens sockets there. Removed on drop.
 #[derive(Debug)]

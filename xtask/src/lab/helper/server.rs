@@ -6,7 +6,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+
 use super::wire::{Answer, Failure, Transport};
+
+/// How much of what was sent to a socket for datagrams may wait there, in bytes of the kernel's memory.
+const WAITING: usize = 8 << 20;
 
 /// Starts a server on every address of both families. It runs until the process ends.
 pub(super) fn start(transport: Transport, port: u16, name: String) -> Result<(), Failure> {
@@ -23,8 +28,11 @@ pub(super) fn start(transport: Transport, port: u16, name: String) -> Result<(),
                 }
             });
         }),
-        Transport::Udp => UdpSocket::bind(bind).map(|socket| {
+        Transport::Udp => UdpSocket::bind(bind).and_then(|socket| {
+            // Hundreds of clients may ask before a busy machine lets this answer the first.
+            set_socket_recv_buffer_size_force(&socket, WAITING)?;
             thread::spawn(move || serve_datagrams(&socket, &name));
+            Ok(())
         }),
     }
     .map_err(|error| Failure::new("bind", &error, begun))
