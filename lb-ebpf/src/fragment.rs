@@ -104,7 +104,7 @@ fn alone<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Reason {
     }
     match select::owned(env, &scratch.key.tuple.dst) {
         Ok(()) => Reason::FragmentBeforeFirst,
-        Err(reason) => select::unserved(env, scratch, reason),
+        Err(reason) => reason,
     }
 }
 

@@ -63,8 +63,12 @@ pub fn portless<A: Family, P: Pkt, E: Env<A>>(
         return Err(Reason::OtherProtocol);
     }
     if let Err(reason) = select::owned(env, &scratch.key.tuple.dst) {
-        return Err(match (select::unserved(env, scratch, reason), message) {
+        return Err(match (reason, message) {
             (Reason::NotService | Reason::NotServicePort, Message::Error) => Reason::NotService,
+            (reason, Message::EchoRequest) => match select::unserved(env, scratch, reason) {
+                Reason::NotService | Reason::NotServicePort => Reason::OtherProtocol,
+                reason => reason,
+            },
             (Reason::NotService | Reason::NotServicePort, _) => Reason::OtherProtocol,
             (reason, _) => reason,
         });

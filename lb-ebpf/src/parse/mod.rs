@@ -48,6 +48,14 @@ pub struct Network<A> {
     pub identification: u32,
 }
 
+/// Whether a packet that was parsed may begin something. One of a protocol with connections asks for one, if it does;
+/// others do not say, and are taken to.
+#[inline(always)]
+pub(crate) const fn begins<A>(scratch: &Scratch<A>) -> bool {
+    let connects = scratch.key.proto == Proto::Tcp as u8 || scratch.key.proto == Proto::Sctp as u8;
+    !connects || Flags(scratch.flags).opens()
+}
+
 /// Parses network and transport header behind the link-layer header, whose length is `scratch.network`: fills in `key`,
 /// `transport`, `flags`, `part` and `identification` of `scratch`. A later fragment has neither ports nor flags, and
 /// none of its protocol is asked.

@@ -5,13 +5,14 @@ use lb_common::{Address, AddressKind, Endpoint, FrontendKey, FrontendValue, Reas
 use super::Asker;
 use crate::cut::outcome;
 use crate::env::Env;
+use crate::parse;
 
 outcome! {
-    /// Where an address that no Service has is.
+    /// Where a packet leads that begins something with an address that no Service has.
     Range {
-        /// Outside of the ranges of ClusterIPs.
+        /// Out of the ranges of ClusterIPs; or it begins nothing.
         Outside = 0,
-        /// Inside of one.
+        /// Into one.
         Inside = 1,
     }
 }
@@ -62,15 +63,16 @@ pub(crate) fn owned<A: Address, E: Env<A>>(env: &E, addr: &A) -> Result<(), Reas
     }
 }
 
-/// Where the packet's destination is.
+/// Where the packet leads.
 #[inline(always)]
 pub fn range<A: Address, E: Env<A>>(env: &E, scratch: &Scratch<A>) -> Result<Range, Reason> {
-    let inside = env.config().is_some_and(|config| config.allocates(&scratch.key.tuple.dst));
+    let allocated = || env.config().is_some_and(|config| config.allocates(&scratch.key.tuple.dst));
+    let inside = parse::begins(scratch) && allocated();
     Ok(if inside { Range::Inside } else { Range::Outside })
 }
 
-/// Why a packet is not served, if that is `reason` by the tables: where Services have their addresses, one that no
-/// Service has must not go anywhere (B73).
+/// Why a packet is not served, if that is `reason` by the tables: where Services have their addresses, nothing may begin
+/// with one that no Service has (B73).
 #[inline(always)]
 pub(crate) fn unserved<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>, reason: Reason) -> Reason {
     if reason == Reason::NotService && env.range(scratch) == Ok(Range::Inside) {

@@ -1,11 +1,11 @@
 //! Packets that leave the node and are no flow's.
 
-use lb_common::{Address, Endpoint, FrontendKey, FrontendKind, Port, Proto, Reason, Scratch, address_flags};
+use lb_common::{Address, Endpoint, FrontendKey, FrontendKind, Port, Reason, Scratch, address_flags};
 
 use crate::cut::outcome;
 use crate::env::{Env, ServiceRef};
 use crate::flow;
-use crate::parse::Flags;
+use crate::parse;
 use crate::select::{self, Asker};
 
 outcome! {
@@ -27,8 +27,7 @@ outcome! {
 /// The reason with which it passes, or is dropped.
 #[inline(always)]
 pub fn depart<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Departed, Reason> {
-    let begins = scratch.key.proto == Proto::Udp as u8 || Flags(scratch.flags).opens();
-    if !begins {
+    if !parse::begins(scratch) {
         return Err(Reason::NotService);
     }
     let tuple = scratch.key.tuple;

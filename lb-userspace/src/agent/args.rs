@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "GLOB,..", value_delimiter = ',', default_value = POD_INTERFACES)]
     pub pod_interfaces: Vec<Pattern>,
 
-    /// Where the addresses of Services are allocated, of both families: what is sent to one that no Service has is dropped
+    /// Where the addresses of Services are allocated, of both families: nothing begins with one that no Service has
     #[arg(long, value_name = "CIDR,..", default_value = "", hide_default_value = true, value_parser = service_ranges)]
     pub service_cluster_ip_range: ServiceRanges,
 

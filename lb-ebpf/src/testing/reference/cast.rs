@@ -39,11 +39,26 @@ pub(super) fn config() -> Config {
     let none = PortRange { first: 1, last: 0 };
     let mut first = [0; 16];
     first[..4].copy_from_slice(&[0xfd, 0, 2, 0x44]);
-    Config {
+    let mut config = Config {
         snat_ports: [MASQUERADE, none],
         local4: Prefix { addr: Addr4([10, 244, 1, 0]), bits: 29, pad: [0; 3] },
         local6: Prefix { addr: Addr6(first), bits: 125, pad: [0; 3] },
         ..scene(false, Proto::Tcp).config()
+    };
+    config.service_ranges4[0] = Prefix { addr: Addr4([10, 96, 0, 0]), bits: 24, pad: [0; 3] };
+    first[3] = 0x96;
+    config.service_ranges6[0] = Prefix { addr: Addr6(first), bits: 64, pad: [0; 3] };
+    config
+}
+
+/// Whether Services have their addresses where this one is.
+#[must_use]
+pub(super) fn is_allocated(addr: IpAddr) -> bool {
+    let first = scene(addr.is_ipv6(), Proto::Tcp).vip(0, 0).ip();
+    match (addr, first) {
+        (IpAddr::V4(addr), IpAddr::V4(first)) => addr.octets()[..3] == first.octets()[..3],
+        (IpAddr::V6(addr), IpAddr::V6(first)) => addr.segments()[..4] == first.segments()[..4],
+        _ => false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 
-use lb_common::{FrontendKind, Lifetimes, Proto, Reason};
+use lb_common::{Effect, FrontendKind, Lifetimes, Proto, Reason};
 
 use super::cast::{self, NODE_PORT};
 use super::connection::{Phase, Shown};
@@ -54,8 +54,11 @@ impl Node {
                 return Reason::SourceNotInRange;
             }
             Ok(_) => Reason::PassedOn,
-            Err(reason) => reason,
+            Err(reason) => Self::silenced(reason, dst),
         };
+        if reason.effect() == Effect::Drop {
+            return reason;
+        }
         let is_node_port = src == cast::node(src.is_ipv6(), NODE_PORT) && self.served(proto, src).is_ok();
         if !is_node_port || self.find(proto, dst, src).is_some() {
             return reason;

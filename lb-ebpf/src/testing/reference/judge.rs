@@ -60,6 +60,11 @@ impl Seen<'_> {
         self.flags & (flags::SYN | flags::ACK | flags::RST) == flags::SYN
     }
 
+    /// Whether it may begin something. Of a datagram that cannot be told.
+    fn begins(&self) -> bool {
+        self.opens() || self.proto == Proto::Udp
+    }
+
     const fn resets(&self) -> bool {
         self.flags & flags::RST != 0
     }
@@ -175,6 +180,9 @@ impl Node {
         let (service, set) = match self.selected(seen) {
             Ok(selected) => selected,
             Err(reason @ (Reason::NotService | Reason::NotServicePort)) => {
+                if seen.begins() && Self::silenced(reason, seen.dst) != reason {
+                    return Ok(Expected::drop(Self::silenced(reason, seen.dst)));
+                }
                 self.make_way(seen);
                 return Ok(Expected::pass(reason, seen.packet.clone()));
             }

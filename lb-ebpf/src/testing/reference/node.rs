@@ -235,6 +235,13 @@ impl Node {
         }
     }
 
+    /// Why what begins something is not served that `reason` would let pass: where Services have their addresses, one
+    /// that no Service has is silent (B73).
+    pub(super) fn silenced(reason: Reason, dst: SocketAddr) -> Reason {
+        let unallocated = reason == Reason::NotService && cast::is_allocated(dst.ip());
+        if unallocated { Reason::AddressUnallocated } else { reason }
+    }
+
     /// Changes a Service port. Where the sets for new connections are others then, what came from the middle may go
     /// elsewhere.
     pub fn change(&mut self, service: usize, change: impl FnOnce(&mut ServicePort)) {
