@@ -66,7 +66,7 @@ pub struct Scratch<A> {
     pub pad: [u8; 1],
     /// What the fragments of one packet have in common, as it lies in the packet.
     pub identification: u32,
-    /// Index of the interface by which the packet came or is to leave.
+    /// Index of the interface by which the packet came; 0 if it began on this node.
     pub interface: u32,
 }
 

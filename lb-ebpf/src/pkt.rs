@@ -21,6 +21,8 @@ pub trait Pkt {
     fn length(&self) -> u32;
     /// Index of the interface by which it came or is to leave.
     fn ifindex(&self) -> u32;
+    /// Index of the interface by which it came to this node; 0 if it began here. Says something at egress alone.
+    fn came_by(&self) -> u32;
     /// Of an aggregate: payload of each packet that it is to be cut into, bytes; else 0.
     fn segment(&self) -> u32;
     /// `N` bytes at `offset`; `None` if they are not all there.

@@ -33,7 +33,8 @@ fn fixtures_hold_for_packets_that_the_device_has_summed() {
         |fixture: &Fixture| !fixture.name.contains("partial") && !fixture.name.contains("without_checksum");
     play(
         |packet| {
-            Bytes::summed_by_device(packet.data().to_vec()).aggregate(packet.segment()).by(packet.ifindex())
+            let summed = Bytes::summed_by_device(packet.data().to_vec()).aggregate(packet.segment());
+            summed.by(packet.ifindex()).via(packet.came_by())
         },
         complete,
     );

@@ -92,6 +92,11 @@ impl Pkt for Frame {
     }
 
     #[inline(always)]
+    fn came_by(&self) -> u32 {
+        self.ifindex()
+    }
+
+    #[inline(always)]
     fn segment(&self) -> u32 {
         0
     }

@@ -72,6 +72,12 @@ impl Pkt for Skb {
     }
 
     #[inline(always)]
+    fn came_by(&self) -> u32 {
+        // SAFETY: a read of the context.
+        unsafe { (*self.0).ingress_ifindex }
+    }
+
+    #[inline(always)]
     fn segment(&self) -> u32 {
         // SAFETY: a read of the context (Linux 5.7).
         unsafe { (*self.0).gso_size }

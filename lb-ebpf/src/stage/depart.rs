@@ -1,6 +1,8 @@
 //! Packets that leave the node and are no flow's.
 
-use lb_common::{Address, Endpoint, FrontendKey, FrontendKind, Port, Reason, Scratch, address_flags};
+use lb_common::{
+    Address, Endpoint, FrontendKey, FrontendKind, Port, Reason, Scratch, address_flags, interface_flags,
+};
 
 use crate::cut::outcome;
 use crate::env::{Env, ServiceRef};
@@ -44,10 +46,17 @@ pub fn depart<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Resul
         Err(reason) => select::unserved(env, scratch, reason),
     };
     let passes = matches!(reason, Reason::NotService | Reason::NotServicePort | Reason::PassedOn);
-    if passes && is_node_port(env, &tuple.src, tuple.sport, scratch.key.proto) && flow::host(env, scratch)? {
-        return Ok(Departed::Host);
-    }
-    Err(reason)
+    let own = passes
+        && is_node_port(env, &tuple.src, tuple.sport, scratch.key.proto)
+        && !passes_through(env, scratch.interface);
+    if own && flow::host(env, scratch)? { Ok(Departed::Host) } else { Err(reason) }
+}
+
+/// Whether a packet that leaves the node came in where it may have been a masqueraded flow's. It is then an answer that
+/// was sent on past the host stack, and of its flow the half that would tell may have been evicted.
+#[inline(always)]
+fn passes_through<A: Address, E: Env<A>>(env: &E, interface: u32) -> bool {
+    interface != 0 && env.interface(interface) & interface_flags::OUTWARD != 0
 }
 
 /// Whether a node port is served at this address of the node. Most packets are from no port that is one.

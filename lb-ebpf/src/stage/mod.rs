@@ -52,7 +52,7 @@ fn stages<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, poin
     if let Some(verdict) = begin(pkt, env, scratch, network, point) {
         return verdict;
     }
-    let selects = matches!(point, Point::PodIngress | Point::OutwardIngress);
+    let selects = selects(point);
     if let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) {
         if scratch.value.point != point as u8 {
             return leave(env, Reason::OtherPoint);
@@ -76,6 +76,12 @@ fn stages<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, poin
         Ok(reason) => go_on(pkt, env, reason, scratch),
         Err(reason) => refuse(pkt, env, reason, scratch),
     }
+}
+
+/// Whether new flows are made there.
+#[inline(always)]
+const fn selects(point: Point) -> bool {
+    matches!(point, Point::PodIngress | Point::OutwardIngress)
 }
 
 /// What comes first at every point: parses the packet. The verdict about one that has no ports, or none of its own.
@@ -118,7 +124,7 @@ fn parse<A: Family, P: Pkt, E: Env<A>>(
 ) -> Result<Part, Reason> {
     scratch.network = network;
     scratch.point = point as u8;
-    scratch.interface = pkt.ifindex();
+    scratch.interface = if selects(point) { pkt.ifindex() } else { pkt.came_by() };
     scratch.now = env.now();
     scratch.renewal = Renewal::None as u8;
     env.parse(pkt, scratch)

@@ -45,6 +45,7 @@ pub struct Bytes {
     fixed_size: bool,
     segment: u32,
     arrival: u32,
+    came_by: u32,
 }
 
 impl Bytes {
@@ -58,6 +59,7 @@ impl Bytes {
             fixed_size: false,
             segment: 0,
             arrival: routes::POD,
+            came_by: 0,
         }
     }
 
@@ -117,6 +119,13 @@ impl Bytes {
     #[must_use]
     pub const fn by(mut self, interface: u32) -> Self {
         self.arrival = interface;
+        self
+    }
+
+    /// The same, which came to this node by this interface before it leaves.
+    #[must_use]
+    pub const fn via(mut self, interface: u32) -> Self {
+        self.came_by = interface;
         self
     }
 
@@ -216,6 +225,10 @@ impl Pkt for Bytes {
 
     fn ifindex(&self) -> u32 {
         self.arrival
+    }
+
+    fn came_by(&self) -> u32 {
+        self.came_by
     }
 
     fn segment(&self) -> u32 {

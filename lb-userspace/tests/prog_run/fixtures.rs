@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use lb_common::Reason;
-use lb_ebpf::pkt::Pkt as _;
 use lb_ebpf::testing::fixtures::{self, Exchange, Fixture, Step};
 use lb_ebpf::testing::tables::Tables;
 use lb_ebpf::testing::wire;
@@ -76,7 +75,7 @@ fn play_cut(
     play(kernel, &before)?;
     let mut packet = exchange.input.data()[..len].to_vec();
     let counters = kernel.counters()?;
-    let arrival = Arrival { interface: exchange.input.ifindex(), segment: exchange.input.segment() };
+    let arrival = Arrival::of(&exchange.input);
     let Some(verdict) = kernel.run_from(arrival, exchange.point, &mut packet)? else {
         return Ok(());
     };
@@ -116,7 +115,7 @@ fn play(kernel: &mut Kernel, fixture: &Fixture) -> Result<()> {
 fn exchange_packet(kernel: &Kernel, exchange: &Exchange) -> Result<()> {
     let mut packet = exchange.input.data().to_vec();
     let (before, recorded) = (kernel.counters()?, kernel.state()?.events);
-    let arrival = Arrival { interface: exchange.input.ifindex(), segment: exchange.input.segment() };
+    let arrival = Arrival::of(&exchange.input);
     let Some(verdict) = kernel.run_from(arrival, exchange.point, &mut packet)? else {
         return Ok(());
     };

@@ -16,6 +16,8 @@ use lb_common::{
     Addr4, Addr6, BackendStats, EventRecord, FlowKey, FlowValue, Point, Reason, ServiceStats, StateRecord,
     SweepReport,
 };
+use lb_ebpf::pkt::Pkt as _;
+use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::Held;
 use lb_ebpf::testing::world::{Counters, Sizes};
 use lb_ebpf::verdict::Verdict;
@@ -31,16 +33,25 @@ const HEADERS: usize = 54;
 pub(crate) struct Arrival {
     /// Index of the interface; 0: none in particular.
     pub(crate) interface: u32,
+    /// Index of the interface by which it came to the node before it leaves; 0: it began here.
+    pub(crate) came_by: u32,
     /// Of an aggregate: payload of each packet that it is to be cut into; else 0.
     pub(crate) segment: u32,
 }
 
 impl Arrival {
+    /// As this one does.
+    pub(crate) fn of(packet: &Bytes) -> Self {
+        Self { interface: packet.ifindex(), came_by: packet.came_by(), segment: packet.segment() }
+    }
+
     /// The start of a `struct __sk_buff` that says so.
     fn context(self) -> [u8; 180] {
+        const INGRESS_IFINDEX: usize = 36;
         const IFINDEX: usize = 40;
         const GSO_SIZE: usize = 176;
         let mut context = [0; 180];
+        context[INGRESS_IFINDEX..INGRESS_IFINDEX + 4].copy_from_slice(&self.came_by.to_ne_bytes());
         context[IFINDEX..IFINDEX + 4].copy_from_slice(&self.interface.to_ne_bytes());
         context[GSO_SIZE..GSO_SIZE + 4].copy_from_slice(&self.segment.to_ne_bytes());
         context
