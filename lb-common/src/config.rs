@@ -128,7 +128,7 @@ impl Lifetimes {
     };
 }
 
-/// Value of the map `config`, 352 bytes.
+/// Value of the map `config`, 360 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config {
@@ -160,6 +160,10 @@ pub struct Config {
     pub embryonic: u32,
     /// Seconds after a sweep from which on nobody is believed to sweep any more: new pairs then go to the LRU table.
     pub patience: u32,
+    /// Flows that a CPU may make per second, of all Services together; also the burst; 0: any number.
+    pub new_flow_rate: u32,
+    /// Zero.
+    pub pad: [u8; 4],
 }
 
 impl Config {
@@ -179,6 +183,8 @@ impl Config {
         local6: Prefix { addr: Addr6([0; 16]), bits: 0, pad: [0; 3] },
         embryonic: u32::MAX,
         patience: 60,
+        new_flow_rate: 0,
+        pad: [0; 4],
     };
 
     /// The node's address of family `A`; `None` if it has none.
@@ -226,5 +232,5 @@ shared! {
     Lifetimes: size 44, align 4, fields [u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32];
     Prefix<Addr4>: size 8, align 4, fields [Addr4, u8, [u8; 3]];
     Prefix<Addr6>: size 20, align 4, fields [Addr6, u8, [u8; 3]];
-    Config: size 352, align 8, fields [u64, u32, u32, Addr4, Addr6, [PortRange; 2], Lifetimes, u32, [Prefix<Addr4>; SERVICE_RANGES], [Prefix<Addr6>; SERVICE_RANGES], Prefix<Addr4>, Prefix<Addr6>, u32, u32];
+    Config: size 360, align 8, fields [u64, u32, u32, Addr4, Addr6, [PortRange; 2], Lifetimes, u32, [Prefix<Addr4>; SERVICE_RANGES], [Prefix<Addr6>; SERVICE_RANGES], Prefix<Addr4>, Prefix<Addr6>, u32, u32, u32, [u8; 4]];
 }

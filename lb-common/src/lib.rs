@@ -44,4 +44,4 @@ pub use service::{
     backend_flags, service_flags,
 };
 pub use sock::{SockStorage, SockUdpKey, SockUdpRole, SockUdpValue};
-pub use state::{Bucket, CpuRecord, StateRecord, SweepReport};
+pub use state::{CpuRecord, StateRecord, SweepReport};

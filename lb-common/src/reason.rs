@@ -127,6 +127,8 @@ reasons! {
     SockNotInRange = 51, "sock_not_in_range", Pass, "Socket call left at the LoadBalancer address: the client is in none of its loadBalancerSourceRanges.";
     SockNotInRangeRefused = 52, "sock_not_in_range_refused", Reject, "Datagram socket refused: the client is in none of the Service's loadBalancerSourceRanges.";
     PassedOn = 53, "passed_on", Pass, "The host's SCTP or raw packet to an external address of a Service leaves the node as it is.";
+    NewFlowLimit = 54, "new_flow_limit", Drop, "This CPU has made its share of flows for now: see --new-flow-rate.";
+    ServiceFlowLimit = 55, "service_flow_limit", Drop, "The Service has had its share of new flows for now: see its annotation lb.sluice/new-flow-rate.";
 }
 
 const _: () = {

@@ -50,8 +50,25 @@ pub mod service_flags {
     /// `loadBalancerSourceRanges`: by a LoadBalancer frontend only clients in one of the Service port's ranges are served
     /// (B43). The ranges are there before the flag, and go after it.
     pub const SOURCE_RANGES: u64 = 4;
+    /// Where the rate of new flows begins.
+    const RATE_SHIFT: u32 = 8;
     /// Where the timeout of session affinity begins.
     const AFFINITY_SHIFT: u32 = 32;
+    /// The highest rate of new flows that can be said.
+    pub const MAX_NEW_FLOW_RATE: u32 = (1 << (AFFINITY_SHIFT - RATE_SHIFT)) - 1;
+
+    /// Bits 31..8: so many flows may be made a second; 0: any number.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new_flow_rate(flags: u64) -> u32 {
+        (flags >> RATE_SHIFT) as u32 & MAX_NEW_FLOW_RATE
+    }
+
+    /// The bits `flags` together with a rate of new flows, [`MAX_NEW_FLOW_RATE`] at most.
+    #[must_use]
+    pub const fn with_new_flow_rate(flags: u64, rate: u32) -> u64 {
+        flags | (rate as u64) << RATE_SHIFT
+    }
 
     /// Bits 63..32: for so many seconds after its last new connection a client keeps its backend (B62, B64); 0: no
     /// session affinity.
@@ -68,10 +85,10 @@ pub mod service_flags {
     }
 }
 
-/// A Service port of one family, 32 bytes; array, index = service id.
+/// A Service port of one family, 40 bytes; array, index = service id.
 ///
-/// User space writes each of the first three words with one store; the datapath alone writes `cursor` while the
-/// Service lives.
+/// User space writes each of the first three words with one store; the datapath alone writes the others while the Service
+/// lives.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ServiceRecord {
@@ -83,6 +100,8 @@ pub struct ServiceRecord {
     pub flags: u64,
     /// Round-robin: how many connections have been placed, plus where the rotation began.
     pub cursor: u64,
+    /// What is spent of the rate of new flows, see [`crate::CpuRecord`].
+    pub spent: u64,
 }
 
 /// One endpoint in a scope of a Service: 16 bytes for IPv4, 28 for IPv6 (stride in the array: 32).
@@ -221,7 +240,7 @@ pub struct BackendStats {
 }
 
 shared! {
-    ServiceRecord: size 32, align 8, fields [u64, u64, u64, u64];
+    ServiceRecord: size 40, align 8, fields [u64, u64, u64, u64, u64];
     Slot<Addr4>: size 16, align 4, fields [Addr4, Port, [u8; 2], u32, u32];
     Slot<Addr6>: size 28, align 4, fields [Addr6, Port, [u8; 2], u32, u32];
     BackendRecord: size 32, align 8, fields [u64, u32, u8, u8, Port, Addr6];

@@ -36,26 +36,21 @@ impl StateRecord {
     }
 }
 
-/// What a rate allows.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Bucket {
-    /// How much may still be done, in billionths.
-    pub tokens: u64,
-    /// When `tokens` was last filled, nanoseconds.
-    pub filled: u64,
-}
-
-/// Value of the map `cpu`, 48 bytes; per-CPU array of one record.
+/// Value of the map `cpu`, 40 bytes; per-CPU array of one record.
+///
+/// What is spent of a rate of n a second is a time, in nanoseconds: each thing that is done moves it on by an n-th of a
+/// second. It stays behind the clock, and lags a second at most: so many may be done at once as in a second.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CpuRecord {
     /// Pairs made on this CPU: the counter in a [`crate::FlowWord`].
     pub pairs: u64,
-    /// Rejects that may still be sent.
-    pub rejects: Bucket,
-    /// Events that may still be recorded.
-    pub events: Bucket,
+    /// What is spent of the rate of rejects.
+    pub rejects: u64,
+    /// The same of records of events.
+    pub events: u64,
+    /// The same of new flows.
+    pub flows: u64,
     /// Events that were not recorded since the last one that was.
     pub suppressed: u64,
 }
@@ -84,7 +79,6 @@ pub struct SweepReport {
 
 shared! {
     StateRecord: size 104, align 8, fields [[u64; 2], [u64; 2], [u64; 2], [u64; 2], [u64; 2], [u64; 2], u64];
-    Bucket: size 16, align 8, fields [u64, u64];
-    CpuRecord: size 48, align 8, fields [u64, Bucket, Bucket, u64];
+    CpuRecord: size 40, align 8, fields [u64, u64, u64, u64, u64];
     SweepReport: size 64, align 8, fields [u64, u64, u64, u64, u64, u64, u64, u64];
 }

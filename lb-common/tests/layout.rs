@@ -12,8 +12,8 @@ macro_rules! offsets {
 }
 
 #[test]
-fn fields_stand_where_schema_3_has_them() {
-    assert_eq!(SCHEMA, 3, "a new schema number needs new golden offsets");
+fn fields_stand_where_schema_4_has_them() {
+    assert_eq!(SCHEMA, 4, "a new schema number needs new golden offsets");
     offsets!(Tuple<Addr4>: src @ 0, dst @ 4, sport @ 8, dport @ 10);
     offsets!(Tuple<Addr6>: src @ 0, dst @ 16, sport @ 32, dport @ 34);
     offsets!(FlowKey<Addr4>: tuple @ 0, proto @ 12);
@@ -29,7 +29,7 @@ fn fields_stand_where_schema_3_has_them() {
     offsets!(SourceRangeKey<Addr6>: bits @ 0, range @ 4);
     offsets!(ClientOf<Addr4>: service @ 0, addr @ 4);
     offsets!(ClientOf<Addr6>: service @ 0, addr @ 4);
-    offsets!(ServiceRecord: cluster @ 0, local @ 8, flags @ 16, cursor @ 24);
+    offsets!(ServiceRecord: cluster @ 0, local @ 8, flags @ 16, cursor @ 24, spent @ 32);
     offsets!(Slot<Addr4>: addr @ 0, port @ 4, backend @ 8, generation @ 12);
     offsets!(Slot<Addr6>: addr @ 0, port @ 16, backend @ 20, generation @ 24);
     offsets!(BackendRecord: word @ 0, service @ 8, family @ 12, port @ 14, addr @ 16);
@@ -43,14 +43,13 @@ fn fields_stand_where_schema_3_has_them() {
     offsets!(SockStorage: peer @ 0, backend @ 20, udp4 @ 40, udp6 @ 48);
     offsets!(Config: netns_cookie @ 0, flags @ 8, reject_rate @ 12, node4 @ 16, node6 @ 20, snat_ports @ 36, lifetimes @ 44,
         event_rate @ 88, service_ranges4 @ 92, service_ranges6 @ 156, local4 @ 316, local6 @ 324,
-        embryonic @ 344, patience @ 348);
+        embryonic @ 344, patience @ 348, new_flow_rate @ 352);
     offsets!(FragmentKey: src @ 0, dst @ 16, id @ 32, proto @ 36, point @ 37);
     offsets!(FragmentValue: sport @ 0, dport @ 2, proto @ 4, seen @ 8, check @ 12);
     offsets!(AffinityKey: client @ 0, service @ 16);
     offsets!(AddressValue: kind @ 0, flags @ 1);
     offsets!(StateRecord: lru_used @ 0, full @ 16, swept @ 32, begun @ 64, settled @ 80, events @ 96);
-    offsets!(Bucket: tokens @ 0, filled @ 8);
-    offsets!(CpuRecord: pairs @ 0, rejects @ 8, events @ 24, suppressed @ 40);
+    offsets!(CpuRecord: pairs @ 0, rejects @ 8, events @ 16, flows @ 24, suppressed @ 32);
     offsets!(EventRecord: sequence @ 0, time @ 8, cookie @ 16, suppressed @ 24, ifindex @ 28, length @ 32, pid @ 36,
         src @ 40, dst @ 56, comm @ 72, sport @ 88, dport @ 90, reason @ 92, point @ 93, proto @ 94, flags @ 95);
     offsets!(SweepReport: scanned @ 0, pairs @ 8, expired @ 16, orphans @ 24, began @ 32, lru_left @ 40,
@@ -58,7 +57,7 @@ fn fields_stand_where_schema_3_has_them() {
 }
 
 #[test]
-fn maps_have_the_sizes_and_names_of_schema_3() {
+fn maps_have_the_sizes_and_names_of_schema_4() {
     let golden = [
         ("flows4", 16, 64),
         ("flows6", 40, 88),
@@ -70,7 +69,7 @@ fn maps_have_the_sizes_and_names_of_schema_3() {
         ("frontends6", 20, 8),
         ("source_ranges4", 12, 4),
         ("source_ranges6", 24, 4),
-        ("services", 4, 32),
+        ("services", 4, 40),
         ("service_meta", 4, 200),
         ("service_stats", 4, 40),
         ("slots4", 4, 16),
@@ -82,9 +81,9 @@ fn maps_have_the_sizes_and_names_of_schema_3() {
         ("interfaces", 4, 4),
         ("reasons", 4, 8),
         ("events", 4, 96),
-        ("config", 4, 352),
+        ("config", 4, 360),
         ("state", 4, 104),
-        ("cpu", 4, 48),
+        ("cpu", 4, 40),
         ("scratch4", 4, 256),
         ("scratch6", 4, 400),
         ("sweep", 4, 64),
@@ -118,6 +117,12 @@ fn words_hold_what_was_put_in() {
     assert!(backend.has(backend_flags::LOCAL) && !backend.has(backend_flags::CLUSTER));
     let flags = service_flags::with_affinity(service_flags::INTERNAL_LOCAL, 10_800);
     assert_eq!((flags & service_flags::INTERNAL_LOCAL, service_flags::affinity(flags)), (1, 10_800));
+    assert_eq!(service_flags::new_flow_rate(flags), 0);
+    for rate in [1, service_flags::MAX_NEW_FLOW_RATE] {
+        let limited = service_flags::with_new_flow_rate(flags, rate);
+        assert_eq!((service_flags::new_flow_rate(limited), service_flags::affinity(limited)), (rate, 10_800));
+        assert_eq!(limited & 0xff, flags & 0xff);
+    }
 }
 
 #[test]

@@ -121,6 +121,8 @@ cuts! {
     "[`select::reach`]."
     reach(proto: u32, asker: u32; choice: Choice) = reach4, reach6,
         cut::number(select::reach(&Kernel::alone(), proto as u8, Asker::of(asker), choice));
+    "[`select::begin`]."
+    begin(; scratch: Scratch) = begin4, begin6, cut::number(select::begin(&Kernel::alone(), scratch));
     "[`select::stick`]."
     stick(pick: u64; choice: Choice) = stick4, stick6,
         cut::number(select::stick(&Kernel::alone(), Pick::of(pick), choice));

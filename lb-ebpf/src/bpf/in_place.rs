@@ -106,6 +106,18 @@ impl ServiceRef for Service {
         // SAFETY: as above; the word is aligned.
         unsafe { atomic::fetch_add(addr_of_mut!((*self.0).cursor), 1) }
     }
+
+    #[inline(always)]
+    fn spent(self) -> u64 {
+        // SAFETY: as above.
+        unsafe { addr_of!((*self.0).spent).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn spend(self, old: u64, new: u64) -> bool {
+        // SAFETY: as above; the word is aligned.
+        unsafe { atomic::exchange(addr_of_mut!((*self.0).spent), old, new) }
+    }
 }
 
 /// A backend in place.

@@ -9,7 +9,7 @@ use lb_ebpf::fragment::Met;
 use lb_ebpf::parse::Part;
 use lb_ebpf::pkt::Pkt;
 use lb_ebpf::route::Found;
-use lb_ebpf::select::{Asker, Choice, Chosen, Pick, Range, Reached};
+use lb_ebpf::select::{Asker, Begun, Choice, Chosen, Pick, Range, Reached};
 use lb_ebpf::stage::{Departed, Placed, Renewal};
 use lb_ebpf::verdict::Verdict;
 
@@ -48,6 +48,12 @@ macro_rules! common {
         fn reach(&self, proto: u8, asker: Asker, choice: &mut Choice<A>) -> Result<Reached, Reason> {
             // SAFETY: a function of this object, called with memory of its caller.
             cut::result(unsafe { A::reach(u32::from(proto), asker.number(), choice) })
+        }
+
+        #[inline(always)]
+        fn begin(&self, scratch: &mut Scratch<A>) -> Result<Begun, Reason> {
+            // SAFETY: a function of this object, called with the packet's own memory.
+            cut::result(unsafe { A::begin(scratch) })
         }
 
         #[inline(always)]

@@ -17,7 +17,7 @@ use crate::parse::{self, Part};
 use crate::pkt::Pkt;
 use crate::reject;
 use crate::route::{self, Found};
-use crate::select::{self, Asker, Choice, Chosen, Pick, Range, Reached};
+use crate::select::{self, Asker, Begun, Choice, Chosen, Pick, Range, Reached};
 use crate::stage::{self, Departed, Placed, Renewal};
 use crate::verdict::Verdict;
 
@@ -72,6 +72,15 @@ pub trait Env<A: Address>: Tables<A> {
         Self: Sized,
     {
         select::reach(self, proto, asker, choice)
+    }
+
+    /// [`crate::select::begin`].
+    #[inline(always)]
+    fn begin(&self, scratch: &mut Scratch<A>) -> Result<Begun, Reason>
+    where
+        Self: Sized,
+    {
+        select::begin(self, scratch)
     }
 
     /// [`crate::select::stick`].

@@ -122,7 +122,7 @@ pub trait AffinityRef: Copy {
     fn exchange(self, old: AffinityWord, new: AffinityWord) -> bool;
 }
 
-/// A Service port in place; each method is one aligned load, or one atomic addition.
+/// A Service port in place; each method is one aligned load, or one atomic operation.
 pub trait ServiceRef: Copy {
     /// Endpoints usable from anywhere.
     fn cluster(self) -> Span;
@@ -132,6 +132,10 @@ pub trait ServiceRef: Copy {
     fn flags(self) -> u64;
     /// The round-robin cursor, which then moves on by one.
     fn advance(self) -> u64;
+    /// What is spent of the rate of new flows, see [`CpuRecord`].
+    fn spent(self) -> u64;
+    /// Compare-and-exchange of it; true if it was `old` and is now `new`.
+    fn spend(self, old: u64, new: u64) -> bool;
 }
 
 /// Tables, clock and counters, as one family of addresses sees them.

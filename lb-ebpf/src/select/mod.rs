@@ -2,6 +2,7 @@
 
 mod affinity;
 mod known;
+mod pace;
 mod scope;
 
 use lb_common::{Addr6, Address, AffinityKey, Endpoint, Reason, Slot, Span, backend_flags, service_flags};
@@ -12,6 +13,7 @@ use crate::env::{Env, ServiceRef};
 pub use affinity::stick;
 pub use known::{Range, range};
 pub(crate) use known::{find, owned, unserved};
+pub use pace::{Begun, begin};
 pub(crate) use scope::{admit, applies};
 
 /// How the endpoint is picked.

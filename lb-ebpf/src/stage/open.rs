@@ -100,13 +100,14 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
             return Err(reason);
         }
     };
+    scratch.service = choice.memory.service;
+    env.begin(scratch)?;
     clear(env, scratch)?;
     // What begins in the middle must be placed alike by every node and at every retry, and may be evicted.
     let middle = middle(scratch);
     let pick = if middle { Pick::Hash(scratch.key.hash()) } else { Pick::Next };
     select::endpoint(env, &served, pick, &mut choice)?;
-    let Choice { slot, memory, .. } = choice;
-    scratch.service = memory.service;
+    let slot = choice.slot;
     scratch.backend = slot.backend;
     scratch.generation = slot.generation;
     scratch.lru = u8::from(middle);

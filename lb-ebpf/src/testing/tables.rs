@@ -38,6 +38,8 @@ pub struct Service {
     pub ranges: Option<Vec<(IpAddr, u8)>>,
     /// Seconds that session affinity lasts; 0: there is none.
     pub affinity: u32,
+    /// New flows a second; 0: any number.
+    pub new_flow_rate: u32,
     /// An interface of the node has its addresses.
     pub held: bool,
 }
@@ -58,6 +60,7 @@ impl Service {
             external_local: false,
             ranges: None,
             affinity: 0,
+            new_flow_rate: 0,
             held: false,
         }
     }
@@ -123,6 +126,13 @@ impl Service {
     #[must_use]
     pub const fn affinity(mut self, seconds: u32) -> Self {
         self.affinity = seconds;
+        self
+    }
+
+    /// The same with so many new flows a second at most.
+    #[must_use]
+    pub const fn new_flow_rate(mut self, rate: u32) -> Self {
+        self.new_flow_rate = rate;
         self
     }
 }
@@ -258,7 +268,13 @@ impl Tables {
         .filter_map(|(set, flag)| set.then_some(flag))
         .sum();
         let flags = service_flags::with_affinity(flags, service.affinity);
-        self.services.push(ServiceRecord { cluster: cluster.0, local: local.0, flags, cursor: 0 });
+        let flags = service_flags::with_new_flow_rate(flags, service.new_flow_rate);
+        self.services.push(ServiceRecord {
+            cluster: cluster.0,
+            local: local.0,
+            flags,
+            ..ServiceRecord::default()
+        });
     }
 
     /// An address may be several things at once: what a Service has there counts for more than that it is the node's.

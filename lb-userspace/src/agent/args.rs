@@ -120,6 +120,12 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub reject_rate: u32,
 
+    /// Flows that a CPU may begin per second, of all Services together; also how many at once; 0: any number
+    ///
+    /// What is more is dropped, so that TCP tries again. Sockets that are translated when they connect are not counted.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub new_flow_rate: u32,
+
     /// Drops and refusals of which a record is made, per second and CPU; also how many at once; 0: none
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub event_rate: u32,

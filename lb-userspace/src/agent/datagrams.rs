@@ -182,7 +182,7 @@ mod tests {
     fn b98_only_a_service_that_can_serve_loses_its_sockets() {
         let [some, none] = [Span::new(7, 2).0, 0];
         let can = |kind, cluster, local, flags| {
-            can_serve(kind as u8, &ServiceRecord { cluster, local, flags, cursor: 0 })
+            can_serve(kind as u8, &ServiceRecord { cluster, local, flags, ..ServiceRecord::default() })
         };
         let (inside, outside) = (FrontendKind::ClusterIp, FrontendKind::NodePort);
         assert!(can(inside, some, none, 0));

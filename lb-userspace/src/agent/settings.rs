@@ -40,6 +40,7 @@ pub(super) fn of(args: &Args) -> Result<Config, ProbeError> {
         flags,
         reject_rate: args.reject_rate,
         event_rate: args.event_rate,
+        new_flow_rate: args.new_flow_rate,
         lifetimes: args.lifetimes(),
         ..Config::DEFAULT
     };

@@ -188,6 +188,7 @@ mod tests {
         }
         let service = Service {
             name: name(),
+            new_flow_rate: 0,
             affinity: 0,
             frontends: vec![],
             node_port: None,

@@ -60,6 +60,9 @@ struct ServiceRow {
     /// How long session affinity by client address lasts; absent without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     session_affinity_seconds: Option<u32>,
+    /// How many flows may begin a second; absent without a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_flow_rate: Option<u32>,
     endpoints: Endpoints,
     id: u32,
     #[serde(flatten)]
@@ -82,6 +85,7 @@ impl ServiceRow {
             external_policy: service.external_local.then_some("Local"),
             source_ranges: service.source_ranges.clone(),
             session_affinity_seconds: (service.affinity > 0).then_some(service.affinity),
+            new_flow_rate: (service.new_flow_rate > 0).then_some(service.new_flow_rate),
             endpoints: Endpoints { cluster: service.cluster, local: service.local },
             id,
             counters: Counters::of(&service.stats),
@@ -159,6 +163,10 @@ fn affinity(seconds: Option<u32>) -> String {
     seconds.map_or_else(|| text::NONE.to_owned(), |seconds| format!("ClientIP, {seconds} s"))
 }
 
+fn new_flows(rate: Option<u32>) -> String {
+    rate.map_or_else(|| text::NONE.to_owned(), |rate| format!("{rate} a second at most"))
+}
+
 /// Whom clients from outside are sent to, and who may come by addresses of load balancers.
 fn outside(service: &ServiceRow) -> String {
     let policy = service.external_policy.map(|_| "endpoints of this node only".to_owned());
@@ -189,6 +197,7 @@ impl Document for Shown {
                     ("Addresses", text::comma(&service.addresses)),
                     ("From outside", outside(service)),
                     ("Affinity", affinity(service.session_affinity_seconds)),
+                    ("New flows", new_flows(service.new_flow_rate)),
                     ("Id", service.id.to_string()),
                     (
                         "Endpoints",

@@ -60,6 +60,7 @@ fn port(namespace: &str, name: &str, family: u8, backends: Vec<Backend>) -> Serv
         external_local: namespace == "shop",
         source_ranges: (namespace == "shop" && family == 4).then(|| vec!["10.0.0.0/8".to_owned()]),
         affinity: if family == 4 { 0 } else { 10_800 },
+        new_flow_rate: if family == 4 { 0 } else { 500 },
         cluster: count(|backend| backend.selected),
         local: count(|backend| backend.local),
         backends,
@@ -147,6 +148,8 @@ fn a_service_is_shown_with_its_endpoints() {
     assert!(shown.contains("\nEndpoints:     1, 1 on this node\n"), "{shown}");
     let affinity = shown.lines().filter(|line| line.starts_with("Affinity:"));
     assert_eq!(affinity.collect::<Vec<_>>(), ["Affinity:      -", "Affinity:      ClientIP, 10800 s"]);
+    let limits = shown.lines().filter(|line| line.starts_with("New flows:"));
+    assert_eq!(limits.collect::<Vec<_>>(), ["New flows:     -", "New flows:     500 a second at most"]);
     let row = |endpoint: &str| shown.lines().find(|line| line.contains(endpoint)).unwrap().split_whitespace();
     assert!(row("10.0.0.1:8080").any(|cell| cell == "active"), "{shown}");
     assert!(row("10.0.0.2:8080").any(|cell| cell == "serving"), "{shown}");

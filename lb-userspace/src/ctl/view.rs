@@ -30,6 +30,8 @@ pub(super) struct Service {
     pub(super) source_ranges: Option<Vec<String>>,
     /// Seconds that session affinity by client address lasts; 0: there is none.
     pub(super) affinity: u32,
+    /// Flows that may begin a second; 0: any number.
+    pub(super) new_flow_rate: u32,
     /// How many backends are usable from anywhere.
     pub(super) cluster: u32,
     /// How many are usable on this node.
@@ -135,6 +137,7 @@ fn read_services(pins: &PinDir, view: &mut View) -> anyhow::Result<Scopes> {
             external_local,
             source_ranges: (record.flags & service_flags::SOURCE_RANGES != 0).then(Vec::new),
             affinity: service_flags::affinity(record.flags),
+            new_flow_rate: service_flags::new_flow_rate(record.flags),
             cluster: 0,
             local: 0,
             backends: Vec::new(),

@@ -78,6 +78,7 @@ pub(super) fn ports(
             serving,
             internal_local: service.internal_local,
             affinity: service.affinity,
+            new_flow_rate: service.new_flow_rate,
             external,
         };
         ports.insert(key, port);

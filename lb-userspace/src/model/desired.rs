@@ -35,6 +35,8 @@ pub struct ServicePort {
     pub internal_local: bool,
     /// Seconds for which a client keeps its endpoint after its last new connection (B62, B64); `None`: not at all.
     pub affinity: Option<NonZeroU32>,
+    /// Flows that may begin a second on the packet path; `None`: any number.
+    pub new_flow_rate: Option<NonZeroU32>,
     /// Where else it is to be reached. Boxed: most Services have nothing of it.
     pub external: Option<Box<External>>,
 }

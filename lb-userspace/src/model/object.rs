@@ -53,6 +53,9 @@ manifest! {
         /// Of an EndpointSlice: when what it tells happened, RFC 3339.
         #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
         last_change_trigger_time: Option<String>,
+        /// Of a Service: how many flows may begin a second through each of its ports, on each node.
+        #[serde(rename = "lb.sluice/new-flow-rate")]
+        new_flow_rate: Option<String>,
     }
 
     /// A Service.

@@ -7,10 +7,11 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use lb_common::Proto;
+use lb_common::service_flags::MAX_NEW_FLOW_RATE;
 
 use super::external::{self, Outside};
 use super::flat::Flat;
-use super::object::{Service, ServiceSpec, ServiceSpecPort, TargetPort};
+use super::object::{Annotations, Service, ServiceSpec, ServiceSpecPort, TargetPort};
 use super::parse::{self, MAX_NAME};
 use super::{Complaint, Family, Reason};
 
@@ -40,6 +41,8 @@ pub(super) struct ServiceView {
     pub(super) outside: Option<Box<Outside>>,
     /// Seconds that a client keeps its endpoint; `None` without session affinity.
     pub(super) affinity: Option<NonZeroU32>,
+    /// Flows that may begin a second through each port; `None`: any number.
+    pub(super) new_flow_rate: Option<NonZeroU32>,
     /// Empty: endpoints are made by hand.
     pub(super) selector: Flat<String, String>,
     /// `publishNotReadyAddresses`.
@@ -88,6 +91,7 @@ impl ServiceView {
             outside: Outside::read(service, &addresses, external_ips, &mut problems),
             addresses,
             affinity: affinity(spec, &mut problems),
+            new_flow_rate: new_flow_rate(&metadata.annotations, &mut problems),
             selector: spec.selector.clone().into(),
             publish_not_ready: spec.publish_not_ready_addresses,
             headless: metadata.labels.contains_key(HEADLESS),
@@ -223,4 +227,17 @@ fn affinity(spec: &ServiceSpec, problems: &mut Vec<Complaint>) -> Option<NonZero
         )));
     }
     Some(seconds.unwrap_or(DEFAULT_AFFINITY))
+}
+
+/// The limit on new flows, if there is any.
+fn new_flow_rate(annotations: &Annotations, problems: &mut Vec<Complaint>) -> Option<NonZeroU32> {
+    let given = annotations.new_flow_rate.as_deref()?;
+    let rate = given.trim().parse().ok().filter(|rate: &NonZeroU32| rate.get() <= MAX_NEW_FLOW_RATE);
+    if rate.is_none() {
+        problems.push(Reason::InvalidValue.because(format!(
+            "annotation lb.sluice/new-flow-rate is `{given}`, but must be a number of flows a second from 1 to \
+             {MAX_NEW_FLOW_RATE}: no limit is used"
+        )));
+    }
+    rate
 }

@@ -110,7 +110,7 @@ impl Planner<'_> {
 
     /// What the record says beside the scopes.
     fn flags(&self) -> u64 {
-        let ServicePort { internal_local, external, affinity, .. } = self.desired;
+        let ServicePort { internal_local, external, affinity, new_flow_rate, .. } = self.desired;
         let external = external.as_deref();
         let flags = [
             (*internal_local, service_flags::INTERNAL_LOCAL),
@@ -118,7 +118,8 @@ impl Planner<'_> {
             (self.desired.is_guarded(), service_flags::SOURCE_RANGES),
         ];
         let set = flags.into_iter().filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag);
-        service_flags::with_affinity(set, affinity.map_or(0, NonZeroU32::get))
+        let set = service_flags::with_affinity(set, affinity.map_or(0, NonZeroU32::get));
+        service_flags::with_new_flow_rate(set, new_flow_rate.map_or(0, NonZeroU32::get))
     }
 
     pub(super) fn no_room(&self, table: Table, needed: usize, free: u32) -> NoRoom {

@@ -78,8 +78,8 @@ impl<S: Storage> Tables for TableSet<S> {
                 with_half!(self, family, half => half.put_slots(*offset, slots))?;
             }
             Op::PutService { id, spans: [cluster, local], slots: _, flags, cursor } => {
-                let record =
-                    ServiceRecord { cluster: cluster.0, local: local.0, flags: *flags, cursor: *cursor };
+                let (cluster, local, flags, cursor) = (cluster.0, local.0, *flags, *cursor);
+                let record = ServiceRecord { cluster, local, flags, cursor, spent: 0 };
                 self.service_stats.set(*id, &ServiceStats::default())?;
                 self.services.set(*id, &record)?;
             }

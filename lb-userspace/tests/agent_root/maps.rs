@@ -68,7 +68,7 @@ fn arrays_share_memory_with_the_kernel() {
     let _lock = pins.0.lock().unwrap();
     create(&pins.0, "services", &format!("type array key 4 value 32 entries 100 flags {MMAPABLE}"));
     let services = Array::<ServiceRecord>::open(&pins.0, maps::SERVICES_MAP).unwrap();
-    let record = ServiceRecord { cluster: 1, local: 2, flags: 3, cursor: 4 };
+    let record = ServiceRecord { cluster: 1, local: 2, flags: 3, cursor: 4, spent: 5 };
     services.set(99, &record).unwrap();
     services.store(99, 8, 0x0807_0605_0403_0201).unwrap();
     assert_eq!(services.load(99, 8).unwrap(), 0x0807_0605_0403_0201);

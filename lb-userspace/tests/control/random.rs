@@ -42,6 +42,7 @@ fn service_port(
         serving: list(serving),
         internal_local: moved % 2 == 1,
         affinity: NonZeroU32::new(u32::from(moved / 2)),
+        new_flow_rate: NonZeroU32::new(u32::from(moved % 3)),
         external: None,
     };
     (frontend, service)

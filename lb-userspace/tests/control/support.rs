@@ -60,6 +60,7 @@ pub(crate) fn service(frontend: &str, ready: &[&str]) -> ServicePort {
         serving: endpoints(ready),
         internal_local: false,
         affinity: None,
+        new_flow_rate: None,
         external: None,
     }
 }
@@ -73,6 +74,7 @@ pub(crate) struct View {
     /// `None`: everybody may use its load balancers.
     clients: Option<BTreeSet<Range>>,
     affinity: u32,
+    new_flow_rate: u32,
     cluster: Vec<SocketAddr>,
     local: Vec<SocketAddr>,
     /// With what their words say.
@@ -94,6 +96,7 @@ pub(crate) fn views_of(desired: &Desired) -> Views {
             .as_ref()
             .and_then(|external| Some(external.source_ranges.clone()?.into_iter().collect())),
         affinity: service.affinity.map_or(0, NonZeroU32::get),
+        new_flow_rate: service.new_flow_rate.map_or(0, NonZeroU32::get),
         cluster: service.cluster.clone(),
         local: service.local.clone(),
         serving: service.serving.iter().map(|addr| (*addr, flags(addr, service))).collect(),
@@ -178,6 +181,7 @@ pub(crate) fn check_paths(snapshot: &Snapshot) -> Views {
                 own.map(|(_, range)| *range).collect()
             }),
             affinity: service_flags::affinity(entry.record.flags),
+            new_flow_rate: service_flags::new_flow_rate(entry.record.flags),
             local: scopes.pop().unwrap(),
             cluster: scopes.pop().unwrap(),
             serving: serving

@@ -186,6 +186,33 @@ fn b23_the_timeout_of_session_affinity() {
 }
 
 #[test]
+fn an_annotation_limits_new_flows() {
+    for (given, expected, reads) in [
+        (json!({}), 0, true),
+        (json!({"lb.sluice/new-flow-rate": null}), 0, true),
+        (json!({"lb.sluice/new-flow-rate": "250"}), 250, true),
+        (json!({"lb.sluice/new-flow-rate": " 16777215 "}), 16_777_215, true),
+        (json!({"lb.sluice/new-flow-rate": "16777216"}), 0, false),
+        (json!({"lb.sluice/new-flow-rate": "0"}), 0, false),
+        (json!({"lb.sluice/new-flow-rate": "-1"}), 0, false),
+        (json!({"lb.sluice/new-flow-rate": "2/s"}), 0, false),
+        (json!({"lb.sluice/new-flow-rate": ""}), 0, false),
+    ] {
+        let (ports, problems) = outcome(&[service(json!({"metadata": {"annotations": given}}))]);
+        let rate = ports["d/s:http/TCP/v4"].new_flow_rate.map_or(0, std::num::NonZeroU32::get);
+        assert_eq!(rate, expected, "{given}");
+        assert_eq!(problems.is_empty(), reads, "{given}: {problems:?}");
+        let ending = "must be a number of flows a second from 1 to 16777215: no limit is used";
+        assert!(problems.iter().all(|text| text.ends_with(ending)), "{given}: {problems:?}");
+    }
+    let mut followed = Followed::new();
+    for (rate, changes) in [("1", 1), ("2", 1), ("2", 0)] {
+        let limited = json!({"metadata": {"annotations": {"lb.sluice/new-flow-rate": rate}}});
+        assert_eq!(followed.apply(&service(limited)), changes, "{rate}");
+    }
+}
+
+#[test]
 fn b63_session_affinity_is_switched_by_an_update() {
     let mut followed = Followed::new();
     for (affinity, changes) in [("None", 1), ("ClientIP", 1), ("ClientIP", 0), ("None", 1)] {

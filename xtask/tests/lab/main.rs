@@ -18,6 +18,7 @@ mod icmp;
 mod interfaces;
 mod json;
 mod lifecycle;
+mod limits;
 mod manifests;
 mod masquerade;
 mod node;

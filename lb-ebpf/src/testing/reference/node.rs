@@ -167,6 +167,7 @@ impl ServicePort {
             external_local: self.external_local,
             ranges: self.guarded.then(|| cast::ranges(v6).to_vec()),
             affinity: 0,
+            new_flow_rate: 0,
             held: false,
         }
     }

@@ -73,6 +73,7 @@ pub struct ServiceCell {
     local: AtomicU64,
     flags: AtomicU64,
     cursor: AtomicU64,
+    spent: AtomicU64,
 }
 
 impl ServiceRef for &ServiceCell {
@@ -90,6 +91,14 @@ impl ServiceRef for &ServiceCell {
 
     fn advance(self) -> u64 {
         self.cursor.fetch_add(1, SeqCst)
+    }
+
+    fn spent(self) -> u64 {
+        self.spent.load(SeqCst)
+    }
+
+    fn spend(self, old: u64, new: u64) -> bool {
+        self.spent.compare_exchange(old, new, SeqCst, SeqCst).is_ok()
     }
 }
 
@@ -172,7 +181,7 @@ impl World {
     }
 
     /// Replaces what user space programs, in the order in which it publishes: backends, ranges, slots, services,
-    /// frontends, addresses. Cursors stay.
+    /// frontends, addresses. Cursors stay, and what is spent of rates.
     ///
     /// # Panics
     /// If there are more Service ports or backends than a world has room for.

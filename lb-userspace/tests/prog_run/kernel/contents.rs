@@ -64,6 +64,7 @@ impl Kernel {
         if lb_userspace::bpf::probe::csum_ipv6_flag()? {
             config.flags |= config_flags::CSUM_IPV6_FLAG;
         }
+        self.held = now()?;
         self.write(maps::CONFIG, &[config])?;
         for name in [maps::FLOWS4, maps::FLOWS_LRU4] {
             self.refill::<FlowKey<Addr4>, FlowValue<Addr4>>(name, [])?;
@@ -95,15 +96,15 @@ impl Kernel {
         Ok(cpu.set(0, records.try_into()?, 0)?)
     }
 
-    /// Replaces what user space programs, in the order in which it publishes. Cursors stay.
+    /// Replaces what user space programs, in the order in which it publishes. Cursors stay, and what is spent of rates.
     pub(crate) fn program(&mut self, tables: &Tables) -> Result<()> {
         self.write::<BackendRecord>(maps::BACKENDS_MAP, &tables.backends)?;
         self.write(maps::SLOTS4, &tables.slots4)?;
         self.write(maps::SLOTS6, &tables.slots6)?;
         let mut services = self.array::<ServiceRecord>(maps::SERVICES_MAP)?;
         for (id, record) in (0..).zip(&tables.services) {
-            let cursor = services.get(&id, 0)?.cursor;
-            services.set(id, ServiceRecord { cursor, ..*record }, 0)?;
+            let ServiceRecord { cursor, spent, .. } = services.get(&id, 0)?;
+            services.set(id, ServiceRecord { cursor, spent, ..*record }, 0)?;
         }
         self.refill_ranges(maps::SOURCE_RANGES4, &tables.ranges4)?;
         self.refill_ranges(maps::SOURCE_RANGES6, &tables.ranges6)?;
@@ -118,16 +119,15 @@ impl Kernel {
         let mut state = self.state()?;
         state.swept = state.swept.map(|swept| swept.saturating_sub(seconds * 1_000_000_000));
         self.write(maps::STATE, &[state])?;
-        // What a second fills is full after any.
-        self.buckets_filled_at(0)?;
+        // What a second gives back is there after any.
+        self.on_each_rate(|_| 0)?;
         let mut fragments = self.hash::<FragmentKey, FragmentValue>(maps::FRAGMENTS)?;
         let old: Vec<(FragmentKey, FragmentValue)> = fragments.iter().collect::<Result<_, _>>()?;
         for (key, FragmentValue { sport, dport, proto, seen, .. }) in old {
             let seen = seen.saturating_sub(u32::try_from(seconds)?);
             fragments.insert(key, FragmentValue::new(&key, [sport, dport], proto, seen), 0)?;
         }
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-        let now = u64::try_from(now.tv_sec)? * 1_000_000_000 + u64::try_from(now.tv_nsec)?;
+        let now = now()?;
         let mut affinity = self.hash::<AffinityKey, AffinityWord>(maps::AFFINITY)?;
         let old: Vec<(AffinityKey, AffinityWord)> = affinity.iter().collect::<Result<_, _>>()?;
         for (key, word) in old {
@@ -150,18 +150,31 @@ impl Kernel {
 
     /// What rates allow does not grow by the time that a test takes: only if the flows are made older.
     pub(crate) fn hold_rates(&mut self) -> Result<()> {
-        self.buckets_filled_at(u64::MAX)
+        let now = now()?;
+        let passed = now.saturating_sub(std::mem::replace(&mut self.held, now));
+        self.on_each_rate(|spent| spent + passed)
     }
 
-    /// Of those that anybody has taken from.
-    fn buckets_filled_at(&mut self, time: u64) -> Result<()> {
-        self.on_each_cpu(|record| {
-            for bucket in [&mut record.rejects, &mut record.events] {
-                if bucket.filled != 0 {
-                    bucket.filled = time;
-                }
+    /// Changes what is spent of all rates that anything has been spent of.
+    fn on_each_rate(&mut self, change: impl Fn(u64) -> u64) -> Result<()> {
+        let change = |spent: &mut u64| {
+            if *spent != 0 {
+                *spent = change(*spent);
             }
-        })
+        };
+        self.on_each_cpu(|record| {
+            [&mut record.rejects, &mut record.events, &mut record.flows].into_iter().for_each(change);
+        })?;
+        let mut services = self.array::<ServiceRecord>(maps::SERVICES_MAP)?;
+        for id in 1..ROOM {
+            let mut record = services.get(&id, 0)?;
+            if record == ServiceRecord::default() {
+                break;
+            }
+            change(&mut record.spent);
+            services.set(id, record, 0)?;
+        }
+        Ok(())
     }
 
     /// Deletes all entries of this kind in the LRU tables, as if they had been evicted.
@@ -174,4 +187,10 @@ impl Kernel {
         }
         Ok(())
     }
+}
+
+/// The time by the clock that the programs go by, nanoseconds.
+fn now() -> Result<u64> {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    Ok(u64::try_from(now.tv_sec)? * 1_000_000_000 + u64::try_from(now.tv_nsec)?)
 }

@@ -61,6 +61,8 @@ impl Arrival {
 /// The object, loaded.
 pub(crate) struct Kernel {
     ebpf: Ebpf,
+    /// Up to when what rates allow has been held, by the programs' clock, nanoseconds.
+    held: u64,
 }
 
 /// The object that `cargo xtask test prog` has built.
@@ -99,7 +101,7 @@ impl Kernel {
             }
             .with_context(|| format!("load {name}"))?;
         }
-        Ok(Self { ebpf })
+        Ok(Self { ebpf, held: 0 })
     }
 
     fn map(&self, name: &str) -> Result<&Map> {
