@@ -66,7 +66,7 @@ fn a_hash_is_read_and_written_in_full() {
 fn arrays_share_memory_with_the_kernel() {
     let pins = TestPins::new();
     let _lock = pins.0.lock().unwrap();
-    create(&pins.0, "services", &format!("type array key 4 value 32 entries 100 flags {MMAPABLE}"));
+    create(&pins.0, "services", &format!("type array key 4 value 40 entries 100 flags {MMAPABLE}"));
     let services = Array::<ServiceRecord>::open(&pins.0, maps::SERVICES_MAP).unwrap();
     let record = ServiceRecord { cluster: 1, local: 2, flags: 3, cursor: 4, spent: 5 };
     services.set(99, &record).unwrap();
@@ -74,7 +74,7 @@ fn arrays_share_memory_with_the_kernel() {
     assert_eq!(services.load(99, 8).unwrap(), 0x0807_0605_0403_0201);
     assert_eq!(services.get(99).unwrap().cursor, 4);
     assert_eq!(services.get(100).unwrap(), ServiceRecord::default());
-    assert_eq!(services.load(99, 32).unwrap(), 0);
+    assert_eq!(services.load(99, 40).unwrap(), 0);
     assert!(matches!(services.set(100, &record), Err(MapError::Index { index: 100, .. })));
     let seen = run(&format!("bpftool map lookup pinned {} key 99 0 0 0", pins.0.map("services").display()));
     assert!(seen.contains("01 02 03 04 05 06 07 08"), "{seen}");
