@@ -11,6 +11,8 @@ pub enum SockCall {
     Connect = 128,
     /// `sendto` or `sendmsg`.
     Sendmsg = 129,
+    /// `bind`.
+    Bind = 130,
 }
 
 impl SockCall {
@@ -20,6 +22,7 @@ impl SockCall {
         match self {
             Self::Connect => "connect",
             Self::Sendmsg => "sendmsg",
+            Self::Bind => "bind",
         }
     }
 
@@ -29,6 +32,7 @@ impl SockCall {
         match number {
             128 => Some(Self::Connect),
             129 => Some(Self::Sendmsg),
+            130 => Some(Self::Bind),
             _ => None,
         }
     }
@@ -60,7 +64,7 @@ pub struct EventRecord {
     pub pid: u32,
     /// Source address (IPv4: mapped); zero for a socket call.
     pub src: Addr6,
-    /// Destination address, or the one that the socket asked for (IPv4: mapped).
+    /// Destination address, or the one that the socket asked for, or was to have (IPv4: mapped).
     pub dst: Addr6,
     /// Name of the calling thread, zero-padded.
     pub comm: [u8; 16],

@@ -115,6 +115,18 @@ mod programs {
         sock::call6(&ctx, Hook::Getpeername)
     }
 
+    /// `bind` of IPv4 sockets; attached on demand.
+    #[cgroup_sock_addr(bind4)]
+    fn bind4(ctx: SockAddrContext) -> i32 {
+        sock::call4(&ctx, Hook::Bind)
+    }
+
+    /// `bind` of IPv6 sockets; attached on demand.
+    #[cgroup_sock_addr(bind6)]
+    fn bind6(ctx: SockAddrContext) -> i32 {
+        sock::call6(&ctx, Hook::Bind)
+    }
+
     /// The end of a socket.
     #[cgroup_sock(sock_release)]
     fn sock_release(ctx: SockContext) -> i32 {

@@ -22,6 +22,7 @@ const SOCK_DGRAM: u32 = 2;
 const IPPROTO_TCP: u32 = 6;
 const IPPROTO_UDP: u32 = 17;
 const IPPROTO_MPTCP: u32 = 262;
+const EADDRINUSE: i32 = 98;
 const ECONNREFUSED: i32 = 111;
 /// Verdict of a cgroup hook: go on.
 const PROCEED: i32 = 1;
@@ -206,7 +207,7 @@ impl InContext for Addr6 {
     }
 }
 
-/// One of the four hooks.
+/// One of the hooks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hook {
     /// `connect`.
@@ -217,6 +218,8 @@ pub(crate) enum Hook {
     Recvmsg,
     /// `getpeername`.
     Getpeername,
+    /// `bind`.
+    Bind,
 }
 
 /// Puts the call through the library, and its new address, if it gets one, back into the context.
@@ -235,6 +238,7 @@ fn dispatch<A: InContext>(context: &SockAddrContext, hook: Hook, addr: A, write:
         Hook::Sendmsg => sock::sendmsg(env, sock, endpoint),
         Hook::Recvmsg => sock::recvmsg(env, sock, endpoint),
         Hook::Getpeername => sock::getpeername(env, sock, endpoint),
+        Hook::Bind => sock::bind(env, sock, proto, endpoint),
     };
     match call {
         Call::Leave => PROCEED,
@@ -246,8 +250,9 @@ fn dispatch<A: InContext>(context: &SockAddrContext, hook: Hook, addr: A, write:
             PROCEED
         }
         Call::Refuse => {
+            let error = if hook == Hook::Bind { EADDRINUSE } else { ECONNREFUSED };
             // SAFETY: a helper that takes a number (Linux 5.18).
-            unsafe { bpf_set_retval(-ECONNREFUSED) };
+            unsafe { bpf_set_retval(-error) };
             FAIL
         }
     }

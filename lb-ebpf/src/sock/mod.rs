@@ -3,6 +3,7 @@
 //! TCP of the host and of pods is translated once, at `connect`. UDP of the host is translated per message, so that an
 //! unconnected socket keeps its backend per Service. Pods' UDP is left to the packet path, where choosing again is easy.
 
+mod bind;
 mod env;
 mod udp;
 
@@ -13,6 +14,7 @@ use crate::env::Env;
 use crate::event;
 use crate::select::{self, Asker, Choice, Chosen, Pick};
 
+pub use bind::bind;
 pub use env::{Sock, SockEnv};
 pub use udp::{Recalled, Settled, recall, recvmsg, release, settle};
 
@@ -23,7 +25,7 @@ pub enum Call {
     Leave,
     /// It goes on with the address and port that stand in its endpoint now.
     Translate,
-    /// It fails with `ECONNREFUSED`.
+    /// It fails: with `EADDRINUSE` where it would bind the socket, else with `ECONNREFUSED`.
     Refuse,
 }
 

@@ -1,6 +1,7 @@
 //! The socket hooks: what a socket is told, and what it remembers.
 
 mod affinity;
+mod binds;
 mod external;
 
 use std::net::{IpAddr, SocketAddr};

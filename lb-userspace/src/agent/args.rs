@@ -90,6 +90,13 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "WHOSE", default_value = "all")]
     pub socket_lb: SocketLb,
 
+    /// Refuse the host's sockets to bind a port at which a Service is reached: a node port, or a port of an external IP or of
+    /// a load balancer's address that the node has
+    ///
+    /// With EADDRINUSE, to TCP and UDP; to a client that wants such a port as its own one, too. Who listens already goes on.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL", hide_default_value = true, hide_possible_values = true)]
+    pub refuse_shadowed_binds: bool,
+
     /// Entries of each flow table, two for a connection [default: one for 32 KiB of memory, as a power of two]
     ///
     /// At least 65536 and at most 4194304 by default. Takes effect when the tables are made.

@@ -143,7 +143,7 @@ async fn follow(
     let mut interrupt = signal(SignalKind::interrupt()).context("sigaction SIGINT")?;
     let masquerade = args.masquerade();
 
-    datapath.attach_cgroup(cgroup)?;
+    datapath.attach_cgroup(cgroup, args.refuse_shadowed_binds)?;
     info!(cgroup = %cgroup.display(), "attached");
     if settings.moved() {
         info!("another network namespace was served before: its interfaces are left");

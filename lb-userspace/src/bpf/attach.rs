@@ -28,6 +28,10 @@ pub(super) const CGROUP_HOOKS: [(&str, bpf_attach_type); 9] = [
     ("sock_release", BPF_CGROUP_INET_SOCK_RELEASE),
 ];
 
+/// The same of those that are there on demand only.
+pub(super) const BIND_HOOKS: [(&str, bpf_attach_type); 2] =
+    [("bind4", BPF_CGROUP_INET4_BIND), ("bind6", BPF_CGROUP_INET6_BIND)];
+
 /// Programs of a pod's interface; the link's name is the program's and the interface's index. First on the way in and
 /// last on the way out: a CNI's own programs see the addresses that pods have.
 pub(super) const POD_HOOKS: [(&str, bpf_attach_type, u32); 2] = hooks(Point::PodIngress, Point::PodEgress);
@@ -113,18 +117,19 @@ impl AttachError {
 }
 
 impl Datapath {
-    /// Attaches the socket hooks to the cgroup directory `path`. Links that are there get the new programs without a
-    /// gap; a link to another cgroup is replaced.
+    /// Attaches the socket hooks to the cgroup directory `path`, those of `bind` only if `binds` says so: else they are
+    /// detached. Links that are there get the new programs without a gap; a link to another cgroup is replaced.
     ///
     /// # Errors
     /// The first hook that the kernel refused; those before it stay attached.
-    pub fn attach_cgroup(&self, path: &Path) -> Result<(), AttachError> {
+    pub fn attach_cgroup(&self, path: &Path, binds: bool) -> Result<(), AttachError> {
         let failed = |source| AttachError::Cgroup { path: path.to_owned(), source };
         let dir = fs::File::open(path).map_err(failed)?;
         let id = dir.metadata().map_err(failed)?.ino();
         // An open descriptor is never negative.
         let fd = dir.as_raw_fd().unsigned_abs();
-        for (program, attach_type) in CGROUP_HOOKS {
+        let wanted = if binds { BIND_HOOKS.as_slice() } else { &[] };
+        for &(program, attach_type) in CGROUP_HOOKS.iter().chain(wanted) {
             let link = Link {
                 name: program.to_owned(),
                 program,
@@ -134,6 +139,11 @@ impl Datapath {
                 shown: path.display().to_string(),
             };
             self.attach(&link, fd)?;
+        }
+        if !binds {
+            for (program, _) in BIND_HOOKS {
+                remove(&self.pins().link(program))?;
+            }
         }
         Ok(())
     }

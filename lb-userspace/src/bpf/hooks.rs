@@ -8,7 +8,7 @@ use std::path::Path;
 
 use aya_obj::generated::bpf_prog_info;
 
-use super::attach::{CGROUP_HOOKS, Class};
+use super::attach::{BIND_HOOKS, CGROUP_HOOKS, Class};
 use super::inspect;
 use super::pin::{PinDir, PinError};
 use super::sys;
@@ -46,15 +46,18 @@ impl Hook {
 #[derive(Debug)]
 pub struct Reader {
     ours: BTreeSet<u32>,
+    /// Names of its pinned links.
+    links: Vec<String>,
 }
 
 impl Reader {
-    /// Learns which programs this datapath has pinned.
+    /// Learns which programs and links this datapath has pinned.
     ///
     /// # Errors
     /// A pin cannot be read.
     pub fn open(pins: &PinDir) -> Result<Self, PinError> {
-        Ok(Self { ours: inspect::progs(pins)?.into_iter().map(|program| program.id).collect() })
+        let ours = inspect::progs(pins)?.into_iter().map(|program| program.id).collect();
+        Ok(Self { ours, links: pins.links()? })
     }
 
     /// The socket hooks as the processes in the cgroup directory `dir` meet them, those of its ancestors included.
@@ -65,7 +68,9 @@ impl Reader {
         let file = fs::File::open(dir).map_err(PinError::of("open", dir))?;
         // An open descriptor is never negative.
         let target = file.as_raw_fd().unsigned_abs();
-        let hooks = CGROUP_HOOKS.iter().map(|(name, attach_type)| (*name, *attach_type as u32));
+        let demanded = BIND_HOOKS.iter().filter(|(name, _)| self.links.iter().any(|link| link == name));
+        let hooks = CGROUP_HOOKS.iter().chain(demanded);
+        let hooks = hooks.map(|(name, attach_type)| (*name, *attach_type as u32));
         self.read(target, true, hooks).map_err(PinError::of("BPF_PROG_QUERY", dir))
     }
 

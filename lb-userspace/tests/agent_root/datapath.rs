@@ -110,7 +110,7 @@ fn programs_are_swapped_inside_their_links() {
             datapath.attach_interface(Class::Pods, one, "veth1").unwrap();
             datapath.attach_interface(Class::Pods, two, "veth2").unwrap();
         });
-        datapath.attach_cgroup(&cgroup.0).unwrap();
+        datapath.attach_cgroup(&cgroup.0, false).unwrap();
         assert_eq!(datapath.linked_interfaces(Class::Pods).unwrap(), BTreeSet::from([one, two]));
         names.each_ref().map(|name| link(&pins.0, name))
     };
@@ -147,12 +147,15 @@ fn links_whose_target_is_gone_are_replaced() {
     assert_ne!(link(&pins.0, &ingress).0, first.0);
 
     let (a, b) = (TestCgroup::new(), TestCgroup::new());
-    datapath.attach_cgroup(&a.0).unwrap();
+    datapath.attach_cgroup(&a.0, true).unwrap();
     let first = link(&pins.0, "connect6");
-    datapath.attach_cgroup(&b.0).unwrap();
+    let binds = || pins.0.links().unwrap().into_iter().filter(|name| name.starts_with("bind")).count();
+    assert_eq!(binds(), 2);
+    datapath.attach_cgroup(&b.0, false).unwrap();
     let second = link(&pins.0, "connect6");
     assert_ne!(first.0, second.0);
     assert_ne!(first.2, second.2);
+    assert_eq!(binds(), 0, "there on demand only");
 }
 
 #[test]
@@ -187,7 +190,7 @@ fn cleanup_leaves_nothing() {
     let index = netns.veth("veth1");
     let datapath = load(&pins.0, &SMALL).unwrap();
     netns.within(|| datapath.attach_interface(Class::Pods, index, "veth1").unwrap());
-    datapath.attach_cgroup(&cgroup.0).unwrap();
+    datapath.attach_cgroup(&cgroup.0, false).unwrap();
     let links: Vec<u64> = pins.0.links().unwrap().iter().map(|name| link(&pins.0, name).0).collect();
     assert_eq!(links.len(), 11);
     match cleanup(&pins.0) {

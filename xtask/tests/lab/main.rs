@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "fixtures outside of test functions fail the test that uses them")]
 
 mod affinity;
+mod binds;
 mod bulk;
 mod doctor;
 mod edge;

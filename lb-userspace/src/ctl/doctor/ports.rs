@@ -36,7 +36,7 @@ pub(super) fn look(pins: &PinDir) -> anyhow::Result<Vec<Finding>> {
         findings.push(
             Finding::new(Level::Warning, CHECK, found)
                 .follows("what is sent there goes to the Service, whoever it was meant for")
-                .remedy("have the process listen at another port, or give the Service another node port"),
+                .remedy("have the process listen at another port, or give the Service another node port; the agent's --refuse-shadowed-binds keeps new ones away"),
         );
     }
     let config = Array::<Config>::open(pins, maps::CONFIG)?.get(0)?;
