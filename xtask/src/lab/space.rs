@@ -208,7 +208,25 @@ impl Space {
     /// # Errors
     /// When the helper is gone.
     pub fn ask_all(&self, asked: &[(Socket, SocketAddr)]) -> Result<Vec<Result<Answer, Failure>>, Failure> {
-        let asked = asked.iter().map(|(socket, to)| (*socket, self.source(*socket, *to), *to)).collect();
+        self.answers(asked.iter().map(|(socket, to)| (*socket, self.source(*socket, *to), *to)).collect())
+    }
+
+    /// As [`Space::ask_all`], by sockets whose ports the kernel chooses. On a node those that a socket may ask for are also
+    /// ports that others' flows are masqueraded to.
+    ///
+    /// # Errors
+    /// As for [`Space::ask_all`].
+    pub fn ask_all_unbound(
+        &self,
+        asked: &[(Socket, SocketAddr)],
+    ) -> Result<Vec<Result<Answer, Failure>>, Failure> {
+        self.answers(asked.iter().map(|(socket, to)| (*socket, None, *to)).collect())
+    }
+
+    fn answers(
+        &self,
+        asked: Vec<(Socket, Option<SocketAddr>, SocketAddr)>,
+    ) -> Result<Vec<Result<Answer, Failure>>, Failure> {
         match self.must(&Request::AskAll(asked))? {
             Reply::Answers(answers) => Ok(answers),
             other => Err(Failure::protocol(&other)),

@@ -89,13 +89,15 @@ impl Met {
 pub(super) struct Outcome(pub(super) BTreeSet<Met>);
 
 impl Outcome {
-    /// `sticky`: which endpoint it is does not matter, if it is but one.
+    /// A silence alone is not one. `sticky`: which endpoint it is does not matter, if it is but one.
     pub(super) fn new(met: &[Result<Answer, Failure>], own: IpAddr, nodes: &[IpAddr], sticky: bool) -> Self {
         let each = met.iter().map(|met| match met {
             Ok(answer) => Met::answer(answer, own, nodes),
             Err(failure) => Met::failure(failure),
         });
-        let all: BTreeSet<_> = each.collect();
+        let each: Vec<_> = each.collect();
+        let alone = each.iter().filter(|met| **met == Met::Silence).count() == 1;
+        let all: BTreeSet<_> = each.into_iter().filter(|met| !alone || *met != Met::Silence).collect();
         let one = matches!(all.iter().collect::<Vec<_>>()[..], [Met::Answer(..)]);
         Self(if sticky && one { BTreeSet::from([Met::Stuck]) } else { all })
     }
@@ -107,7 +109,7 @@ impl Outcome {
             Met::Echo
         } else if error.contains("not permitted") {
             Met::Denied
-        } else if out.to_lowercase().contains("port unreachable") {
+        } else if out.to_lowercase().contains("port unreachable") || error.contains("refused") {
             Met::Refused
         } else if out.contains("From ") || !error.is_empty() && !error.contains("No buffer space") {
             // ENOBUFS: over IPv6 `ping` asks to be told of packets that are dropped where they leave.

@@ -31,11 +31,9 @@ const HAIRPIN: Reason = "hairpin";
 const MASQUERADE_ALL: Reason = "masquerade-all";
 const ERROR: Reason = "error";
 const ECHO: Reason = "echo";
-const NODE_PING: Reason = "node-ping";
 
 /// What the run itself may meet; for the others the page names tests.
-const MET: [Reason; 9] =
-    [OWN_NODE, RETURNS, REPLY_LOST, NO_DETECTOR, HAIRPIN, MASQUERADE_ALL, ERROR, ECHO, NODE_PING];
+const MET: [Reason; 8] = [OWN_NODE, RETURNS, REPLY_LOST, NO_DETECTOR, HAIRPIN, MASQUERADE_ALL, ERROR, ECHO];
 
 /// A question and how it was asked.
 #[derive(Clone, Copy, Debug)]
@@ -120,14 +118,11 @@ impl Case<'_> {
     /// Why somebody is told something else than an answer.
     fn told(&self, theirs: &Outcome, ours: &Outcome) -> Option<Reason> {
         let is = |outcome: &Outcome, met: Met| outcome.others() == BTreeSet::from([&met]);
-        let refused = is(theirs, Met::Refused);
-        let silent = is(ours, Met::Silence);
         match (self.vector.way, self.vector.from) {
             (_, Sender::Node(_)) if is(theirs, Met::Denied) => {
-                (silent || is(ours, Met::Refused)).then_some(ERROR)
+                (is(ours, Met::Silence) || is(ours, Met::Refused)).then_some(ERROR)
             }
-            (Way::Echo, Sender::Node(_)) => (refused && silent).then_some(NODE_PING),
-            (Way::Echo, _) => (refused && is(ours, Met::Echo)).then_some(ECHO),
+            (Way::Echo, _) => (is(theirs, Met::Refused) && is(ours, Met::Echo)).then_some(ECHO),
             _ => None,
         }
     }

@@ -228,10 +228,13 @@ impl Scene {
         for round in 0..TRIES {
             let is_open = |index: &usize| {
                 let met = &met[*index];
+                // One silence may be that of a busy machine.
+                let silences = met.iter().filter(|met| met.as_ref().is_err_and(Failure::is_silence)).count();
+                let failed = silences > 1 || met.iter().filter(|met| met.is_err()).count() > silences;
                 let answered: BTreeSet<_> = met.iter().flatten().map(|answer| &answer.pod).collect();
                 let enough = kind(*index).ends.list().len().max(1);
                 let tired = sticky(*index) && round >= TRIES / 4;
-                met.iter().all(Result::is_ok) && answered.len() < enough && !tired
+                !failed && answered.len() < enough && !tired
             };
             let mut open: Vec<_> = (0..vectors.len()).filter(is_open).collect();
             // Who asked in step with a rotation would meet one endpoint of it only.
@@ -241,13 +244,18 @@ impl Scene {
                     let vector = vectors[*index];
                     (if vector.way == Way::Tcp { Socket::Tcp } else { Socket::Udp }, self.to(vector))
                 });
-                let answers = space.ask_all(&asked.collect::<Vec<_>>()).unwrap();
+                let asked: Vec<_> = asked.collect();
+                let answers = match sender {
+                    Sender::Node(_) => space.ask_all_unbound(&asked),
+                    _ => space.ask_all(&asked),
+                }
+                .unwrap();
                 for (index, answer) in chunk.iter().zip(answers) {
                     met[*index].push(answer);
                 }
             }
         }
-        let outcome = |(index, met): (usize, &Vec<_>)| {
+        let outcome = |(index, met): (usize, &Vec<Result<Answer, Failure>>)| {
             let family = vectors[index].family;
             let nodes: Vec<_> = self.machines().iter().map(|machine| machine.ips()[family]).collect();
             Outcome::new(met, own[family], &nodes, sticky(index))
