@@ -91,8 +91,6 @@ fn refusal<A: Maps + Family + Cuts>(
 
 cuts! {
     "The functions of one family that no packet is shown to." Cuts(SkbCuts, FrameCuts):
-    "[`stage::place`]."
-    place(; scratch: Scratch) = place4, place6, cut::number(stage::place(&Kernel::alone(), scratch));
     "[`stage::depart`]."
     depart(; scratch: Scratch) = depart4, depart6, cut::number(stage::depart(&Kernel::alone(), scratch));
     "[`flow::oust`]."
@@ -153,13 +151,16 @@ cuts! {
 /// Declares the functions that are shown a packet, of which each hook has its own: those that all have, and `$own`.
 macro_rules! packet_cuts {
     ($what:literal $trait:ident, $packet:ident of $context:ty, $kernel:ident:
-        $parse4:ident, $parse6:ident, $masquerade4:ident, $masquerade6:ident, $turn_away4:ident, $turn_away6:ident,
+        $parse4:ident, $parse6:ident, $place4:ident, $place6:ident, $masquerade4:ident, $masquerade6:ident, $turn_away4:ident, $turn_away6:ident,
         $reject4:ident, $reject6:ident, $record4:ident, $record6:ident; $($own:tt)*) => {
         cuts! {
             $what $trait():
             "[`parse::packet`]."
             parse_cut(context: *mut $context; scratch: Scratch) = $parse4, $parse6,
                 cut::number(parse::packet(&$packet::new(context), scratch));
+            "[`stage::place`]."
+            place(context: *mut $context; scratch: Scratch) = $place4, $place6,
+                cut::number(stage::place(&$kernel::of(context), scratch));
             "[`masquerade::decide`]."
             masquerade(context: *mut $context; scratch: Scratch) = $masquerade4, $masquerade6,
                 cut::number(masquerade::decide(&$kernel::of(context), scratch));
@@ -192,7 +193,7 @@ macro_rules! packet_cuts {
 
 packet_cuts! {
     "The functions of one family that are shown a socket buffer." SkbCuts, Skb of __sk_buff, Kernel:
-    parse4, parse6, masquerade4, masquerade6, turn_away4, turn_away6, reject4, reject6, record4, record6;
+    parse4, parse6, place4, place6, masquerade4, masquerade6, turn_away4, turn_away6, reject4, reject6, record4, record6;
     "[`stage::translate`]."
     translate(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = translate4, translate6,
         match Reason::from_number(reason as u8) {
@@ -209,8 +210,8 @@ packet_cuts! {
 
 packet_cuts! {
     "The functions of one family that are shown a frame." FrameCuts, Frame of xdp_md, Driver:
-    frame_parse4, frame_parse6, frame_masquerade4, frame_masquerade6, frame_turn_away4, frame_turn_away6,
-    frame_reject4, frame_reject6, frame_record4, frame_record6;
+    frame_parse4, frame_parse6, frame_place4, frame_place6, frame_masquerade4, frame_masquerade6,
+    frame_turn_away4, frame_turn_away6, frame_reject4, frame_reject6, frame_record4, frame_record6;
     "[`route::shortcut`]."
     shortcut(frame: *mut xdp_md; scratch: Scratch) = shortcut4, shortcut6,
         cut::number(route::shortcut(&Frame::new(frame), &Driver::of(frame), scratch));

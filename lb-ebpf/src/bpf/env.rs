@@ -21,6 +21,7 @@ use super::event::Event;
 use super::fib;
 use super::frame::Frame;
 use super::in_place::{Backend, Entry, Memory, Remembered, Service};
+use super::lookup;
 use super::maps::{
     AFFINITY, BACKEND_STATS, BACKENDS_MAP, CONFIG, CPU, FRAGMENTS, INTERFACES, Maps, REASONS, SERVICE_STATS,
     SERVICES_MAP, STATE,
@@ -320,6 +321,11 @@ impl<A: Maps, P: Hook> Tables<A> for Around<P> {
             // SAFETY: the first field of a value of the array.
             count_traffic(unsafe { addr_of_mut!((*stats).traffic) }, inward, outward);
         }
+    }
+
+    #[inline(always)]
+    fn has_socket(&self, key: &FlowKey<A>) -> bool {
+        lookup::connected(self.context, key)
     }
 
     #[inline(always)]

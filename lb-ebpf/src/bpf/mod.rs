@@ -10,6 +10,7 @@ mod event;
 mod fib;
 pub(crate) mod frame;
 mod in_place;
+mod lookup;
 pub(crate) mod maps;
 mod seams;
 pub(crate) mod skb;

@@ -28,8 +28,8 @@ macro_rules! common {
 
         #[inline(always)]
         fn place(&self, scratch: &mut Scratch<A>) -> Result<Placed, Reason> {
-            // SAFETY: a function of this object, called with the packet's own memory.
-            cut::result(unsafe { A::place(scratch) })
+            // SAFETY: a function of this object, called with the packet's own context and memory.
+            cut::result(unsafe { <A as $cuts>::place(self.context(), scratch) })
         }
 
         #[inline(always)]

@@ -225,6 +225,9 @@ pub trait Tables<A: Address> {
     /// Adds the traffic of a pair that ends to the counters of `service` and `backend`: `inward` went to the backend,
     /// `outward` came from it.
     fn ended(&self, service: u32, backend: u32, inward: Traffic, outward: Traffic);
+    /// Whether a socket of the host is connected, or connects, to who has sent a packet of `key`; of TCP and UDP. One that
+    /// listens is not.
+    fn has_socket(&self, key: &FlowKey<A>) -> bool;
     /// [`lb_common::interface_flags`] of an interface.
     fn interface(&self, index: u32) -> u32;
     /// The route of a packet of `key` that is to go to `to` instead.

@@ -5,7 +5,9 @@ mod known;
 mod pace;
 mod scope;
 
-use lb_common::{Addr6, Address, AffinityKey, Endpoint, Reason, Slot, Span, backend_flags, service_flags};
+use lb_common::{
+    Addr6, Address, AffinityKey, Endpoint, FrontendKind, Reason, Slot, Span, backend_flags, service_flags,
+};
 
 use crate::cut::outcome;
 use crate::env::{Env, ServiceRef};
@@ -132,9 +134,16 @@ pub(crate) struct Served<S> {
     span: Span,
     /// Seconds that session affinity lasts; 0: there is none.
     affinity: u32,
+    by_node_port: bool,
 }
 
 impl<S> Served<S> {
+    /// Whether it was reached by its node port, which is a port of the host, too.
+    #[inline(always)]
+    pub(crate) const fn by_node_port(&self) -> bool {
+        self.by_node_port
+    }
+
     /// Whether it matters who the client is.
     #[inline(always)]
     pub(crate) const fn asks_client(&self) -> bool {
@@ -150,8 +159,9 @@ pub(crate) fn service<A: Address, E: Env<A>>(
     proto: u8,
     asker: Asker,
 ) -> Result<Served<E::Service>, Reason> {
-    env.reach(proto, asker, choice)?;
-    serving(env, choice)
+    let reached = env.reach(proto, asker, choice)?;
+    let by_node_port = reached == Reached::NodePort;
+    Ok(Served { by_node_port, ..serving(env, choice)? })
 }
 
 outcome! {
@@ -159,6 +169,8 @@ outcome! {
     Reached {
         /// A Service port for who asks: `choice.memory.service`, in the scope `choice.scope`.
         Service = 0,
+        /// The same, by its node port.
+        NodePort = 1,
     }
 }
 
@@ -179,7 +191,8 @@ pub fn reach<A: Address, E: Env<A>>(
     let client = &choice.memory.client;
     admit(env, &frontend, flags, client, asker)?;
     choice.scope = applies(env, &frontend, flags, client, asker)?;
-    Ok(Reached::Service)
+    let by_node_port = frontend.kind == FrontendKind::NodePort as u8;
+    Ok(if by_node_port { Reached::NodePort } else { Reached::Service })
 }
 
 /// The Service port `choice.memory.service`, if the scope that applies can serve.
@@ -195,7 +208,11 @@ fn serving<A: Address, E: Env<A>>(env: &E, choice: &Choice<A>) -> Result<Served<
             return Err(Reason::NoLocalEndpoints);
         }
     }
-    if span.is_empty() { Err(Reason::NoEndpoints) } else { Ok(Served { service, span, affinity }) }
+    if span.is_empty() {
+        Err(Reason::NoEndpoints)
+    } else {
+        Ok(Served { service, span, affinity, by_node_port: false })
+    }
 }
 
 /// Chooses an endpoint of `served`, which [`service`] has found for `choice`.

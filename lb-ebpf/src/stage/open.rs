@@ -100,6 +100,10 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
             return Err(reason);
         }
     };
+    // Of connections that began before the node port, or before the agent, the flow table knows nothing.
+    if served.by_node_port() && !flags.opens() && env.has_socket(&scratch.key) {
+        return Err(Reason::HostFlow);
+    }
     scratch.service = choice.memory.service;
     env.begin(scratch)?;
     clear(env, scratch)?;

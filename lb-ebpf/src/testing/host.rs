@@ -22,8 +22,7 @@ use crate::verdict::Verdict;
 /// # Errors
 /// The first thing that was not as the fixture says, in words.
 pub fn play(fixture: &Fixture, arrive: impl Fn(&Bytes) -> Bytes) -> Result<World, String> {
-    let world = World::new(fixture.config, fixture.sizes, &Schedule::default());
-    world.program(&Tables::of(&fixture.services));
+    let world = world_of(fixture);
     for (number, step) in fixture.steps.iter().enumerate() {
         let judged = match step {
             Step::Packet(exchange) => exchange_packet(&world, exchange, arrive(&exchange.input)),
@@ -37,8 +36,7 @@ pub fn play(fixture: &Fixture, arrive: impl Fn(&Bytes) -> Bytes) -> Result<World
 /// The world after the first `steps` steps of `fixture`, of which nobody judges the packets.
 #[must_use]
 pub fn after(fixture: &Fixture, steps: usize) -> World {
-    let world = World::new(fixture.config, fixture.sizes, &Schedule::default());
-    world.program(&Tables::of(&fixture.services));
+    let world = world_of(fixture);
     for step in fixture.steps.iter().take(steps) {
         if let Step::Packet(exchange) = step {
             run(&world.on_cpu(0), exchange.point, &mut exchange.input.clone());
@@ -46,6 +44,16 @@ pub fn after(fixture: &Fixture, steps: usize) -> World {
             // What the tables hold is not judged either.
             let _ = happen(&world, step);
         }
+    }
+    world
+}
+
+/// The world that `fixture` begins with.
+fn world_of(fixture: &Fixture) -> World {
+    let world = World::new(fixture.config, fixture.sizes, &Schedule::default());
+    world.program(&Tables::of(&fixture.services));
+    for (proto, own, peer) in &fixture.sockets {
+        world.connect(*proto, *own, *peer);
     }
     world
 }

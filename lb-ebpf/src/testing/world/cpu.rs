@@ -1,7 +1,7 @@
 //! One CPU of a world: the environment as a packet meets it.
 
 use core::cell::Cell;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering::SeqCst;
 use std::boxed::Box;
 use std::sync::MutexGuard;
@@ -9,7 +9,7 @@ use std::sync::MutexGuard;
 use lb_common::{
     Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendWord, Config,
     CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Port,
-    Reason, Scratch, ServiceStats, Slot, SockUdpKey, SockUdpValue, SourceRangeKey, SweepReport,
+    Reason, Scratch, ServiceStats, Slot, SockUdpKey, SockUdpValue, SourceRangeKey, SweepReport, Tuple,
 };
 
 use super::{ServiceCell, World, at, lock, read};
@@ -307,6 +307,13 @@ macro_rules! environment {
                 if let Some(stats) = at(&self.world.backend_stats, backend) {
                     fold(&mut lock(stats).traffic);
                 }
+            }
+
+            fn has_socket(&self, key: &FlowKey<$addr>) -> bool {
+                let Tuple { src, dst, sport, dport } = key.tuple;
+                let own = SocketAddr::new(dst.into(), dport.number());
+                let peer = SocketAddr::new(src.into(), sport.number());
+                read(&self.world.sockets).contains(&(key.proto, own, peer))
             }
 
             fn interface(&self, index: u32) -> u32 {

@@ -2,6 +2,7 @@
 
 mod cpu;
 
+use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
@@ -10,7 +11,8 @@ use std::vec::Vec;
 use lb_common::{
     Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config,
     CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue,
-    Reason, ServiceStats, Slot, SockUdpKey, SockUdpValue, SourceRangeKey, Span, StateRecord, SweepReport,
+    Proto, Reason, ServiceStats, Slot, SockUdpKey, SockUdpValue, SourceRangeKey, Span, StateRecord,
+    SweepReport,
 };
 
 pub use cpu::{Accesses, Cpu};
@@ -139,6 +141,8 @@ pub struct World {
     /// What else is known of them.
     records: RwLock<Vec<BackendRecord>>,
     affinity: Affinity,
+    /// Connected sockets of the host: protocol, own end, other end.
+    sockets: RwLock<BTreeSet<(u8, SocketAddr, SocketAddr)>>,
     service_stats: Vec<Mutex<ServiceStats>>,
     backend_stats: Vec<Mutex<BackendStats>>,
     reasons: Vec<AtomicU64>,
@@ -169,6 +173,7 @@ impl World {
             fragments: Mutex::default(),
             records: RwLock::default(),
             affinity: Affinity::new(CAPACITY, schedule.clone()),
+            sockets: RwLock::default(),
             service_stats: cells(CAPACITY),
             backend_stats: cells(CAPACITY),
             reasons: cells(Reason::ALL.len()),
@@ -205,6 +210,11 @@ impl World {
         *write(&self.v4.addresses) = tables.addresses4.clone();
         *write(&self.v6.addresses) = tables.addresses6.clone();
         assert!(tables.backends.len() <= self.backends.len(), "too many backends");
+    }
+
+    /// Connects a socket of the host, at `own`, to `peer`.
+    pub fn connect(&self, proto: Proto, own: SocketAddr, peer: SocketAddr) {
+        write(&self.sockets).insert((proto as u8, own, peer));
     }
 
     /// Replaces the record of one backend.

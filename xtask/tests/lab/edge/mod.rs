@@ -2,6 +2,7 @@
 
 mod layout;
 mod matrix;
+mod older;
 mod ranges;
 mod refusals;
 mod scene;
