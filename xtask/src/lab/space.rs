@@ -39,6 +39,10 @@ const SYSCTLS: [(&str, &str); 8] = [
 /// would be answered in place of a socket of the node.
 const SOURCES: std::ops::Range<u16> = 10_000..30_000;
 
+/// How far from one another spaces begin to use them: several may be in one namespace.
+const APART: u16 = 1409;
+static MADE: AtomicU16 = AtomicU16::new(0);
+
 /// A network namespace and a control group, with a helper process that opens sockets there. Removed on drop.
 #[derive(Debug)]
 pub struct Space {
@@ -48,7 +52,7 @@ pub struct Space {
     owner: bool,
     cgroup: PathBuf,
     helper: Mutex<Helper>,
-    /// How many datagrams were asked once.
+    /// Which of [`SOURCES`] the next datagram that is asked once has.
     asked: AtomicU16,
 }
 
@@ -81,9 +85,7 @@ impl Space {
     /// # Errors
     /// When a command fails.
     pub fn beside(&self, cgroup: &Path) -> Result<Self> {
-        let space = Self::fill(&self.lab, self.netns.clone(), false, cgroup)?;
-        space.asked.store((SOURCES.end - SOURCES.start) / 2, Ordering::Relaxed);
-        Ok(space)
+        Self::fill(&self.lab, self.netns.clone(), false, cgroup)
     }
 
     fn fill(lab: &Arc<Lab>, netns: String, owner: bool, cgroup: &Path) -> Result<Self> {
@@ -104,7 +106,7 @@ impl Space {
             owner,
             cgroup: cgroup.to_path_buf(),
             helper,
-            asked: AtomicU16::new(0),
+            asked: AtomicU16::new(MADE.fetch_add(APART, Ordering::Relaxed)),
         })
     }
 

@@ -25,6 +25,11 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 pub(crate) const SOCKETS: &[&str] = &["--max-flows", "65536", "--socket-lb", "all"];
 pub(crate) const PACKETS: &[&str] = &["--max-flows", "65536", "--socket-lb", "host"];
 
+/// The same of agents that know pods by their addresses (B80).
+const TOLD: [&str; 2] = ["--cluster-cidr", "10.244.0.0/16,fd00:10:244::/48"];
+const TOLD_SOCKETS: &[&str] = &[SOCKETS[0], SOCKETS[1], SOCKETS[2], SOCKETS[3], TOLD[0], TOLD[1]];
+const TOLD_PACKETS: &[&str] = &[PACKETS[0], PACKETS[1], PACKETS[2], PACKETS[3], TOLD[0], TOLD[1]];
+
 /// Starts a control plane of the test's own.
 pub(crate) fn start(name: &str) -> ControlPlane {
     ControlPlane::start(lab(), name, binaries(), Network::control_ips()).unwrap()
@@ -47,9 +52,8 @@ pub(crate) fn binaries() -> &'static Binaries {
 pub(crate) fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
-        let mut cluster =
-            Cluster::start(lab(), "kube", binaries(), &[SOCKETS, SOCKETS, PACKETS].map(Proxy::Sluice))
-                .unwrap();
+        let proxies = [TOLD_SOCKETS, TOLD_SOCKETS, TOLD_PACKETS].map(Proxy::Sluice);
+        let mut cluster = Cluster::start(lab(), "kube", binaries(), &proxies).unwrap();
         for name in ["install", "role"] {
             cluster.add_spare(name).unwrap();
         }

@@ -7,14 +7,14 @@ use xtask::lab::Space;
 use xtask::lab::helper::wire::{Answer, Failure, Socket};
 
 use super::jig::{Jig, TARGETS, client, clients, patiently, port, spot};
-use super::svc::{Svc, refused};
+use super::svc::{Place, Svc, refused};
 
-/// A Service with UDP port 80.
-fn udp<'j>(jig: &'j Jig, mut spec: Value) -> Svc<'j> {
+/// A Service with UDP port 80 that the first two machines know.
+pub(super) fn udp<'j>(jig: &'j Jig, mut spec: Value) -> Svc<'j> {
     spec["ports"] = json!([port("udp", "UDP", 80, &json!(TARGETS[0]))]);
     let svc = jig.service("svc-udp", &spec);
-    for family in svc.families() {
-        svc.settled(0, "UDP", 80, family, &[].into());
+    for (index, family) in svc.families().into_iter().flat_map(|family| [(0, family), (1, family)]) {
+        svc.settled(index, "UDP", 80, family, &[].into());
     }
     svc
 }
@@ -30,13 +30,14 @@ struct Client<'s> {
     space: &'s Space,
     from: u16,
     svc: &'s Svc<'s>,
+    place: Place,
 }
 
 impl Client<'_> {
     /// Asserts that it is refused.
     fn refused(&self) {
         for family in self.svc.families() {
-            refused(ask(self.space, self.from, self.svc.at(family, 80)));
+            refused(ask(self.space, self.from, self.svc.to(self.place, family)));
         }
     }
 
@@ -45,7 +46,8 @@ impl Client<'_> {
         for family in self.svc.families() {
             let mut last = None;
             patiently(|| {
-                last = Some(ask(self.space, self.from, self.svc.at(family, 80)).map(|answer| answer.pod));
+                let to = self.svc.to(self.place, family);
+                last = Some(ask(self.space, self.from, to).map(|answer| answer.pod));
                 let by = last.as_ref().and_then(|it| it.as_ref().ok()).map(String::as_str);
                 assert!(by.is_none() || by == before || by == Some(wanted), "{by:?}, not {wanted}");
                 by == Some(wanted)
@@ -55,28 +57,35 @@ impl Client<'_> {
     }
 }
 
-/// The first server goes when there is a second one.
-fn cycle(name: &str, space: &'static Space, from: u16) {
-    let jig = Jig::new(name);
-    let svc = udp(&jig, json!({}));
-    let client = Client { space, from, svc: &svc };
+/// Of the servers at these two places the first one goes when there is the second one.
+pub(super) fn cycle(svc: &Svc<'_>, (space, from): (&Space, u16), place: Place, servers: [&str; 2]) {
+    let client = Client { space, from, svc, place };
     client.refused();
-    let first = jig.pod("pod-server-1", spot("2a"), &svc.name);
-    client.follows("2a", None);
-    jig.pod("pod-server-2", spot("2b"), &svc.name);
+    let first = svc.jig.pod("pod-server-1", spot(servers[0]), &svc.name);
+    client.follows(servers[0], None);
+    svc.jig.pod("pod-server-2", spot(servers[1]), &svc.name);
     first.delete();
-    client.follows("2b", Some("2a"));
+    client.follows(servers[1], Some(servers[0]));
+}
+
+#[test]
+fn should_be_able_to_preserve_udp_traffic_when_server_pod_cycles_for_a_nodeport_service() {
+    let jig = Jig::new("udp-cycle-port");
+    let svc = udp(&jig, json!({"type": "NodePort"}));
+    cycle(&svc, (clients(0)[0], 12349), Place::NodePort(1), ["2a", "2b"]);
 }
 
 #[test]
 fn should_be_able_to_preserve_udp_traffic_when_server_pod_cycles_for_a_clusterip_service() {
-    cycle("udp-cycle", clients(0)[0], 12345);
+    let jig = Jig::new("udp-cycle");
+    cycle(&udp(&jig, json!({})), (clients(0)[0], 12345), Place::ClusterIp, ["2a", "2b"]);
 }
 
 #[test]
 fn should_be_able_to_preserve_udp_traffic_when_server_pod_cycles_for_a_clusterip_service_and_client_is_hostnetwork()
  {
-    cycle("udp-cycle-host", clients(0)[1], 12345);
+    let jig = Jig::new("udp-cycle-host");
+    cycle(&udp(&jig, json!({})), (clients(0)[1], 12345), Place::ClusterIp, ["2a", "2b"]);
 }
 
 #[test]
@@ -84,7 +93,7 @@ fn should_be_able_to_preserve_udp_traffic_when_server_pod_cycles_for_a_clusterip
  {
     let jig = Jig::new("udp-cycle-local");
     let svc = udp(&jig, json!({"internalTrafficPolicy": "Local"}));
-    let client = Client { space: clients(0)[0], from: 12346, svc: &svc };
+    let client = Client { space: clients(0)[0], from: 12346, svc: &svc, place: Place::ClusterIp };
     client.refused();
     let first = jig.pod("pod-server-1", spot("1a"), &svc.name);
     client.follows("1a", None);
@@ -99,7 +108,7 @@ fn should_be_able_to_preserve_udp_traffic_when_server_pod_cycles_for_a_clusterip
 fn should_be_able_to_preserve_udp_traffic_when_initial_unready_endpoints_get_ready() {
     let jig = Jig::new("udp-unready");
     let svc = udp(&jig, json!({}));
-    let client = Client { space: clients(0)[0], from: 12347, svc: &svc };
+    let client = Client { space: clients(0)[0], from: 12347, svc: &svc, place: Place::ClusterIp };
     client.refused();
     let pod = jig.unready_pod("pod-server-1", spot("2a"), &svc.name);
     jig.wait_endpoint(&svc.name, &|it| it["conditions"]["ready"] == false);
@@ -115,9 +124,10 @@ fn should_be_able_to_cleanup_conntrack_entries_when_udp_service_target_port_chan
     let mut svc = udp(&jig, json!({"type": "NodePort"}));
     jig.pod("pod-server-1", spot("2a"), &svc.name);
     let (space, from) = (clients(0)[0], 12348);
-    Client { space, from, svc: &svc }.follows("2a", None);
+    let place = Place::NodePort(1);
+    Client { space, from, svc: &svc, place }.follows("2a", None);
     svc.update(&json!({"spec": {"ports": [port("udp", "UDP", 80, &json!(TARGETS[1]))]}}));
-    Client { space, from, svc: &svc }.follows("2a:2", Some("2a"));
+    Client { space, from, svc: &svc, place }.follows("2a:2", Some("2a"));
 }
 
 #[test]

@@ -9,12 +9,15 @@ use xtask::lab::helper::wire::{Socket, Transport};
 use xtask::lab::{Owned, Space};
 
 use super::jig::{Jig, PodObject, TARGETS, clients, node, port, spot};
-use super::svc::{Svc, reach};
+use super::svc::{Place, Svc, reach};
 use crate::support::cluster;
 
 /// The family that Services of two families have second.
 const SECONDARY: usize = 1;
 const PODS: [&str; 3] = ["1a", "2a", "3a"];
+
+/// Where Services are asked.
+const PLACES: [Place; 3] = [Place::ClusterIp, Place::NodePort(0), Place::NodePort(1)];
 
 /// A Service of these families (none: what the cluster gives) has an address of each, in this order, and endpoints of them
 /// alone; and it answers.
@@ -70,7 +73,7 @@ fn of_protocol<'j>(jig: &'j Jig, socket: Socket, target: u16, mut spec: Value) -
 
 /// A Service with three pods, settled on the first machine.
 fn granular<'j>(jig: &'j Jig, socket: Socket) -> (Svc<'j>, Vec<PodObject>) {
-    let svc = of_protocol(jig, socket, TARGETS[0], json!({}));
+    let svc = of_protocol(jig, socket, TARGETS[0], json!({"type": "NodePort"}));
     let pods = jig.pods("granular", &PODS);
     svc.port_settled(0, socket, 80, TARGETS[0], &PODS);
     (svc, pods)
@@ -80,11 +83,14 @@ fn names(pods: &[&str]) -> BTreeSet<String> {
     pods.iter().map(ToString::to_string).collect()
 }
 
-/// `client` reaches all pods by the secondary family.
+/// `client` reaches all pods by the secondary family, at the Service's address and at nodes.
 fn functions(name: &str, client: &Space, socket: Socket) {
     let jig = Jig::new(name);
     let (svc, _) = granular(&jig, socket);
-    reach(client, socket, svc.at(SECONDARY, 80), &names(&PODS));
+    svc.port_settled(1, socket, 80, TARGETS[0], &PODS);
+    for place in PLACES {
+        reach(client, socket, svc.to(place, SECONDARY), &names(&PODS));
+    }
 }
 
 #[test]
@@ -101,12 +107,15 @@ fn should_function_for_pod_service_udp() {
 fn should_function_for_pod_service_sctp() {
     const TARGET: u16 = 9146;
     let jig = Jig::new("pod-sctp");
-    let svc = jig.service("granular", &json!({"ports": [port("port", "SCTP", 80, &json!(TARGET))]}));
+    let ports = [port("port", "SCTP", 80, &json!(TARGET))];
+    let svc = jig.service("granular", &json!({"type": "NodePort", "ports": ports}));
     let (server, script) =
         (&spot("2a").pod, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/packets/sctp.py"));
     jig.pods("granular", &["2a"]);
     let endpoint = SocketAddr::new(server.ips()[SECONDARY], TARGET);
-    svc.settled(0, "SCTP", 80, SECONDARY, &[endpoint].into());
+    for index in [0, 1] {
+        svc.settled(index, "SCTP", 80, SECONDARY, &[endpoint].into());
+    }
     // The kernel's own SCTP need not be there: packets by hand.
     let run = |space: &Space, words: [&str; 3]| {
         let mut command = space.command("python3");
@@ -115,8 +124,12 @@ fn should_function_for_pod_service_sctp() {
     };
     let mut serve = run(server, ["serve", &endpoint.ip().to_string(), &TARGET.to_string()]);
     let _server = Owned::ready(&mut serve).unwrap();
-    let output = run(clients(0)[0], ["ask", &svc.ip(SECONDARY).to_string(), "80"]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for place in PLACES {
+        let to = svc.to(place, SECONDARY);
+        let words = ["ask", &to.ip().to_string(), &to.port().to_string()];
+        let output = run(clients(0)[0], words).output().unwrap();
+        assert!(output.status.success(), "{place:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]
@@ -216,9 +229,11 @@ fn should_be_able_to_handle_large_requests_udp() {
 fn should_function_for_service_endpoints_using_hostnetwork() {
     const PORT: u16 = 10181;
     let jig = Jig::new("host-network");
-    let [tcp, udp] =
+    let [tcp, mut udp] =
         ["TCP", "UDP"].map(|protocol| port(&protocol.to_lowercase(), protocol, 80, &json!(PORT)));
-    let svc = jig.service("granular", &json!({"ports": [tcp, udp]}));
+    let mut svc = jig.service("granular", &json!({"type": "NodePort", "ports": [tcp]}));
+    udp["nodePort"] = svc.node_port().into();
+    svc.update(&json!({"spec": {"ports": [svc.object["spec"]["ports"][0], udp]}}));
     let all = 0..cluster().nodes().len();
     for index in all.clone() {
         for transport in [Transport::Tcp, Transport::Udp] {
@@ -229,9 +244,12 @@ fn should_function_for_service_endpoints_using_hostnetwork() {
     let names: BTreeSet<_> = all.clone().map(|index| node(index).name().to_owned()).collect();
     for (proto, socket) in [("TCP", Socket::Tcp), ("UDP", Socket::Udp)] {
         let endpoints = all.clone().map(|index| SocketAddr::new(node(index).ips()[SECONDARY], PORT));
-        svc.settled(0, proto, 80, SECONDARY, &endpoints.collect());
-        for client in clients(0) {
-            reach(client, socket, svc.at(SECONDARY, 80), &names);
+        let endpoints = endpoints.collect();
+        for index in [0, 1] {
+            svc.settled(index, proto, 80, SECONDARY, &endpoints);
+        }
+        for (client, place) in clients(0).into_iter().flat_map(|client| PLACES.map(|place| (client, place))) {
+            reach(client, socket, svc.to(place, SECONDARY), &names);
         }
     }
 }

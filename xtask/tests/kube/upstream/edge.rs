@@ -7,21 +7,11 @@ use std::thread;
 use serde_json::{Value, json};
 use xtask::lab::helper::wire::Socket;
 
-use super::jig::{Jig, TARGETS, clients, node, patiently, port};
-use super::svc::{ANSWERED, SILENT, Svc, curl, reach};
+use super::jig::{Jig, TARGETS, clients, node, patiently, port, spot};
+use super::svc::{ANSWERED, Place, SILENT, Svc, curl, reach};
 use crate::support::cluster;
 
-/// The number of the Service's first port at the addresses of nodes.
-fn node_port(svc: &Svc<'_>) -> u16 {
-    u16::try_from(svc.object["spec"]["ports"][0]["nodePort"].as_u64().unwrap()).unwrap()
-}
-
-/// Where the Service's first port is reached at the machine `index`.
-fn at(svc: &Svc<'_>, index: usize, family: usize) -> SocketAddr {
-    SocketAddr::new(node(index).ips()[family], node_port(svc))
-}
-
-fn names(spots: &[&str]) -> BTreeSet<String> {
+pub(super) fn names(spots: &[&str]) -> BTreeSet<String> {
     spots.iter().map(|name| (*name).to_owned()).collect()
 }
 
@@ -34,7 +24,7 @@ fn up(svc: &Svc<'_>, socket: Socket, spots: &[&str]) {
     for family in svc.families() {
         for client in clients(0) {
             for index in [0, 1] {
-                reach(client, socket, at(svc, index, family), &names(spots));
+                reach(client, socket, svc.to(Place::NodePort(index), family), &names(spots));
             }
         }
     }
@@ -99,7 +89,7 @@ fn should_be_able_to_update_service_type_to_nodeport_listening_on_same_port_numb
     up(&svc, Socket::Tcp, &["1a", "2a"]);
     let mut ports = svc.object["spec"]["ports"].as_array().unwrap().clone();
     let mut udp = port("udp-port", "UDP", 80, &json!(TARGETS[0]));
-    udp["nodePort"] = node_port(&svc).into();
+    udp["nodePort"] = svc.node_port().into();
     ports.push(udp);
     svc.update(&json!({"spec": {"ports": ports}}));
     for socket in [Socket::Tcp, Socket::Udp] {
@@ -112,7 +102,7 @@ fn silent(svc: &Svc<'_>, index: usize) {
     let [_, host] = clients(2);
     thread::scope(|scope| {
         for family in svc.families() {
-            let to = at(svc, index, family);
+            let to = svc.to(Place::NodePort(index), family);
             scope.spawn(move || assert_eq!(curl(host, to), SILENT, "{to}"));
         }
     });
@@ -128,7 +118,7 @@ fn should_support_externaltrafficpolicy_local_for_type_nodeport() {
     let [pod, host] = clients(2);
     for family in svc.families() {
         for (client, ip) in [(host, node(2).ips()), (pod, super::jig::client(2).ips())] {
-            let answer = client.ask(Socket::Tcp, at(&svc, 0, family)).unwrap();
+            let answer = client.ask(Socket::Tcp, svc.to(Place::NodePort(0), family)).unwrap();
             assert_eq!(
                 (answer.pod.as_str(), answer.client.ip()),
                 ("1a", ip[family]),
@@ -140,8 +130,13 @@ fn should_support_externaltrafficpolicy_local_for_type_nodeport() {
     silent(&svc, 1);
 }
 
+/// The health check node port.
+pub(super) fn health_port(svc: &Svc<'_>) -> u16 {
+    u16::try_from(svc.object["spec"]["healthCheckNodePort"].as_u64().unwrap()).unwrap()
+}
+
 /// What the machine `index` says at the health check node port `port`; `None`: nobody listens.
-fn health(index: usize, port: u16) -> Option<u16> {
+pub(super) fn health(index: usize, port: u16) -> Option<u16> {
     let [_, host] = clients(2);
     host.get(SocketAddr::new(node(index).ips()[0], port), "/").ok().map(|(code, _)| code)
 }
@@ -152,14 +147,12 @@ fn should_implement_nodeport_and_healthchecknodeport_correctly_when_externaltraf
     let spec = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local"});
     let mut svc = jig.service("external-local-update", &spec);
     jig.pods("external-local-update", &["1a"]);
-    let check =
-        |svc: &Svc<'_>| u16::try_from(svc.object["spec"]["healthCheckNodePort"].as_u64().unwrap()).unwrap();
-    let first = check(&svc);
+    let first = health_port(&svc);
     for (policy, port) in [("Local", None), ("Cluster", Some(first)), ("Local", None)] {
         svc.update(&json!({"spec": {"externalTrafficPolicy": policy}}));
         let local = policy == "Local";
         let expected: [Option<u16>; 2] = if local { [Some(200), Some(503)] } else { [None; 2] };
-        let port = port.unwrap_or_else(|| check(&svc));
+        let port = port.unwrap_or_else(|| health_port(&svc));
         patiently(|| [0, 1].map(|index| health(index, port)) == expected).unwrap_or_else(|error| {
             panic!("{policy} {error}: {:?}", [0, 1].map(|index| health(index, port)))
         });
@@ -169,12 +162,12 @@ fn should_implement_nodeport_and_healthchecknodeport_correctly_when_externaltraf
         }
         let [_, host] = clients(2);
         for family in svc.families() {
-            reach(host, Socket::Tcp, at(&svc, 0, family), &names(&["1a"]));
+            reach(host, Socket::Tcp, svc.to(Place::NodePort(0), family), &names(&["1a"]));
             // B55: the node itself is spared.
             let [_, own] = clients(1);
-            assert_eq!(curl(own, at(&svc, 1, family)), ANSWERED);
+            assert_eq!(curl(own, svc.to(Place::NodePort(1), family)), ANSWERED);
             if !local {
-                reach(host, Socket::Tcp, at(&svc, 1, family), &names(&["1a"]));
+                reach(host, Socket::Tcp, svc.to(Place::NodePort(1), family), &names(&["1a"]));
             }
         }
         if local {
@@ -188,4 +181,53 @@ fn policy_of(svc: &Svc<'_>, index: usize) -> bool {
     let name = format!("{}/{}", svc.jig.namespace(), svc.name);
     let shown = node(index).sluice_json(&["service", "show", &name]).unwrap_or(Value::Null);
     shown[0]["external_policy"] == "Local"
+}
+
+#[test]
+fn should_fail_health_check_node_port_if_there_are_only_terminating_endpoints() {
+    let jig = Jig::new("terminating-health");
+    let svc = jig
+        .service("svc-proxy-terminating", &json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local"}));
+    let pod = jig.pod("echo-hostname-0", spot("1a"), &svc.name);
+    let port = health_port(&svc);
+    patiently(|| health(0, port) == Some(200)).unwrap();
+    pod.terminate();
+    patiently(|| health(0, port) == Some(503)).unwrap();
+    for family in svc.families() {
+        reach(clients(0)[0], Socket::Tcp, svc.to(Place::NodePort(0), family), &names(&["1a"]));
+    }
+}
+
+/// A Service with this external policy whose only endpoint, on the first machine, is terminating, as all machines know.
+fn terminating<'j>(jig: &'j Jig, policy: &str) -> Svc<'j> {
+    let spec = json!({"type": "NodePort", "externalTrafficPolicy": policy});
+    let svc = jig.service("svc-proxy-terminating", &spec);
+    let pod = jig.pod("echo-hostname-0", spot("1a"), &svc.name);
+    svc.up(0, &["1a"]);
+    pod.terminate();
+    jig.wait_endpoint(&svc.name, &|it| it["conditions"]["terminating"] == true);
+    for index in [0, 1] {
+        jig.barrier(index);
+    }
+    for family in svc.families() {
+        for index in [0, 1] {
+            reach(clients(index)[0], Socket::Tcp, svc.to(Place::NodePort(0), family), &names(&["1a"]));
+        }
+    }
+    svc
+}
+
+#[test]
+fn should_fallback_to_terminating_endpoints_when_there_are_no_ready_endpoints_with_externalltrafficpolicy_cluster()
+ {
+    terminating(&Jig::new("terminating-cluster"), "Cluster");
+}
+
+#[test]
+fn should_fallback_to_local_terminating_endpoints_when_there_are_no_ready_endpoints_with_externaltrafficpolicy_local()
+ {
+    let jig = Jig::new("terminating-external");
+    let svc = terminating(&jig, "Local");
+    // Upstream's client is a pod whose traffic to nodes its network masquerades.
+    silent(&svc, 1);
 }

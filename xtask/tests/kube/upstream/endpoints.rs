@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use xtask::lab::helper::wire::Socket;
 
 use super::jig::{Jig, TARGETS, clients, node, port, spot};
-use super::svc::reach;
+use super::svc::{Place, reach, refused};
 use crate::dns;
 use crate::support::cluster;
 
@@ -39,8 +39,13 @@ fn should_be_able_to_connect_to_terminating_and_unready_endpoints_if_publishnotr
         let is = &it["conditions"];
         is["terminating"] == true && is["serving"] == false && is["ready"] == true
     });
-    jig.barrier(1);
+    for index in [0, 1] {
+        jig.barrier(index);
+    }
     svc.up(1, &["1a"]);
+    for (index, family) in svc.families().into_iter().flat_map(|family| [(0, family), (1, family)]) {
+        reach(clients(1)[0], Socket::Tcp, svc.to(Place::NodePort(index), family), &["1a".to_owned()].into());
+    }
 }
 
 #[test]
@@ -53,6 +58,9 @@ fn should_not_be_able_to_connect_to_terminating_and_unready_endpoints_if_publish
     pod.ready(false);
     for index in [0, 1] {
         svc.refused(index);
+    }
+    for (index, family) in svc.families().into_iter().flat_map(|family| [(0, family), (1, family)]) {
+        refused(clients(1)[0].ask(Socket::Tcp, svc.to(Place::NodePort(index), family)));
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod affinity;
 mod api;
+mod balancers;
+mod cloud;
 mod conntrack;
 mod disruptive;
 mod distribution;
@@ -10,6 +12,7 @@ mod edge;
 mod endpoints;
 mod jig;
 mod policies;
+mod rolling;
 mod services;
 mod slices;
 mod svc;

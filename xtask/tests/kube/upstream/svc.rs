@@ -18,6 +18,16 @@ pub(super) struct Svc<'j> {
     pub(super) object: Value,
 }
 
+/// One of the places where a Service is reached.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    ClusterIp,
+    /// At the machine with this index.
+    NodePort(usize),
+    /// At the first address of the family in its status.
+    Balancer,
+}
+
 impl Svc<'_> {
     /// Its address of the family (0: IPv4).
     pub(super) fn ip(&self, family: usize) -> IpAddr {
@@ -37,6 +47,25 @@ impl Svc<'_> {
         SocketAddr::new(self.ip(family), port)
     }
 
+    /// The number of its first port at nodes, if it has one.
+    pub(super) fn node_port(&self) -> Option<u16> {
+        self.object["spec"]["ports"][0]["nodePort"].as_u64().map(|port| u16::try_from(port).unwrap())
+    }
+
+    /// Where its first port is reached.
+    pub(super) fn to(&self, place: Place, family: usize) -> SocketAddr {
+        let port = u16::try_from(self.object["spec"]["ports"][0]["port"].as_u64().unwrap()).unwrap();
+        match place {
+            Place::ClusterIp => self.at(family, port),
+            Place::NodePort(index) => SocketAddr::new(node(index).ips()[family], self.node_port().unwrap()),
+            Place::Balancer => {
+                let mut all = self.object["status"]["loadBalancer"]["ingress"].as_array().unwrap().iter();
+                let is = |ip: &IpAddr| ip.is_ipv6() == (family == 1);
+                SocketAddr::new(all.find_map(|it| it["ip"].as_str()?.parse().ok().filter(is)).unwrap(), port)
+            }
+        }
+    }
+
     /// Changes it by a merge patch.
     pub(super) fn update(&mut self, patch: &Value) {
         self.object = cluster().api().merge(&self.path(), patch).unwrap();
@@ -52,7 +81,7 @@ impl Svc<'_> {
     }
 
     /// What `sluice service show` says on the machine `index`; `None` when that knows no such Service.
-    fn shown(&self, index: usize) -> Option<Value> {
+    pub(super) fn shown(&self, index: usize) -> Option<Value> {
         let name = format!("{}/{}", self.jig.namespace(), self.name);
         node(index).sluice_json(&["service", "show", &name]).ok()
     }
