@@ -29,6 +29,7 @@ mod report;
 mod retire;
 pub mod serving;
 mod settings;
+mod stop;
 mod sync;
 
 use std::collections::BTreeSet;
@@ -39,7 +40,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -64,6 +64,7 @@ use config::{Effective, Told};
 use origin::Origin;
 use serving::Sockets;
 use settings::Settings;
+use stop::Stop;
 
 /// How long what is being done beside the event loop may take at the end.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -78,6 +79,13 @@ const CHANGES: usize = 64;
 pub fn run(Told { args, effective, ignored }: Told, pins: &PinDir) -> anyhow::Result<()> {
     heap::give_back();
     log::init(args.log_format, args.log_level);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
+    let stop = {
+        let _inside = runtime.enter();
+        // Before all else: the kernel drops a signal that the first process of a container has no handler for.
+        Stop::new()?
+    };
     let origin = args.origin.origin()?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -90,8 +98,6 @@ pub fn run(Told { args, effective, ignored }: Told, pins: &PinDir) -> anyhow::Re
     }
     args.masquerade().check()?;
     raise_descriptors();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
     let sockets = {
         let _inside = runtime.enter();
         args.serving.listen()?
@@ -121,7 +127,7 @@ pub fn run(Told { args, effective, ignored }: Told, pins: &PinDir) -> anyhow::Re
     let tasks = async {
         let mut tasks = Tasks::default();
         tasks.spawn("the thread that sweeps", swept.map(drop));
-        follow((args, sockets), &effective, datapath, settings, &cgroup, origin, tasks).await
+        follow((args, sockets, stop), &effective, datapath, settings, &cgroup, origin, tasks).await
     };
     let ended = runtime.block_on(tasks);
     // Not for ever: what is done beside the event loop may hang, a plug-in for credentials for one.
@@ -131,7 +137,7 @@ pub fn run(Told { args, effective, ignored }: Told, pins: &PinDir) -> anyhow::Re
 
 /// Attaches, then follows everything until a signal comes.
 async fn follow(
-    (args, sockets): (Args, Sockets),
+    (args, sockets, stop): (Args, Sockets, Stop),
     effective: &Effective,
     datapath: Arc<Datapath>,
     settings: Settings,
@@ -139,8 +145,6 @@ async fn follow(
     (origin, name, source): (Origin, String, Source),
     mut tasks: Tasks,
 ) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("sigaction SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("sigaction SIGINT")?;
     let masquerade = args.masquerade();
 
     datapath.attach_cgroup(cgroup, args.refuse_shadowed_binds)?;
@@ -209,15 +213,9 @@ async fn follow(
     tasks.spawn("what takes away what other versions left", retiring);
     let mut index = Index::new(&*name);
     index.serve_external_ips(args.external_ips);
-    let stop = async {
-        tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM: the datapath stays in place"),
-            _ = interrupt.recv() => info!("SIGINT: the datapath stays in place"),
-        }
-    };
     tokio::select! {
         // Ends by `stop`.
-        () = reconcile::run(reconciler, desired, report, stop) => Ok(()),
+        () = reconcile::run(reconciler, desired, report, stop.asked()) => Ok(()),
         ended = sync::follow(source, index, changes, view, tell_health, asked) => Err(ended.into()),
         ended = tasks.ended() => Err(ended.into()),
     }

@@ -83,13 +83,17 @@ impl Node {
     }
 
     /// Starts `agent`, which is [`Node::agent`] or runs it.
-    fn start_as(&self, mut agent: Command) -> Agent<'_> {
+    fn start_as(&self, agent: Command) -> Agent<'_> {
+        let mut agent = self.spawn(agent);
+        agent.wait("synced", |status| status["synced"] == true);
+        agent
+    }
+
+    fn spawn(&self, mut agent: Command) -> Agent<'_> {
         let log = self.manifests.path().join("log");
         let file = fs::File::create(&log).unwrap();
         let child = agent.stderr(file).spawn().unwrap();
-        let mut agent = Agent { node: self, child, log };
-        agent.wait("synced", |status| status["synced"] == true);
-        agent
+        Agent { node: self, child, log }
     }
 
     fn status(&self) -> Value {
@@ -352,6 +356,30 @@ fn an_agent_may_have_all_descriptors_that_its_limit_allows() {
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().nth(3), Some("4096"), "{files}");
     agent.stop();
+}
+
+/// The first process of a pid namespace, as a container's, gets no signal that it has no handler for.
+#[test]
+fn a_container_that_is_asked_to_end_while_it_starts_ends() {
+    let node = Node::new();
+    let agent = node.agent();
+    let mut first = Command::new("unshare");
+    first.args(["--pid", "--fork", "--kill-child"]).arg(agent.get_program()).args(agent.get_args());
+    let mut agent = node.spawn(first);
+    let log = agent.log.clone();
+    agent.wait("begun", |_| fs::read_to_string(&log).unwrap().contains(" start "));
+    let id = agent.child.id();
+    let first = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    run(&format!("kill -TERM {first}"));
+    let mut ended = None;
+    for _ in 0..3_000 {
+        ended = agent.child.try_wait().unwrap();
+        if ended.is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", fs::read_to_string(log).unwrap());
 }
 
 #[test]
