@@ -12,11 +12,15 @@ use anyhow::{Context, Result, ensure};
 
 use super::machine::{Source, addresses, pod_cidrs};
 use super::{Lab, Machine, Space, Switch};
+use crate::sh;
 
 /// The numbers of the outside client, the first machine and the control plane. Those of the others lie between.
 const OUTSIDE: u8 = 1;
 const FIRST: u8 = OUTSIDE + 1;
 const CONTROL: u8 = 10;
+
+/// The table of routes for what the outside itself sends.
+const OWN: &str = "100";
 
 /// Machines and their surroundings.
 #[derive(Debug)]
@@ -41,9 +45,24 @@ impl Network {
         let outside = Space::new(lab, &outside, &lab.cgroup().join(&outside))?;
         switch.connect(&outside, OUTSIDE)?;
         outside.forward()?;
-        let services = Self::SERVICES.iter().zip(addresses(FIRST)).map(|(range, via)| route(range, via));
-        outside.ip(&services.chain([to_pods(OUTSIDE)]).collect::<String>())?;
-        Ok(Self { lab: Arc::clone(lab), machines: Vec::new(), outside, switch })
+        outside.ip(&to_pods(OUTSIDE))?;
+        for family in ["-4", "-6"] {
+            let rule = [family, "rule", "add", "iif", "lo", "lookup", OWN];
+            sh::run(outside.command("ip").args(rule))?;
+        }
+        let network = Self { lab: Arc::clone(lab), machines: Vec::new(), outside, switch };
+        network.route_outside(Self::SERVICES, addresses(FIRST))?;
+        Ok(network)
+    }
+
+    /// Has the outside reach the `ranges` through the machine with the addresses `via`, IPv4 first. Machines do not, by
+    /// way of their gateway, the outside: what no proxy of theirs has translated must not find another machine's.
+    ///
+    /// # Errors
+    /// When there is such a route, or the namespace is gone.
+    pub fn route_outside(&self, ranges: [&str; 2], via: [IpAddr; 2]) -> Result<()> {
+        let route = |(range, via)| format!("route add {range} via {via} table {OWN}\n");
+        self.outside.ip(&ranges.into_iter().zip(via).map(route).collect::<String>())
     }
 
     /// Connects the space of a control plane under [`Network::control_ips`].

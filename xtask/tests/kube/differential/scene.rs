@@ -67,8 +67,7 @@ impl Scene {
         }
         let outside = cluster.network().outside();
         serve(outside, PORT, By::Balancer);
-        let [v4, v6] = machines[0].ips();
-        outside.ip(&format!("route add 192.0.2.0/24 via {v4}\nroute add fd02::/64 via {v6}\n")).unwrap();
+        cluster.network().route_outside(["192.0.2.0/24", "fd02::/64"], machines[0].ips()).unwrap();
         let all = [outside].into_iter().chain(machines.iter().map(Machine::host));
         all.chain(clients.iter().chain(&backends).map(|pod| &**pod)).for_each(unlimited);
         let mut scene = Self { clients, backends, kinds: kinds::all(), services: Vec::new(), cluster };

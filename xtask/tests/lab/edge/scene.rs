@@ -92,9 +92,7 @@ impl Scene {
         let host_pod = first.host().beside(&first.cgroup().join("host-pod")).unwrap();
         let agents = Vec::new();
         let mut scene = Self { setting, network, agents, manifests, here, there, pods, host_pod };
-        let [v4, v6] = scene.first().ips();
-        let routes = format!("route add 192.0.2.0/24 via {v4}\nroute add fd02::/64 via {v6}\n");
-        scene.network.outside().ip(&routes).unwrap();
+        scene.network.route_outside(["192.0.2.0/24", "fd02::/64"], scene.first().ips()).unwrap();
         for machine in scene.network.machines() {
             scene.write(machine.name(), &manifest::node(machine.name(), &machine.ips()));
         }
