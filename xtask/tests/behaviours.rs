@@ -1,5 +1,5 @@
-//! `docs/behaviours.md` says for each behaviour that a Service proxy owes its users (B1 to B122) which test holds it, and
-//! `docs/differences.md` which test shows a difference from kube-proxy. This holds the tables: every behaviour has its row,
+//! `docs/behaviours.md` says for each behaviour that a Service proxy owes its users (B1 to B122) and for each change of a
+//! Service in use which test holds it, and `docs/differences.md` which test shows a difference from kube-proxy. This holds the tables: every behaviour has its row,
 //! and every test that is named exists.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// What stands in place of a test for what Sluice does not do yet, or leaves to others.
-const WITHOUT: [&str; 2] = ["not yet", "not Sluice's"];
+/// What stands in place of a test for what Sluice leaves to others.
+const WITHOUT: &str = "not Sluice's";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a work tree")
@@ -63,25 +63,33 @@ fn every_difference_is_shown_by_a_test_that_exists() {
     }
 }
 
+/// Holds what a column says of `what`: tests that are there, or nothing where that is somebody else's.
+fn held(what: &str, column: &str, names: &BTreeSet<String>) {
+    let tests: Vec<&str> = tests(column).collect();
+    assert!(!tests.is_empty() || column.starts_with(WITHOUT), "{what} is held by nothing: {column}");
+    for test in tests {
+        assert!(names.contains(test), "{what} is said to be held by {test}, which is not there");
+    }
+}
+
 #[test]
-fn every_behaviour_names_tests_that_exist() {
+fn every_behaviour_and_every_change_names_tests_that_exist() {
     let names = all_functions();
     let text = fs::read_to_string(root().join("docs/behaviours.md")).unwrap();
-    let rows = rows(&text, "| B");
-    for (number, row) in (1..).zip(&rows) {
-        let [behaviour, what, held] = row.as_slice() else { panic!("a row has three columns: {row:?}") };
+    let (behaviours, changes) = text.split_once("## Changes in flight").unwrap();
+    let behaviours = rows(behaviours, "| B");
+    for (number, row) in (1..).zip(&behaviours) {
+        let [behaviour, what, column] = row.as_slice() else { panic!("a row has three columns: {row:?}") };
         assert_eq!(*behaviour, format!("B{number}"), "rows stand in order");
         assert!(!what.is_empty(), "{behaviour}: say what it is");
-        let tests: Vec<&str> = tests(held).collect();
-        if tests.is_empty() {
-            assert!(
-                WITHOUT.iter().any(|word| held.starts_with(word)),
-                "{behaviour} is held by nothing: {held}"
-            );
-        }
-        for test in tests {
-            assert!(names.contains(test), "{behaviour} is said to be held by {test}, which is not there");
-        }
+        held(behaviour, column, &names);
     }
-    assert_eq!(rows.len(), 122);
+    assert_eq!(behaviours.len(), 122);
+    // Without the heading.
+    let changes = rows(changes, "| ").split_off(1);
+    for row in &changes {
+        let [what, column] = row.as_slice() else { panic!("a row has two columns: {row:?}") };
+        held(what, column, &names);
+    }
+    assert_eq!(changes.len(), 18);
 }

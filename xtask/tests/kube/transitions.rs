@@ -1,8 +1,11 @@
-//! Changes of a Service in flight that leave its kind of endpoints another one.
+//! Changes of a Service in flight that leave its kind of endpoints another one, or the places where it is reached.
+
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 use xtask::kube::objects;
 use xtask::lab::Space;
+use xtask::lab::helper::wire::Socket;
 
 use crate::support::{
     Scene, TARGET, TCP4, WAYS, ask, cluster, endpoint, eventually, gone, nobody_local, serves,
@@ -113,4 +116,73 @@ fn b71_b72_an_established_connection_outlives_every_change() {
     service.delete().unwrap();
     gone(&scene, "web");
     alive("deleted");
+}
+
+/// Waits until clients outside get answers of the pod `a` at `to`, or none.
+fn outside(to: SocketAddr, served: bool) {
+    let space = cluster().network().outside();
+    for socket in [Socket::Tcp, Socket::Udp] {
+        eventually(&format!("{socket:?} to {to}, served: {served}"), || match space.ask(socket, to) {
+            Ok(answer) if served && answer.pod == "a" => Ok(()),
+            Err(_) if !served => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+}
+
+/// A node port of those that the API server does not give by itself.
+const NODE_PORT: u16 = 30_001;
+
+/// An address of each family.
+type Both = [&'static str; 2];
+
+#[test]
+fn b19_b40_b41_b42_places_outside_come_and_go() {
+    const PLACES: [Both; 3] =
+        [["198.51.100.1", "fd02::5:1"], ["198.51.100.2", "fd02::5:2"], ["198.51.100.3", "fd02::5:3"]];
+    let scene = Scene::new("places");
+    let pod = scene.pod(1, "a");
+    let mut object = scene.object("web");
+    object["spec"]["type"] = "LoadBalancer".into();
+    let mut service = scene.namespace.service(&object).unwrap();
+    serves(&service, &[&pod]);
+    let node = cluster().nodes()[0].ips();
+    for ip in PLACES.as_flattened() {
+        let via = node[usize::from(ip.contains(':'))];
+        cluster().network().outside().ip(&format!("route replace {ip} via {via}\n")).unwrap();
+    }
+    let at = |place: Both| place.map(|ip| SocketAddr::new(ip.parse::<IpAddr>().unwrap(), 80));
+    let status = format!("{}/status", service.path());
+    let [one, two, three] = PLACES;
+    let balancers = |all: &[Both], mode: &str| {
+        let ingress: Vec<_> = all.as_flattened().iter().map(|ip| json!({"ip": ip, "ipMode": mode})).collect();
+        cluster().api().merge(&status, &json!({"status": {"loadBalancer": {"ingress": ingress}}})).unwrap();
+    };
+    // One address is added, the other one removed, and it is the balancer's own business, and not.
+    let steps: [(&[Both], &str, [bool; 2]); 5] = [
+        (&[one], "VIP", [true, false]),
+        (&[one, two], "VIP", [true, true]),
+        (&[two], "VIP", [false, true]),
+        (&[two], "Proxy", [false, false]),
+        (&[two], "VIP", [false, true]),
+    ];
+    for (all, mode, served) in steps {
+        balancers(all, mode);
+        for (place, served) in [one, two].into_iter().zip(served) {
+            at(place).into_iter().for_each(|to| outside(to, served));
+        }
+    }
+    for (external, served) in [(json!(three), true), (Value::Null, false)] {
+        service.patch(&json!({"spec": {"externalIPs": external}})).unwrap();
+        at(three).into_iter().for_each(|to| outside(to, served));
+    }
+    let old = cluster().api().get(service.path()).unwrap()["spec"]["ports"].clone();
+    let mut new = old.clone();
+    new.as_array_mut().unwrap().iter_mut().for_each(|port| port["nodePort"] = NODE_PORT.into());
+    service.patch(&json!({"spec": {"ports": new}})).unwrap();
+    let old = u16::try_from(old[0]["nodePort"].as_u64().unwrap()).unwrap();
+    for ip in node {
+        outside(SocketAddr::new(ip, NODE_PORT), true);
+        outside(SocketAddr::new(ip, old), false);
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use xtask::kube::Kubelet;
 use xtask::kube::dns::ADDRESSES as DNS;
 use xtask::kube::kubelet::files::Home;
 use xtask::lab::helper::wire::Transport;
-use xtask::lab::{Network, Pod, wait_for};
+use xtask::lab::{Machine, Network, Pod, wait_for};
 use xtask::{setup, sh};
 
 use crate::dns;
@@ -108,7 +109,7 @@ fn image(_: &str, words: &[String]) -> Option<Vec<String>> {
 }
 
 #[test]
-fn b27_b36_b49_b67_b119_b120_the_tutorial_for_real() {
+fn b27_b36_b40_b42_b49_b62_b67_b119_b120_the_tutorial_for_real() {
     dns::start();
     cluster().namespace(NAMESPACE).unwrap();
     for file in ["deployment.yaml", "service.yaml"] {
@@ -122,6 +123,7 @@ fn b27_b36_b49_b67_b119_b120_the_tutorial_for_real() {
     readiness(&client, &mut kubelet);
     rollout(&client, &mut kubelet);
     by_hand(&client, &kubelet);
+    outside(&kubelet);
     all_gone(&client, &mut kubelet);
 }
 
@@ -196,6 +198,46 @@ fn by_hand(client: &Client, kubelet: &Kubelet<'_>) {
         let url = format!("http://{service}.{OTHER}/api/data");
         wait_for(Duration::from_secs(60), || client.get(&url, 1)[0]["pod"] == pod)
             .unwrap_or_else(|error| panic!("{url} {error}: {:?}", client.get(&url, 1)));
+    }
+}
+
+/// Clients outside share all pods at port 30080 of every node, and stay with one at the load balancer's port 443.
+fn outside(kubelet: &Kubelet<'_>) {
+    let space = cluster().network().outside();
+    let nodes = || cluster().nodes().iter().flat_map(Machine::ips);
+    let mut balancers = Vec::new();
+    for object in dns::documents("../outside.yaml") {
+        let ingress = object["status"]["loadBalancer"]["ingress"].as_array();
+        let addresses =
+            ingress.into_iter().flatten().map(|it| it["ip"].as_str().unwrap().parse::<IpAddr>().unwrap());
+        for (ip, node) in addresses.zip(nodes()) {
+            space.ip(&format!("route replace {ip} via {node}\n")).unwrap();
+            balancers.push(SocketAddr::new(ip, 443));
+        }
+        let (name, status) =
+            (object["metadata"]["name"].as_str().unwrap(), json!({"status": object["status"]}));
+        let status_of = format!("/api/v1/namespaces/{NAMESPACE}/services/{name}/status");
+        dns::apply_object(object.clone(), NAMESPACE);
+        cluster().api().merge(&status_of, &status).unwrap();
+    }
+    assert_eq!(balancers.len(), 2);
+    let met = |to: &SocketAddr| {
+        let mut curl = space.command("curl");
+        let options = ["-q", "-s", "-f", "-m", "10", "-w", "\n", "-H", "Connection: close"];
+        let output = curl.args(options).arg(format!("http://{to}/api/data?[1-12]")).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let pod = |line: &str| serde_json::from_str::<Value>(line).ok()?["pod"].as_str().map(str::to_owned);
+        text.lines().map(pod).collect::<Option<BTreeSet<_>>>().unwrap_or_default()
+    };
+    let all = names(kubelet);
+    let places = nodes().map(|ip| SocketAddr::new(ip, 30_080)).map(|to| (to, all.len()));
+    for (to, pods) in places.chain(balancers.iter().map(|to| (*to, 1))) {
+        let mut last = BTreeSet::new();
+        wait_for(Duration::from_secs(60), || {
+            last = met(&to);
+            last.len() == pods && last.is_subset(&all)
+        })
+        .unwrap_or_else(|error| panic!("{to} {error}: {last:?}, not {pods} of {all:?}"));
     }
 }
 
