@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
@@ -92,4 +93,14 @@ fn line(command: &Command) -> String {
 /// What a joined thread has returned. Its panic goes on here.
 pub fn joined<T>(ended: thread::Result<T>) -> T {
     ended.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Sets its flag when it is dropped: threads of a scope that go by the flag end when another one panics, too.
+#[derive(Debug)]
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

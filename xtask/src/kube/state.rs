@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind, Seek, Write, stdin};
+use std::io::{self, ErrorKind, Seek, Write, stdin};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,10 @@ use crate::lab::{Space, wait_for};
 
 /// What is known of the cluster that is up.
 const RUN: &str = "/run/sluice-kube";
+
+/// What it holds besides what is written here: the log of the cluster, and homes of pods.
+pub(super) const LOG: &str = "log";
+pub(super) const PODS: &str = "pods";
 
 /// Names another folder for it: a second cluster.
 const RUN_VARIABLE: &str = "SLUICE_KUBE_DIR";
@@ -152,9 +156,23 @@ impl Lock {
         Ok(self)
     }
 
-    /// Removes everything that is known, the lock with it.
+    /// Removes everything that is known, the lock last, and the folder unless somebody else keeps something there.
     pub(super) fn remove(self) -> Result<()> {
-        let dir = run_dir();
-        fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))
+        let (dir, pods) = (run_dir(), file(PODS));
+        let removed = |result: io::Result<()>, path: &Path| match result {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("remove {}", path.display()))
+            }
+            _ => Ok(()),
+        };
+        removed(fs::remove_dir_all(&pods), &pods)?;
+        for name in ["state.json", "state.new", LOG, "lock"] {
+            let path = file(name);
+            removed(fs::remove_file(&path), &path)?;
+        }
+        match fs::remove_dir(&dir) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+            other => removed(other, &dir),
+        }
     }
 }

@@ -106,7 +106,7 @@ fn up(nodes: u8, parts: Parts) -> Result<()> {
     let lock = Lock::take()?.context("a cluster is up already; cargo xtask kube down takes it away")?;
     let sluice = build::for_lab("a cluster")?;
     Binaries::get(&parts.tools())?;
-    let log = File::create(state::file("log")).context("make the log of the cluster")?;
+    let log = File::create(state::file(state::LOG)).context("make the log of the cluster")?;
     // A session of its own: it outlives the terminal.
     let mut server = Command::new("setsid")
         // Not its path: a build meanwhile may have replaced it.
@@ -126,7 +126,10 @@ fn up(nodes: u8, parts: Parts) -> Result<()> {
     });
     if ended.is_some() || up.is_err() {
         let _ = server.kill();
-        bail!("the cluster did not start:\n{}", fs::read_to_string(state::file("log")).unwrap_or_default());
+        bail!(
+            "the cluster did not start:\n{}",
+            fs::read_to_string(state::file(state::LOG)).unwrap_or_default()
+        );
     }
     let state = State::expect()?;
     let names: Vec<_> = state.places.keys().map(String::as_str).collect();
@@ -234,7 +237,7 @@ fn exec(place: &str, mut command: Vec<String>) -> Result<()> {
         command.splice(..1, [text(&sluice), "--pin-dir".to_owned(), text(&pins)]);
     }
     if let (true, Some((namespace, _))) = (dns, full.split_once('/')) {
-        let home = Home::at(state::file("pods").join(namespace))?;
+        let home = Home::at(state::file(state::PODS).join(namespace))?;
         home.resolver(namespace, &dns::ADDRESSES, "")?;
         command.splice(..0, home.prefix());
     }

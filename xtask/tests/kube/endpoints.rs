@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use xtask::kube::RunningPod;
 use xtask::lab::Network;
 use xtask::lab::helper::wire::Transport;
+use xtask::sh;
 
 use crate::support::nobody_local;
 use crate::support::{
-    Over, Scene, TARGET, TCP4, UDP4, WAYS, ask, cluster, endpoint, eventually, gone, serves, serves_at, slice,
+    Scene, TARGET, TCP4, UDP4, WAYS, ask, cluster, endpoint, eventually, gone, serves, serves_at, slice,
 };
 
 /// The endpoints `pods` in `family`, ready.
@@ -157,7 +158,7 @@ fn b31_an_endpoint_that_moves_between_slices_never_vanishes() {
     let over = AtomicBool::new(false);
     let asked = WAYS.map(|_| AtomicU32::new(0));
     thread::scope(|scope| {
-        let end = Over(&over);
+        let end = sh::Over(&over);
         for (way, asked) in WAYS.into_iter().zip(&asked) {
             let (over, service) = (&over, &service);
             let client = cluster().client(if way.family == 0 { 0 } else { 2 }).unwrap();

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -59,15 +58,6 @@ pub(crate) fn cluster() -> &'static Cluster {
         }
         cluster
     })
-}
-
-/// Sets its flag when it is dropped: threads of a scope that go by the flag end with a test that fails, too.
-pub(crate) struct Over<'a>(pub(crate) &'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// One way to ask: a kind of socket and a family (0: IPv4, 1: IPv6).

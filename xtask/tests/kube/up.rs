@@ -151,7 +151,12 @@ fn one_of_two_that_begin_at_once_is_up_with_dns_and_kube_proxy() {
     assert!(cluster.said(&["exec", "node-1", "--", "nft", "list", "tables"]).contains("kube-proxy"));
     kubectl("delete deployment web --cascade=foreground --timeout=60s");
     assert_eq!(kubectl("get pod -o name"), "");
+    let mine = cluster.dir.join("mine");
+    fs::write(&mine, "").unwrap();
     cluster.said(&["down"]);
+    // What is not the cluster's stays, and nothing else does.
+    fs::remove_file(&mine).unwrap();
+    fs::remove_dir(&cluster.dir).unwrap();
     assert_eq!(cluster.left(&run), [""; 0]);
 }
 

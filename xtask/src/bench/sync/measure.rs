@@ -1,7 +1,7 @@
 //! What is measured of a proxy: a start, changes of one endpoint, a restart under traffic.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
@@ -140,6 +140,7 @@ pub(super) fn restart<'a>(
     let (restarted, datagrams) = thread::scope(|scope| {
         let datagrams = scope.spawn(|| traffic.ask_until(0, steady, &over));
         let restarted = (|| {
+            let _over = sh::Over(&over);
             running.stop()?;
             probe.change()?;
             let now = probe.now();
@@ -153,7 +154,6 @@ pub(super) fn restart<'a>(
             thread::sleep(AFTERMATH);
             Ok::<_, anyhow::Error>((ready, running))
         })();
-        over.store(true, Ordering::Relaxed);
         (restarted, sh::joined(datagrams.join()))
     });
     let load = traffic.stop_load()?;

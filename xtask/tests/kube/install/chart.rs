@@ -150,6 +150,11 @@ fn values_reach_what_they_are_for() {
         json!({"path": "/livez", "port": 10256, "host": "127.0.0.1"})
     );
 
+    // A document without fields of its own.
+    let none = of(&[r#"config.kubeProxy={"healthzBindAddress":null,"metricsBindAddress":null}"#]);
+    let names = |document: &Value| document.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&documents(&none)[0]), ["apiVersion", "kind"]);
+
     let changed = of(&[
         r#"socketLB="host""#,
         r#"config.sluice.podInterfaces=["veth*"]"#,

@@ -6,9 +6,10 @@ use std::thread;
 
 use serde_json::json;
 use xtask::lab::helper::wire::Socket;
+use xtask::sh;
 
 use super::jig::{Jig, TARGETS, clients, node, patiently, port, spot};
-use crate::support::{Over, cluster};
+use crate::support::cluster;
 
 #[test]
 fn should_find_a_service_from_listing_all_namespaces() {
@@ -49,7 +50,7 @@ fn should_complete_a_service_status_lifecycle() {
     svc.up(0, &["1a", "2a"]);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let end = Over(&over);
+        let end = sh::Over(&over);
         // Traffic notices nothing of what follows, but for the end.
         let traffic = scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
