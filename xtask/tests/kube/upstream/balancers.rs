@@ -181,6 +181,8 @@ fn should_work_for_type_loadbalancer() {
     let jig = Jig::new("lb-local");
     let mut svc = local(&jig, "external-local-lb");
     jig.pods(&svc.name, &["2a"]);
+    // A node is healthy as soon as it has one of the families.
+    svc.settle(1, &["2a"]);
     svc.leads_to_healthy(&[1]);
     for family in svc.families() {
         let answer = outside().ask(Socket::Tcp, svc.to(Place::Balancer, family)).unwrap();

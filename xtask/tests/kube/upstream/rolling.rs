@@ -21,10 +21,11 @@ fn rolling(name: &str, policy: &str) {
     // With a Local policy the load balancer asks who is healthy, and what terminates serves on; with the other one every
     // machine is as good.
     let settle = |there: &[&'static str], healthy: &[usize]| {
+        if !local || there.len() == NODES.len() {
+            NODES.iter().for_each(|node| svc.settle(*node, there));
+        }
         if local {
             svc.leads_to_healthy(healthy);
-        } else {
-            NODES.iter().for_each(|node| svc.settle(*node, there));
         }
     };
     settle(&there, &NODES);
