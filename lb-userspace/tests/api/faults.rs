@@ -77,6 +77,24 @@ fn b7_a_version_that_is_refused_leads_to_a_new_list() {
 }
 
 #[test]
+fn b7_a_server_that_refuses_all_watches_is_a_problem_though_its_lists_are_taken() {
+    let mut content = Content::new(false);
+    content.objects.insert("services", vec![service("a", 80, 7)]);
+    // Its version says whether it refuses.
+    let mut followed =
+        Followed::with(content, |content, question| match (question.resource(), question.get("watch")) {
+            ("services", "true") if content.version == 100 => refusal(405, "no watches here"),
+            _ => content.answer(question),
+        });
+    followed.expect_problems(&["Service not followed, what is known stays: watches are refused: no watches"]);
+    assert!(!followed.connected);
+    followed.content.lock().unwrap().objects.insert("services", vec![service("b", 80, 101)]);
+    followed.expect(&["b:80"]);
+    followed.content.lock().unwrap().version = 102;
+    followed.until("it follows", |followed| followed.connected && followed.problems.is_empty());
+}
+
+#[test]
 fn b7_a_server_that_was_restored_from_a_backup_is_listed_again() {
     let mut content = Content::new(true);
     content.objects.insert("services", vec![service("a", 80, 7)]);

@@ -49,6 +49,8 @@ pub(super) struct Follower {
     doubt: bool,
     /// Waits before everything is listed once more.
     relists: Backoff,
+    /// Whether no watch has been taken since one was refused: lists alone do not follow.
+    refused: bool,
     /// Since when the present watch is one.
     since: Option<Instant>,
     /// Until when lists are not asked for as streams: the server had none.
@@ -69,6 +71,7 @@ impl Follower {
             version: None,
             doubt: false,
             relists: Backoff::default(),
+            refused: false,
             since: None,
             no_streams: None,
             failed: 0,
@@ -112,6 +115,12 @@ impl Follower {
             // Another server may have given the version.
             Failure::Refused(reason) if self.version.is_some() => {
                 info!("{kind}: everything is listed again, a watch from where it stood is refused: {reason}");
+                if self.refused {
+                    // From where a list has just ended, too.
+                    self.up = false;
+                    self.tell(News::Down(kind, format!("watches are refused: {reason}"))).await;
+                }
+                self.refused = true;
                 self.version = None;
                 self.relists.next()
             }
@@ -213,6 +222,7 @@ impl Follower {
         };
         if version.is_some() {
             self.since = Some(Instant::now());
+            self.refused = false;
             self.answered().await;
         }
         let mut line = Vec::new();
@@ -244,6 +254,7 @@ impl Follower {
                     self.tell(News::Gone(key)).await;
                 }
                 Event::Mark { end_of_list: true } if let Some(seen) = seen.take() => {
+                    self.refused = false;
                     self.listed(seen, version).await;
                     continue;
                 }
@@ -293,7 +304,9 @@ impl Follower {
 
     async fn listed(&mut self, seen: HashSet<ObjectKey>, version: String) {
         self.since = Some(Instant::now());
-        self.answered().await;
+        if !self.refused {
+            self.answered().await;
+        }
         self.version = Some(version);
         self.doubt = false;
         self.backoff.reset();
