@@ -1,11 +1,13 @@
 //! Names that make the records of events readable.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use bytemuck::Pod;
-use lb_common::{Addr4, Addr6, Address, FrontendKey, FrontendValue, ServiceMeta, maps};
+use lb_common::{
+    Addr4, Addr6, Address, AddressValue, FrontendKey, FrontendValue, ServiceMeta, address_flags, maps,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::bpf::map::{Hash, MapError};
@@ -18,6 +20,8 @@ use crate::counts::flows::now;
 pub(super) struct Names {
     ports: HashMap<(IpAddr, u16, u8), PortName>,
     addresses: HashMap<IpAddr, PortName>,
+    /// Addresses at which node ports are served; those stand under the unspecified address.
+    node: HashSet<IpAddr>,
     pub(super) interfaces: HashMap<u32, String>,
     /// When the clock of the records began, as time since 1970.
     pub(super) epoch: Duration,
@@ -29,24 +33,30 @@ impl Names {
         let metas = Hash::<u32, ServiceMeta>::open(pins, maps::SERVICE_META)?;
         let metas: HashMap<_, _> = metas.entries().collect::<Result<_, _>>()?;
         let mut names = Self { epoch: epoch(), ..Self::default() };
-        names.read_frontends::<Addr4>(pins, maps::FRONTENDS4, &metas)?;
-        names.read_frontends::<Addr6>(pins, maps::FRONTENDS6, &metas)?;
+        names.read_frontends::<Addr4>(pins, [maps::FRONTENDS4, maps::ADDRESSES4], &metas)?;
+        names.read_frontends::<Addr6>(pins, [maps::FRONTENDS6, maps::ADDRESSES6], &metas)?;
         Ok(names)
     }
 
-    fn read_frontends<A: Address>(
+    fn read_frontends<A: Address + Pod>(
         &mut self,
         pins: &PinDir,
-        map: &str,
+        [frontends, addresses]: [&str; 2],
         metas: &HashMap<u32, ServiceMeta>,
     ) -> Result<(), MapError>
     where
         FrontendKey<A>: Pod,
     {
-        for entry in Hash::<FrontendKey<A>, FrontendValue>::open(pins, map)?.entries() {
+        for entry in Hash::<FrontendKey<A>, FrontendValue>::open(pins, frontends)?.entries() {
             let (key, value) = entry?;
             if let Some(meta) = metas.get(&value.service) {
                 self.add((key.addr.into(), key.port.number(), key.proto), PortName::of(meta));
+            }
+        }
+        for entry in Hash::<A, AddressValue>::open(pins, addresses)?.entries() {
+            let (addr, value) = entry?;
+            if value.flags & address_flags::NODE_PORTS != 0 {
+                self.node.insert(addr.into());
             }
         }
         Ok(())
@@ -59,7 +69,10 @@ impl Names {
 
     /// The Service port at this address, or any port of the Service that has the address.
     pub(super) fn service(&self, address: IpAddr, port: u16, proto: u8) -> Option<(&PortName, bool)> {
-        let exact = self.ports.get(&(address, port, proto)).map(|name| (name, true));
+        let at = |address| self.ports.get(&(address, port, proto));
+        let any = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let of_node = || at(any).filter(|_| self.node.contains(&address));
+        let exact = at(address).or_else(of_node).map(|name| (name, true));
         exact.or_else(|| self.addresses.get(&address).map(|name| (name, false)))
     }
 }
@@ -72,4 +85,31 @@ fn epoch() -> Duration {
         u32::try_from(real.tv_nsec).unwrap_or_default(),
     );
     real.saturating_sub(now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_ports_have_names_at_addresses_of_the_node_alone() {
+        let mut names = Names::default();
+        let name = |name: &str| PortName {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+            port_name: String::new(),
+            port: 80,
+            proto: 6,
+            family: 4,
+        };
+        names.add(("0.0.0.0".parse().unwrap(), 30_080, 6), name("web"));
+        names.add(("10.96.0.1".parse().unwrap(), 80, 6), name("other"));
+        names.node.insert("192.0.2.3".parse().unwrap());
+        let named = |addr: &str, port| {
+            names.service(addr.parse().unwrap(), port, 6).map(|(name, exact)| (name.name.as_str(), exact))
+        };
+        assert_eq!(named("192.0.2.3", 30_080), Some(("web", true)));
+        assert_eq!((named("192.0.2.3", 80), named("192.0.2.4", 30_080)), (None, None));
+        assert_eq!(named("10.96.0.1", 30_080), Some(("other", false)));
+    }
 }
