@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Lab, Machine, wait_for};
+use super::{Lab, Machine, binary, wait_for};
 
 /// A running `sluice agent`, or what does its work in its place. Killed on drop unless the run is kept; what it has
 /// pinned stays.
@@ -27,7 +27,15 @@ impl Agent {
     /// # Errors
     /// With its log, when it ends or is not ready within a minute.
     pub fn start(node: &Machine, flags: &[&str]) -> Result<Self> {
-        Self::spawn(node, flags)?.until(|agent| agent.is_ready(node))
+        Self::start_as(&binary(), node, flags)
+    }
+
+    /// As [`Agent::start`], of the build whose binary is `program`.
+    ///
+    /// # Errors
+    /// As for [`Agent::start`].
+    pub fn start_as(program: &Path, node: &Machine, flags: &[&str]) -> Result<Self> {
+        Self::spawn_as(program, node, flags)?.until(|agent| agent.is_ready(node))
     }
 
     /// Starts the agent and does not wait.
@@ -35,8 +43,12 @@ impl Agent {
     /// # Errors
     /// When the program cannot be started.
     pub fn spawn(node: &Machine, flags: &[&str]) -> Result<Self> {
+        Self::spawn_as(&binary(), node, flags)
+    }
+
+    fn spawn_as(program: &Path, node: &Machine, flags: &[&str]) -> Result<Self> {
         let (flag, source) = node.source();
-        let mut agent = node.sluice(&["agent", "--hostname-override", node.name(), flag]);
+        let mut agent = node.sluice_as(program, &["agent", "--hostname-override", node.name(), flag]);
         agent.arg(source).arg("--cgroup-root").arg(node.cgroup()).args(flags);
         Self::run(node, "agent", &mut agent)
     }

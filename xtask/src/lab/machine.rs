@@ -138,7 +138,12 @@ impl Machine {
     /// `sluice ARGS` with this machine's pin directory, run on it.
     #[must_use]
     pub fn sluice(&self, args: &[&str]) -> Command {
-        let mut command = self.host.command(binary());
+        self.sluice_as(&binary(), args)
+    }
+
+    /// As [`Machine::sluice`], of the build whose binary is `program`.
+    pub(super) fn sluice_as(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = self.host.command(program);
         command.arg("--pin-dir").arg(&self.pin_dir).args(args);
         command
     }

@@ -18,6 +18,7 @@ pub mod helper;
 pub mod http;
 mod machine;
 pub mod manifest;
+mod netns;
 mod network;
 mod node;
 mod owned;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 
 use super::machine::{Source, addresses, pod_cidrs};
+use super::switch::set_up;
 use super::{Lab, Machine, Space, Switch};
 use crate::sh;
 
@@ -83,10 +84,28 @@ impl Network {
         ensure!(number < CONTROL, "a network has room for {} machines", CONTROL - FIRST);
         let machine = Machine::new(&self.lab, name, number - OUTSIDE, source)?;
         self.switch.connect(machine.host(), number)?;
-        let gateways = addresses(OUTSIDE).map(|gateway| route("default", gateway)).concat();
-        machine.host().ip(&(gateways + &to_pods(number)))?;
+        machine.host().ip(&ways(number))?;
         self.machines.push(machine);
         self.machines.last().context("the machine that was added")
+    }
+
+    /// Pulls the cable of the machine with this index, or puts it in again.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn plug(&self, machine: usize, plugged: bool) -> Result<()> {
+        self.switch.plug(FIRST + u8::try_from(machine)?, plugged)
+    }
+
+    /// Takes the uplink of the machine with this index down, by which it loses routes and addresses, or up again, with
+    /// all that it had.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn set_uplink(&self, machine: usize, up: bool) -> Result<()> {
+        let number = FIRST + u8::try_from(machine)?;
+        let host = self.machines.get(machine).context("a machine of the network")?.host();
+        if up { host.ip(&(set_up(number) + &ways(number))) } else { host.ip("link set up0 down\n") }
     }
 
     /// The machines, in the order in which they came.
@@ -115,7 +134,12 @@ impl Network {
 }
 
 fn route(to: &str, via: IpAddr) -> String {
-    format!("route add {to} via {via}\n")
+    format!("route replace {to} via {via}\n")
+}
+
+/// The routes of the machine `number`.
+fn ways(number: u8) -> String {
+    addresses(OUTSIDE).map(|gateway| route("default", gateway)).concat() + &to_pods(number)
 }
 
 /// Routes to the pods of all machines that there may be, but for the member `own`.

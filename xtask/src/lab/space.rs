@@ -1,9 +1,7 @@
 //! A place to run things in: a network namespace, a control group and a helper process inside both.
 
-use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -13,12 +11,12 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::conn::Conn;
 use super::helper::wire::{
     Answer, Failure, Load, LoadReport, Reach, Reached, Reply, Request, Socket, Transport,
 };
+use super::netns::{ip, set_sysctls, within};
 use super::{Lab, cgroup};
 use crate::sh;
 
@@ -335,50 +333,4 @@ fn enter(lab: &Lab, netns: &str, cgroup: &Path) -> Command {
     command.process_group(0);
     command.arg("enter").arg("--netns").arg(netns).arg("--cgroup").arg(cgroup).arg("--");
     command
-}
-
-/// Moves the calling thread into the namespace that `ip netns` calls `name`.
-///
-/// # Errors
-/// When there is no such namespace.
-pub(super) fn join_netns(name: &str) -> Result<()> {
-    let path = Path::new("/run/netns").join(name);
-    let netns = File::open(&path).with_context(|| format!("open {}", path.display()))?;
-    move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
-        .with_context(|| format!("setns to {}", path.display()))
-}
-
-/// Runs `work` on a thread that enters the namespace.
-fn within<T: Send>(netns: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let body = || join_netns(netns).and_then(|()| work());
-    sh::joined(thread::scope(|scope| scope.spawn(body).join()))
-}
-
-/// Writes settings of a namespace: /proc/sys/net is that of the thread.
-fn set_sysctls(netns: &str, settings: &[(&str, &str)]) -> Result<()> {
-    within(netns, || {
-        for (name, value) in settings {
-            fs::write(Path::new("/proc/sys/net").join(name), value).with_context(|| format!("set {name}"))?;
-        }
-        Ok(())
-    })
-}
-
-/// Runs `ip -batch` in the namespace `netns`.
-fn ip(netns: &str, batch: &str) -> Result<()> {
-    let mut child = Command::new("ip")
-        .args(["-netns", netns, "-batch", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("start ip (Debian package iproute2)")?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(batch.as_bytes()).context("write to ip")?;
-    }
-    let output = child.wait_with_output().context("wait for ip")?;
-    if !output.status.success() {
-        bail!("ip -netns {netns} -batch: {}{batch}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
 }

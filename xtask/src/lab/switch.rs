@@ -36,7 +36,18 @@ impl Switch {
             "link add {port} type veth peer name up0 netns {}\nlink set {port} master br0 up\n",
             space.netns()
         ))?;
-        space.ip(&format!("link set up0 up\naddr add {v4}/24 dev up0\naddr add {v6}/64 dev up0 nodad\n"))?;
+        space.ip(&set_up(number))?;
         Ok([v4, v6])
     }
+
+    /// Pulls the cable of the member `number`, or puts it in again.
+    pub(super) fn plug(&self, number: u8, plugged: bool) -> Result<()> {
+        self.0.ip(&format!("link set port{number} {}\n", if plugged { "up" } else { "down" }))
+    }
+}
+
+/// The lines of `ip` that make a member's interface what it is to be.
+pub(super) fn set_up(number: u8) -> String {
+    let [v4, v6] = addresses(number);
+    format!("link set up0 up\naddr replace {v4}/24 dev up0\naddr replace {v6}/64 dev up0 nodad\n")
 }

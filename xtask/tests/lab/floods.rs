@@ -13,18 +13,24 @@ use crate::support::{Mode, Svc, WAYS, World, long};
 const FLOOD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/floods/flood.py");
 
 /// How long expired flows may take to be gone.
-const SWEPT: Duration = Duration::from_secs(20);
+pub(crate) const SWEPT: Duration = Duration::from_secs(20);
 
 /// A pod that floods a Service, until it is dropped at the latest.
-struct Flood(Vec<Child>);
+pub(crate) struct Flood(Vec<Child>);
 
 impl Flood {
     /// From `count` ports for `seconds`, both families.
     fn start(pod: &Pod, kind: &str, service: &Svc<'_>, count: u32, seconds: u32) -> Self {
+        Self::of(pod, kind, service.addresses.map(|addr| SocketAddr::new(addr, 80)), (count, seconds))
+    }
+
+    /// Of these places, one of each family, from so many ports each for so many seconds.
+    pub(crate) fn of(pod: &Pod, kind: &str, to: [SocketAddr; 2], (count, seconds): (u32, u32)) -> Self {
         let start = |family: usize| {
-            let (source, addr) = (pod.ips()[family].to_string(), service.addresses[family].to_string());
+            let (source, addr) = (pod.ips()[family].to_string(), to[family].ip().to_string());
             let mut command = pod.command("python3");
-            command.args([FLOOD, kind, &source, &addr, "80", &count.to_string(), &seconds.to_string()]);
+            let numbers = [to[family].port().into(), count, seconds].map(|number| number.to_string());
+            command.args([FLOOD, kind, &source, &addr]).args(numbers);
             command.stdout(Stdio::piped()).spawn().unwrap()
         };
         Self([0, 1].map(start).into())
@@ -35,7 +41,7 @@ impl Flood {
     }
 
     /// Waits for its end; how many packets it sent.
-    fn sent(mut self) -> u64 {
+    pub(crate) fn sent(mut self) -> u64 {
         let outputs = self.0.drain(..).map(|child| child.wait_with_output().unwrap());
         let number = |text: Vec<u8>| String::from_utf8(text).unwrap().trim().parse::<u64>().unwrap();
         outputs.map(|output| number(output.stdout)).sum()

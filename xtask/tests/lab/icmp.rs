@@ -18,7 +18,7 @@ const HELD: u16 = 9173;
 /// Of the hop in front of the pod that is far away.
 const NARROW: &str = "1300";
 
-fn command(space: &Space, args: &[&str]) -> Command {
+pub(crate) fn command(space: &Space, args: &[&str]) -> Command {
     let mut command = space.command("python3");
     command.arg("-B").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/icmp/icmp.py")).args(args);
     command

@@ -7,30 +7,46 @@ use std::process::Command;
 use serde_json::Value;
 use xtask::lab::helper::wire::Transport;
 use xtask::lab::manifest::{Endpoint, Port, list, service, slice};
-use xtask::lab::{Node, Owned, Pod, wait_for};
+use xtask::lab::{Node, Owned, Pod, Space, wait_for};
 
 use crate::support::{SOON, Svc, TARGET, World, worlds};
 
 /// Where the servers of these tests listen: beside the ports that other tests use.
 const PORT: u16 = 9146;
 
-fn script(pod: &Pod, name: &str) -> Command {
-    let mut command = pod.command("python3");
+fn script(space: &Space, name: &str) -> Command {
+    let mut command = space.command("python3");
     // No compiled files beside the scripts.
     command.arg("-B").arg(format!("{}/tests/lab/packets/{name}", env!("CARGO_MANIFEST_DIR")));
     command
 }
 
-/// Runs `name` with these arguments in `pod`, and fails with what it says.
-fn run(pod: &Pod, name: &str, args: &[&str]) {
-    let output = script(pod, name).args(args).output().unwrap();
+/// Runs `name` with these arguments in `space`, and fails with what it says.
+pub(crate) fn run(space: &Space, name: &str, args: &[&str]) {
+    let output = script(space, name).args(args).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name} {args:?} in {}: {error}", pod.name());
+    assert!(output.status.success(), "{name} {args:?} in {}: {error}", space.netns());
 }
 
 fn server(pod: &Pod, name: &str, family: usize) -> Owned {
-    let (addr, port) = (pod.ips()[family].to_string(), PORT.to_string());
+    server_at(pod, name, (pod.ips()[family], PORT))
+}
+
+/// Starts `name` as a server at this address of `pod`.
+pub(crate) fn server_at(pod: &Pod, name: &str, (addr, port): (IpAddr, u16)) -> Owned {
+    let (addr, port) = (addr.to_string(), port.to_string());
     Owned::ready(script(pod, name).args(["serve", &addr, &port])).unwrap()
+}
+
+/// Makes ports of TCP those of SCTP in the object of a Service, and in its EndpointSlices.
+pub(crate) fn as_sctp(items: &mut [Value]) {
+    for item in items {
+        for path in ["/spec/ports/0/protocol", "/ports/0/protocol"] {
+            if let Some(protocol) = item.pointer_mut(path) {
+                *protocol = Value::from("SCTP");
+            }
+        }
+    }
 }
 
 fn with_port(mut service: Svc<'_>, transport: Transport, target: u16) -> Svc<'_> {
@@ -81,13 +97,7 @@ fn sctp(world: &World, name: &str, addresses: &[IpAddr], backend: Option<&Pod>) 
         let endpoints: Vec<_> = backend.iter().map(|pod| Endpoint::ready(pod.ips()[family])).collect();
         slice(&format!("{name}-{family}"), name, &ports, &endpoints)
     }));
-    for item in &mut items {
-        for path in ["/spec/ports/0/protocol", "/ports/0/protocol"] {
-            if let Some(protocol) = item.pointer_mut(path) {
-                *protocol = Value::from("SCTP");
-            }
-        }
-    }
+    as_sctp(&mut items);
     world.node.write(&format!("{name}.json"), &list(&items)).unwrap();
     let shown = || world.node.sluice_json(&["service", "show", &format!("default/{name}")]).ok();
     wait_for(SOON, || {

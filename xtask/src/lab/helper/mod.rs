@@ -19,7 +19,7 @@ use clap::Subcommand;
 use self::client::Sockets;
 use self::load::Running;
 use self::wire::{Failure, Reply, Request};
-use super::{run, space};
+use super::{netns, run};
 
 /// What the helper can be started as.
 #[derive(Debug, Subcommand)]
@@ -67,7 +67,7 @@ fn enter(netns: &str, cgroup: &std::path::Path, command: &[String]) -> Result<()
     let procs = cgroup.join("cgroup.procs");
     fs::write(&procs, std::process::id().to_string())
         .with_context(|| format!("write {}", procs.display()))?;
-    space::join_netns(netns)?;
+    netns::join(netns)?;
     let Some((program, args)) = command.split_first() else { bail!("no program named") };
     Err(Command::new(program).args(args).exec()).with_context(|| format!("start {program}"))
 }

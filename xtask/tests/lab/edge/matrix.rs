@@ -9,9 +9,9 @@ use xtask::lab::wait_for;
 use xtask::matrix::Matrix;
 
 use super::layout::Layout;
-use super::refusals;
 use super::scene::{Client, Scene, Setting};
 use super::service::{Front, HEALTH, Svc};
+use super::{errors, refusals};
 use crate::support::{Mode, SOON, WAYS, Way, long};
 
 /// Which endpoints a Service uses.
@@ -148,6 +148,7 @@ fn held(setting: Setting) {
         wait_for(SOON, || scene.network.outside().get(at, "/").is_ok_and(|(code, _)| code == 200)).unwrap();
     }
     refusals::held(&scene);
+    errors::streams_arrive(&scene);
 }
 
 /// Two settings that differ in everything, which together with those of the other layouts make all pairs; all settings in

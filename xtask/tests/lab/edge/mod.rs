@@ -1,15 +1,23 @@
 //! Node ports, load balancers and external addresses: who answers whom, and whom they see.
 
+mod errors;
+mod kept;
 mod layout;
 mod matrix;
 mod older;
+mod ports;
 mod ranges;
 mod refusals;
+mod rules;
 mod scene;
+mod sctp;
 mod service;
+mod survival;
+mod uplinks;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::OnceLock;
 
 use serde_json::json;
 use xtask::lab::helper::wire::{Socket, Transport};
@@ -18,6 +26,12 @@ use xtask::lab::wait_for;
 use crate::support::{Mode, SOON, WAYS, Way};
 use scene::{DETECTOR, Scene};
 use service::{Front, Svc};
+
+/// The scene that those share which only need some Services of their own. The reaper removes it.
+fn shared() -> &'static Scene {
+    static SHARED: OnceLock<Scene> = OnceLock::new();
+    SHARED.get_or_init(|| Scene::new("shared", Mode::Host, &[]))
+}
 
 const FRONTS: [Front; 3] = [Front::NodePort(0), Front::ExternalIp, Front::LoadBalancer];
 

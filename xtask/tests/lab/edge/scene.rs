@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use serde_json::Value;
 use xtask::lab::helper::wire::{Answer, Failure};
 use xtask::lab::manifest;
-use xtask::lab::{Agent, Machine, Network, Pod, Space, wait_for};
+use xtask::lab::{Agent, Machine, Network, Pod, Space, binary, wait_for};
 
 use super::layout::Layout;
 use super::service::{Front, Svc};
@@ -51,7 +52,8 @@ impl fmt::Display for Setting {
 pub(super) struct Scene {
     pub(super) setting: Setting,
     pub(super) network: Network,
-    agents: Vec<Agent>,
+    agents: [Mutex<Option<Agent>>; 2],
+    flags: Vec<String>,
     manifests: PathBuf,
     pub(super) here: Pod,
     pub(super) there: Pod,
@@ -90,16 +92,16 @@ impl Scene {
         serve(&there);
         let first = &network.machines()[0];
         let host_pod = first.host().beside(&first.cgroup().join("host-pod")).unwrap();
-        let agents = Vec::new();
-        let mut scene = Self { setting, network, agents, manifests, here, there, pods, host_pod };
+        let flags = mode.flags(flags);
+        let agents = [Mutex::default(), Mutex::default()];
+        let scene = Self { setting, network, agents, flags, manifests, here, there, pods, host_pod };
         scene.network.route_outside(["192.0.2.0/24", "fd02::/64"], scene.first().ips()).unwrap();
         for machine in scene.network.machines() {
             scene.write(machine.name(), &manifest::node(machine.name(), &machine.ips()));
         }
-        let flags = mode.flags(flags);
-        let flags: Vec<_> = flags.iter().map(String::as_str).collect();
-        scene.agents =
-            scene.network.machines().iter().map(|machine| Agent::start(machine, &flags).unwrap()).collect();
+        for machine in [0, 1] {
+            scene.start_agent(machine, &binary());
+        }
         scene
     }
 
@@ -108,9 +110,33 @@ impl Scene {
         &self.network.machines()[0]
     }
 
+    /// Starts the agent of the machine with this index, of the build whose binary is `program`.
+    pub(super) fn start_agent(&self, machine: usize, program: &Path) {
+        let flags: Vec<_> = self.flags.iter().map(String::as_str).collect();
+        let agent = Agent::start_as(program, &self.network.machines()[machine], &flags).unwrap();
+        *self.agents[machine].lock().unwrap() = Some(agent);
+    }
+
+    /// Takes the agent of the machine with this index, to end it.
+    pub(super) fn take_agent(&self, machine: usize) -> Agent {
+        self.agents[machine].lock().unwrap().take().unwrap()
+    }
+
     /// What the agents have logged.
     pub(super) fn log(&self) -> String {
-        self.agents.iter().map(Agent::log).collect()
+        let log = |agent: &Mutex<Option<Agent>>| agent.lock().ok()?.as_ref().map(Agent::log);
+        self.agents.iter().filter_map(log).collect()
+    }
+
+    /// Waits until the uplink of the machine with this index works, or does not.
+    pub(super) fn wait_link(&self, machine: usize, works: bool) {
+        let host = self.network.machines()[machine].host();
+        let is = || {
+            let output = host.command("ip").args(["-j", "link", "show", "up0"]).output().unwrap();
+            let links: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            (links[0]["operstate"] == "UP") == works
+        };
+        wait_for(SOON, is).unwrap();
     }
 
     /// Puts `object` into the folder that both agents read, at once as a whole.

@@ -4,7 +4,7 @@ ping ADDR               an echo request is answered by ADDR, with what it had
 silent ADDR PORT        neither a datagram nor an echo request has an answer or an error
 protocol ADDR           a packet of a protocol without ports is refused
 narrow ADDR PORT MTU    long datagrams that must not be cut fail until MTU is known for ADDR; one that fits is answered
-hops ADDR PORT FROM     a datagram that may make one hop fails, told by FROM, about ADDR and PORT
+hops ADDR PORT FROM [N] a datagram that may make one hop, or N, fails, told by FROM, about ADDR and PORT
 leave ADDR PORT         a datagram from a socket that is gone when the answer comes
 abandoned ADDR PORT     says "ready", takes a datagram, and answers at the end of its input: that must be refused
 offload INTERFACE       transmit checksums off
@@ -113,9 +113,9 @@ def narrow(addr, port, mtu):
     return f"MTU {known} in the end"
 
 
-def hops(addr, port, router):
+def hops(addr, port, router, number=1):
     it = opened(addr, socket.SOCK_DGRAM)
-    options(it, addr, [((IP_TTL, IPV6_UNICAST_HOPS), 1), ((IP_RECVERR, IPV6_RECVERR), 1)])
+    options(it, addr, [((IP_TTL, IPV6_UNICAST_HOPS), int(number)), ((IP_RECVERR, IPV6_RECVERR), 1)])
     it.connect((addr, int(port)))
     it.send(b"?\n")
     try:
