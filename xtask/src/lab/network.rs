@@ -60,9 +60,9 @@ impl Network {
     /// way of their gateway, the outside: what no proxy of theirs has translated must not find another machine's.
     ///
     /// # Errors
-    /// When there is such a route, or the namespace is gone.
+    /// When a command fails.
     pub fn route_outside(&self, ranges: [&str; 2], via: [IpAddr; 2]) -> Result<()> {
-        let route = |(range, via)| format!("route add {range} via {via} table {OWN}\n");
+        let route = |(range, via)| format!("route replace {range} via {via} table {OWN}\n");
         self.outside.ip(&ranges.into_iter().zip(via).map(route).collect::<String>())
     }
 

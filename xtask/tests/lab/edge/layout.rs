@@ -26,7 +26,7 @@ impl Layout {
                     let (local, remote) = (own.ips()[0], other.ips()[0]);
                     let [v4, v6] = tunnel_ips(own);
                     let mut batch = format!(
-                        "link add vxlan0 type vxlan id 7 dstport 4789 local {local} remote {remote}\n\
+                        "link add vxlan0 mtu 1450 type vxlan id 7 dstport 4789 local {local} remote {remote}\n\
                          link set vxlan0 up\naddr add {v4}/32 dev vxlan0\naddr add {v6}/128 dev vxlan0 nodad\n"
                     );
                     for (range, via) in other.pod_cidrs().iter().zip(tunnel_ips(other)) {

@@ -18,6 +18,8 @@ const ASKS: [&str; 2] = ["198.51.100.9", "2001:db8:51::9"];
 const WIRE: [[&str; 2]; 2] = [["172.19.0.1", "fd00:172:19::1"], ["172.19.0.2", "fd00:172:19::2"]];
 /// An address that the machine gets instead of its first.
 const NEW: [&str; 2] = ["172.18.0.77", "fd00:172:18::77"];
+/// New addresses of IPv6 are good at once.
+const DAD: [&str; 2] = ["", " nodad"];
 
 fn ips(texts: [&str; 2]) -> [IpAddr; 2] {
     texts.map(|text| text.parse().unwrap())
@@ -30,19 +32,15 @@ fn both(line: impl Fn(usize) -> String) -> String {
 
 /// Sends what is for the load balancer's addresses to the machine by this address of it.
 fn send_by(scene: &Scene, ways: [IpAddr; 2]) {
-    let to = |family: usize| SVC.at(scene, Front::LoadBalancer, WAYS[2 * family]).ip();
-    scene
-        .network
-        .outside()
-        .ip(&both(|family| format!("route replace {} via {}", to(family), ways[family])))
-        .unwrap();
+    let to = [0, 1].map(|family| SVC.at(scene, Front::LoadBalancer, WAYS[2 * family]).ip().to_string());
+    scene.network.route_outside([&to[0], &to[1]], ways).unwrap();
 }
 
 /// The second wire's end at the machine, as it is to be.
 fn second_uplink(scene: &Scene) {
     let bits = [24, 64];
     let lines = "link set up1 up\n".to_owned()
-        + &both(|family| format!("addr replace {}/{} dev up1", WIRE[1][family], bits[family]))
+        + &both(|family| format!("addr replace {}/{} dev up1{}", WIRE[1][family], bits[family], DAD[family]))
         + &both(|family| format!("route replace default via {} dev up1 metric 2000", WIRE[0][family]));
     scene.first().host().ip(&lines).unwrap();
     served(scene, &["up0", "up1"]);
@@ -64,8 +62,9 @@ fn b79_b115_ways_and_addresses_change_under_conversations() {
     let [here, there] = [(&scene.here, 0), (&scene.there, 1)];
     let (outside, host) = (scene.network.outside(), scene.first().host());
     let node = scene.first().ips();
-    let wire = both(|family| format!("addr add {}/{} dev out1", WIRE[0][family], [24, 64][family]))
-        + &both(|family| format!("addr add {}/{} dev lo", ASKS[family], [32, 128][family]));
+    let wire =
+        both(|family| format!("addr add {}/{} dev out1{}", WIRE[0][family], [24, 64][family], DAD[family]))
+            + &both(|family| format!("addr add {}/{} dev lo", ASKS[family], [32, 128][family]));
     outside
         .ip(&format!(
             "link add out1 type veth peer name up1 netns {}\nlink set out1 up\n{wire}",
@@ -120,7 +119,7 @@ fn b79_b115_ways_and_addresses_change_under_conversations() {
         format!("route replace {range} via {via} src {}", NEW[family])
     });
     // Of another length, so that it is no second one which would go with the first.
-    let add = both(|family| format!("addr add {}/{} dev up0", NEW[family], [25, 64][family]));
+    let add = both(|family| format!("addr add {}/{} dev up0{}", NEW[family], [25, 64][family], DAD[family]));
     host.ip(&(add + &to_pods)).unwrap();
     let new = open();
     seen(&new, ips(NEW));
