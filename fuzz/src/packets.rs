@@ -9,7 +9,7 @@ use lb_ebpf::testing::packet::{Checksum, Packet, flags};
 use lb_ebpf::testing::routes::PODS_AWAY;
 use lb_ebpf::testing::schedule::Schedule;
 use lb_ebpf::testing::tables::{Service, Tables};
-use lb_ebpf::testing::world::{Sizes, World};
+use lb_ebpf::testing::world::{Sizes, Uplinks, World};
 use lb_ebpf::testing::{host, invariants, wire};
 
 /// Room for what [`node`] does and a little more.
@@ -21,7 +21,8 @@ const SIZES: Sizes = Sizes { main: 64, lru: 16 };
 /// If something does not hold that holds for every packet.
 pub fn run(input: &[u8]) {
     let Some((how, data)) = input.split_first() else { return };
-    let world = node();
+    let uplinks = if how & 8 == 0 { Uplinks::Tc } else { Uplinks::Xdp };
+    let world = node().uplinks(uplinks);
     let point = Point::from_number(how & 3).unwrap_or(Point::PodIngress);
     let before = arrived(data, how & 4 != 0);
     // Twice: the second finds what the first has left.

@@ -1,14 +1,16 @@
 //! All fixtures, on the host.
 
+use lb_ebpf::env::FlowTable;
 use lb_ebpf::pkt::Pkt as _;
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::{self, Fixture};
 use lb_ebpf::testing::host;
 use lb_ebpf::testing::packet::Checksum;
 use lb_ebpf::testing::pairs::Faults;
+use lb_ebpf::testing::world::Uplinks;
 
-fn play(arrive: impl Fn(&Bytes) -> Bytes, which: impl Fn(&Fixture) -> bool) {
-    let fault = |fixture: &Fixture| match host::play(fixture, &arrive) {
+fn play(uplinks: Uplinks, arrive: impl Fn(&Bytes) -> Bytes, which: impl Fn(&Fixture) -> bool) {
+    let fault = |fixture: &Fixture| match host::play(fixture, uplinks, &arrive) {
         Err(fault) => Some(fault),
         Ok(world) => {
             let faults = Faults::of(&world);
@@ -23,7 +25,26 @@ fn play(arrive: impl Fn(&Bytes) -> Bytes, which: impl Fn(&Fixture) -> bool) {
 
 #[test]
 fn fixtures_hold() {
-    play(Bytes::clone, |_| true);
+    play(Uplinks::Tc, Bytes::clone, |_| true);
+}
+
+#[test]
+fn fixtures_hold_with_xdp_at_the_uplinks() {
+    play(Uplinks::Xdp, Bytes::clone, |_| true);
+}
+
+/// Whoever counts a packet and makes its pair, the tables are the same in the end.
+#[test]
+fn tables_are_the_same_with_xdp_at_the_uplinks() {
+    let left = |fixture: &Fixture, uplinks| {
+        let world = host::after(fixture, uplinks, fixture.steps.len());
+        let flows = [FlowTable::Main, FlowTable::Lru].map(|table| (world.flows4(table), world.flows6(table)));
+        (flows, world.counters(), world.affinity(), world.embryonic())
+    };
+    for fixture in fixtures::all() {
+        let [alone, early] = Uplinks::ALL.map(|uplinks| left(&fixture, uplinks));
+        assert_eq!(alone, early, "{}", fixture.name);
+    }
 }
 
 #[test]
@@ -32,6 +53,7 @@ fn fixtures_hold_for_packets_that_the_device_has_summed() {
     let complete =
         |fixture: &Fixture| !fixture.name.contains("partial") && !fixture.name.contains("without_checksum");
     play(
+        Uplinks::Tc,
         |packet| {
             let summed = Bytes::summed_by_device(packet.data().to_vec()).aggregate(packet.segment());
             summed.by(packet.ifindex()).via(packet.came_by())

@@ -3,7 +3,7 @@
 
 use lb_common::Effect;
 use lb_ebpf::testing::fixtures::{self, Exchange, Step};
-use lb_ebpf::testing::world::World;
+use lb_ebpf::testing::world::{Uplinks, World};
 use lb_ebpf::testing::{host, invariants};
 
 /// Sends the first `len` bytes of the packet. Whether the tables are still as they were.
@@ -18,6 +18,15 @@ fn send(world: &World, exchange: &Exchange, len: usize) -> Result<bool, String> 
 
 #[test]
 fn b109_cut_packets_do_no_harm() {
+    cut(Uplinks::Tc);
+}
+
+#[test]
+fn b109_cut_packets_do_no_harm_with_xdp_at_the_uplinks() {
+    cut(Uplinks::Xdp);
+}
+
+fn cut(uplinks: Uplinks) {
     // Many fixtures are alike: all together are cut everywhere, without each being so. Prime, so that they go round.
     let stride = if std::env::var_os("SLUICE_TEST_LONG").is_some() { 1 } else { 211 };
     let (mut cuts, mut failures) = (0, Vec::new());
@@ -30,7 +39,7 @@ fn b109_cut_packets_do_no_harm() {
                 if cuts % stride != 0 {
                     continue;
                 }
-                let fresh = world.take().unwrap_or_else(|| host::after(&fixture, number));
+                let fresh = world.take().unwrap_or_else(|| host::after(&fixture, uplinks, number));
                 match send(&fresh, exchange, len) {
                     Ok(unchanged) => world = unchanged.then_some(fresh),
                     Err(fault) => failures.push(format!("{}, step {number}, {len}: {fault}", fixture.name)),

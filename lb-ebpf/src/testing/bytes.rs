@@ -149,6 +149,12 @@ impl Bytes {
         matches!(self.summed, Summed::Partial { .. })
     }
 
+    /// Whether a driver can have it: whole, and with all of its checksums.
+    #[must_use]
+    pub const fn is_frame(&self) -> bool {
+        !self.is_partial() && self.segment == 0
+    }
+
     /// The packet.
     #[must_use]
     pub fn data(&self) -> &[u8] {

@@ -11,18 +11,17 @@ use super::packet::{Checksum, SCTP};
 use super::schedule::Schedule;
 use super::tables::Tables;
 use super::wire;
-use super::world::{Counters, Cpu, World};
+use super::world::{Counters, Cpu, Uplinks, World};
 use crate::env::{FlowTable, Tables as _};
-use crate::stage;
 use crate::verdict::Verdict;
 
-/// Plays `fixture`; `arrive` may change the state in which its packets arrive. The world is returned as it is at the
+/// Plays `fixture` on a node with these programs at its uplinks; `arrive` may change the state in which its packets arrive. The world is returned as it is at the
 /// end.
 ///
 /// # Errors
 /// The first thing that was not as the fixture says, in words.
-pub fn play(fixture: &Fixture, arrive: impl Fn(&Bytes) -> Bytes) -> Result<World, String> {
-    let world = world_of(fixture);
+pub fn play(fixture: &Fixture, uplinks: Uplinks, arrive: impl Fn(&Bytes) -> Bytes) -> Result<World, String> {
+    let world = world_of(fixture, uplinks);
     for (number, step) in fixture.steps.iter().enumerate() {
         let judged = match step {
             Step::Packet(exchange) => exchange_packet(&world, exchange, arrive(&exchange.input)),
@@ -35,8 +34,8 @@ pub fn play(fixture: &Fixture, arrive: impl Fn(&Bytes) -> Bytes) -> Result<World
 
 /// The world after the first `steps` steps of `fixture`, of which nobody judges the packets.
 #[must_use]
-pub fn after(fixture: &Fixture, steps: usize) -> World {
-    let world = world_of(fixture);
+pub fn after(fixture: &Fixture, uplinks: Uplinks, steps: usize) -> World {
+    let world = world_of(fixture, uplinks);
     for step in fixture.steps.iter().take(steps) {
         if let Step::Packet(exchange) = step {
             run(&world.on_cpu(0), exchange.point, &mut exchange.input.clone());
@@ -49,8 +48,8 @@ pub fn after(fixture: &Fixture, steps: usize) -> World {
 }
 
 /// The world that `fixture` begins with.
-fn world_of(fixture: &Fixture) -> World {
-    let world = World::new(fixture.config, fixture.sizes, &Schedule::default());
+fn world_of(fixture: &Fixture, uplinks: Uplinks) -> World {
+    let world = World::new(fixture.config, fixture.sizes, &Schedule::default()).uplinks(uplinks);
     world.program(&Tables::of(&fixture.services));
     for (proto, own, peer) in &fixture.sockets {
         world.connect(*proto, *own, *peer);
@@ -96,7 +95,7 @@ fn holds(world: &World) -> Held {
 
 /// Lets one packet through the datapath.
 pub fn run(cpu: &Cpu<'_>, point: Point, packet: &mut Bytes) -> Verdict {
-    stage::classify(packet, cpu, point)
+    cpu.run(point, packet)
 }
 
 /// As [`run`], and tells the one reason that the packet left the datapath for.
@@ -132,7 +131,8 @@ fn exchange_packet(world: &World, exchange: &Exchange, mut packet: Bytes) -> Res
     {
         return Err(format!("{:?}: {text}", exchange.reason));
     }
-    let sent = cpu.take_sent();
+    // Before the host stack the way is found before the pair is made.
+    let sent = cpu.take_sent().filter(|_| verdict != Verdict::Drop);
     if sent != exchange.leaves_by {
         return Err(format!(
             "{:?}: expected to leave by {:?}, left by {sent:?}",
@@ -148,12 +148,9 @@ fn exchange_packet(world: &World, exchange: &Exchange, mut packet: Bytes) -> Res
             return Err(format!("{:?}: completed it is {completed:#?}", exchange.reason));
         }
     }
-    let costs = cpu.take_accesses();
-    if let Some(expected) = exchange.costs
-        && costs != expected
-    {
-        return Err(format!("{:?}: expected {expected:?}, took {costs:?}", exchange.reason));
-    }
+    exchange
+        .judge_costs(cpu.take_early(), cpu.take_accesses())
+        .map_err(|fault| format!("{:?}: {fault}", exchange.reason))?;
     opened(&before, &after, exchange.opens)
 }
 

@@ -3,7 +3,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_common::interface_flags::{LOCAL, OUTWARD, PODS};
+use lb_common::interface_flags::{FRAMES, LOCAL, OUTWARD, PODS};
 
 /// Where the pods of this node are; clients that come by it are local.
 pub const POD: u32 = 10;
@@ -14,8 +14,22 @@ pub const OTHER: u32 = 12;
 /// An interface with pods; clients that come by it are not local.
 pub const GUEST: u32 = 13;
 
+/// Another uplink.
+pub const ACROSS: u32 = 14;
+/// An uplink that takes no frames of XDP.
+pub const BESIDE: u32 = 15;
+
+/// All interfaces.
+pub const ALL: [u32; 6] = [POD, UPLINK, OTHER, GUEST, ACROSS, BESIDE];
+
 /// What the programs are told of interfaces.
-pub const INTERFACES: [(u32, u32); 3] = [(POD, PODS | LOCAL), (UPLINK, OUTWARD), (GUEST, PODS)];
+pub const INTERFACES: [(u32, u32); 5] = [
+    (POD, PODS | LOCAL),
+    (UPLINK, OUTWARD | FRAMES),
+    (GUEST, PODS),
+    (ACROSS, OUTWARD | FRAMES),
+    (BESIDE, OUTWARD),
+];
 
 /// The longest packet on the way to pods that say so, from its network header on.
 pub const NARROW: u32 = 1300;
@@ -27,8 +41,10 @@ pub struct Net {
     pub prefix: ([u8; 3], [u16; 2]),
     /// The interface that it leads to.
     pub interface: u32,
-    /// The host number of the node's own address in it, if it has one; else the gateway's is [`GATEWAY`].
+    /// The host number of the node's own address in it, if it has one.
     pub own: Option<u8>,
+    /// Else that of the gateway, among the addresses that are each link's own.
+    pub gateway: u8,
     /// The longest packet, if it is less than the interface's.
     pub mtu: Option<u32>,
 }
@@ -45,14 +61,38 @@ pub const PODS_NARROW: Net = net(([10, 244, 4], [0xfd00, 0x247]), UPLINK, None, 
 pub const NODES: Net = net(([192, 0, 2], [0x2001, 0xdb8]), UPLINK, Some(1), None);
 /// Network of clients outside the cluster.
 pub const OUTSIDE: Net = net(([198, 51, 100], [0x2001, 0xdb9]), UPLINK, None, None);
+/// Network of another node's pods, by another uplink.
+pub const PODS_ACROSS: Net = net(([10, 244, 5], [0xfd00, 0x248]), ACROSS, None, None);
+/// Network of another node's pods, by an uplink that takes no frames.
+pub const PODS_BESIDE: Net = net(([10, 244, 6], [0xfd00, 0x249]), BESIDE, None, None);
+/// Network of another node's pods, by a gateway that nobody has resolved.
+pub const PODS_SILENT: Net =
+    Net { gateway: SILENT, ..net(([10, 244, 7], [0xfd00, 0x24a]), UPLINK, None, None) };
 /// All.
-pub const NETS: [Net; 6] = [PODS_HERE, PODS_AWAY, BEYOND, PODS_NARROW, NODES, OUTSIDE];
+pub const NETS: [Net; 9] =
+    [PODS_HERE, PODS_AWAY, BEYOND, PODS_NARROW, NODES, OUTSIDE, PODS_ACROSS, PODS_BESIDE, PODS_SILENT];
 
-/// Host number of the gateway in [`NODES`].
+/// Host number of the gateway whose link-layer address is known on every link.
 pub const GATEWAY: u8 = 254;
+/// Host number of one whose is not.
+pub const SILENT: u8 = 253;
+
+/// The link-layer address of an interface.
+#[must_use]
+pub const fn address_of(interface: u32) -> [u8; 6] {
+    [2, 0, 0, 0, 0, interface as u8]
+}
+
+/// Destination and source of frames to the gateway by an interface.
+#[must_use]
+pub const fn link(interface: u32) -> [u8; 12] {
+    let ([d0, d1, d2, d3, d4, d5], [s0, s1, s2, s3, s4, s5]) =
+        (address_of(GATEWAY as u32), address_of(interface));
+    [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5]
+}
 
 const fn net(prefix: ([u8; 3], [u16; 2]), interface: u32, own: Option<u8>, mtu: Option<u32>) -> Net {
-    Net { prefix, interface, own, mtu }
+    Net { prefix, interface, own, gateway: GATEWAY, mtu }
 }
 
 impl Net {
@@ -65,6 +105,12 @@ impl Net {
         } else {
             IpAddr::V4(Ipv4Addr::new(a, b, c, host))
         }
+    }
+
+    /// Address of the gateway.
+    #[must_use]
+    pub const fn gateway(&self, v6: bool) -> IpAddr {
+        net(([169, 254, 0], [0xfe80, 0]), self.interface, None, None).host(v6, self.gateway)
     }
 
     /// The network that `addr` is in.

@@ -1,13 +1,15 @@
-//! Every fixture that the kernel can play.
+//! Every fixture that the kernel can play, with tc alone at the uplinks and with XDP before it.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use lb_common::Reason;
+use lb_common::{Addr4, Addr6, Point, Reason};
+use lb_ebpf::pkt::Pkt as _;
 use lb_ebpf::testing::fixtures::{self, Exchange, Fixture, Step};
+use lb_ebpf::testing::routes;
 use lb_ebpf::testing::tables::Tables;
 use lb_ebpf::testing::wire;
-use lb_ebpf::testing::world::{Counters, Sizes};
+use lb_ebpf::testing::world::{Counters, Sizes, Uplinks};
 use lb_ebpf::verdict::Verdict;
 
 use crate::kernel::{Arrival, Kernel};
@@ -28,13 +30,23 @@ fn fixtures_hold() -> Result<()> {
         let mut kernel = Kernel::load(Sizes { main, lru })?;
         for fixture in fixtures {
             played += 1;
-            if let Err(fault) = play(&mut kernel, &fixture) {
+            if let Err(fault) = play_both(&mut kernel, &fixture) {
                 failures.push(format!("{}: {fault:#}", fixture.name));
             }
         }
     }
     assert!(played > 100, "only {played} fixtures");
     assert!(failures.is_empty(), "{} of {played} failed:\n{}", failures.len(), failures.join("\n"));
+    Ok(())
+}
+
+/// Whoever counts a packet and makes its pair, the flow tables are the same in the end.
+fn play_both(kernel: &mut Kernel, fixture: &Fixture) -> Result<()> {
+    play(kernel, fixture, Uplinks::Tc)?;
+    let alone = (kernel.pairs::<Addr4>()?, kernel.pairs::<Addr6>()?);
+    play(kernel, fixture, Uplinks::Xdp).context("with XDP")?;
+    let early = (kernel.pairs::<Addr4>()?, kernel.pairs::<Addr6>()?);
+    ensure!(alone == early, "{alone:?}\nand with XDP {early:?}");
     Ok(())
 }
 
@@ -51,10 +63,14 @@ fn b109_cut_packets_do_no_harm() -> Result<()> {
             let Step::Packet(exchange) = step else { continue };
             for len in 0..exchange.input.data().len() {
                 cuts += 1;
-                if cuts % 2503 == 0
-                    && let Err(fault) = play_cut(&mut kernel, &fixture, number, exchange, len)
-                {
-                    failures.push(format!("{}, step {number}, {len}: {fault:#}", fixture.name));
+                if cuts % 2503 != 0 {
+                    continue;
+                }
+                for uplinks in Uplinks::ALL {
+                    if let Err(fault) = play_cut(&mut kernel, &fixture, uplinks, number, exchange, len) {
+                        failures
+                            .push(format!("{}, {uplinks:?}, step {number}, {len}: {fault:#}", fixture.name));
+                    }
                 }
             }
         }
@@ -67,27 +83,22 @@ fn b109_cut_packets_do_no_harm() -> Result<()> {
 fn play_cut(
     kernel: &mut Kernel,
     fixture: &Fixture,
+    uplinks: Uplinks,
     steps: usize,
     exchange: &Exchange,
     len: usize,
 ) -> Result<()> {
     let before = Fixture { steps: fixture.steps[..steps].to_vec(), ..fixture.clone() };
-    play(kernel, &before)?;
+    play(kernel, &before, uplinks)?;
     let mut packet = exchange.input.data()[..len].to_vec();
     let counters = kernel.counters()?;
-    let arrival = Arrival::of(&exchange.input);
-    let Some(verdict) = kernel.run_from(arrival, exchange.point, &mut packet)? else {
-        return Ok(());
-    };
+    let Some((verdict, _)) = pass(kernel, uplinks, exchange, &mut packet)? else { return Ok(()) };
     let reasons = changed_reasons(&counters, &kernel.counters()?);
     let [(reason, 1)] = reasons[..] else { bail!("one packet, one reason: {reasons:?}") };
-    // Both are the same to the kernel.
-    let routed = exchange.verdict == Verdict::Route && verdict == Verdict::Redirect;
-    let verdict = if routed { Verdict::Route } else { verdict };
     exchange.judge_cut(len, &packet, verdict, reason).map_err(anyhow::Error::msg)
 }
 
-fn play(kernel: &mut Kernel, fixture: &Fixture) -> Result<()> {
+fn play(kernel: &mut Kernel, fixture: &Fixture, uplinks: Uplinks) -> Result<()> {
     kernel.reset(&fixture.config)?;
     kernel.program(&Tables::of(&fixture.services))?;
     for (number, step) in fixture.steps.iter().enumerate() {
@@ -104,7 +115,7 @@ fn play(kernel: &mut Kernel, fixture: &Fixture) -> Result<()> {
                 ensure!(holds == *held, "step {number}: expected {held:?}, is {holds:?}");
             }
             Step::Packet(exchange) => {
-                exchange_packet(kernel, exchange).with_context(|| format!("step {number}"))?;
+                exchange_packet(kernel, uplinks, exchange).with_context(|| format!("step {number}"))?;
                 kernel.hold_rates()?;
             }
         }
@@ -112,19 +123,65 @@ fn play(kernel: &mut Kernel, fixture: &Fixture) -> Result<()> {
     Ok(())
 }
 
-fn exchange_packet(kernel: &Kernel, exchange: &Exchange) -> Result<()> {
+/// Lets the packet through the programs that it meets: the verdict, and whether it was XDP's, if it meets that. `None` if
+/// the kernel takes no packet of this length.
+fn pass(
+    kernel: &Kernel,
+    uplinks: Uplinks,
+    exchange: &Exchange,
+    packet: &mut Vec<u8>,
+) -> Result<Option<(Verdict, Option<bool>)>> {
+    let arrival = Arrival::of(&exchange.input);
+    let meets =
+        uplinks == Uplinks::Xdp && exchange.point == Point::OutwardIngress && exchange.input.is_frame();
+    let mut finished = None;
+    if meets {
+        let (before, left) = (packet.clone(), (kernel.counters()?.reasons, kernel.state()?.events));
+        finished = match kernel.run_early(arrival, packet)? {
+            None => None,
+            Some(Verdict::Pass) => {
+                ensure!(*packet == before, "changed, and goes up");
+                ensure!(left == (kernel.counters()?.reasons, kernel.state()?.events), "counted, and goes up");
+                Some(false)
+            }
+            Some(verdict) => return Ok(Some((sent(exchange, packet, verdict), Some(true)))),
+        };
+    }
+    let verdict = kernel.run_from(arrival, exchange.point, packet)?;
+    // Both are the same to the kernel.
+    let routed = exchange.verdict == Verdict::Route && verdict == Some(Verdict::Redirect);
+    let verdict = if routed { Some(Verdict::Route) } else { verdict };
+    Ok(verdict.map(|verdict| (verdict, finished)))
+}
+
+/// The verdict in the terms of the fixtures, which know nothing of neighbours, and the packet before it had the next hop's
+/// addresses.
+fn sent(exchange: &Exchange, packet: &mut [u8], verdict: Verdict) -> Verdict {
+    let Some(interface) = exchange.leaves_by else { return verdict };
+    let back = interface == exchange.input.ifindex();
+    let link = routes::link(interface);
+    if verdict == if back { Verdict::Redirect } else { Verdict::Route }
+        && let Some(addresses) = packet.get_mut(..link.len())
+        && *addresses == link
+    {
+        addresses.copy_from_slice(&exchange.output[..link.len()]);
+        return Verdict::Route;
+    }
+    verdict
+}
+
+fn exchange_packet(kernel: &Kernel, uplinks: Uplinks, exchange: &Exchange) -> Result<()> {
     let mut packet = exchange.input.data().to_vec();
     let (before, recorded) = (kernel.counters()?, kernel.state()?.events);
-    let arrival = Arrival::of(&exchange.input);
-    let Some(verdict) = kernel.run_from(arrival, exchange.point, &mut packet)? else {
-        return Ok(());
-    };
+    let Some((verdict, finished)) = pass(kernel, uplinks, exchange, &mut packet)? else { return Ok(()) };
+    ensure!(
+        finished.is_none_or(|finished| finished == exchange.is_finished_early()),
+        "{verdict:?}, finished before the host stack: {finished:?}"
+    );
     let after = kernel.counters()?;
-    // Both are the same to the kernel.
-    let expected = if exchange.verdict == Verdict::Route { Verdict::Redirect } else { exchange.verdict };
     let reasons = changed_reasons(&before, &after);
     ensure!(
-        verdict == expected && reasons == [(exchange.reason, 1)],
+        verdict == exchange.verdict && reasons == [(exchange.reason, 1)],
         "expected {:?} {:?}, got {verdict:?} {reasons:?}",
         exchange.verdict,
         exchange.reason,

@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use lb_ebpf::testing::routes::{GATEWAY, GUEST, NETS, NODES, OTHER, POD, UPLINK};
+use lb_ebpf::testing::routes::{self, GATEWAY, NETS, NODES};
 use rustix::thread::{
     CpuSet, LinkNameSpaceType, gettid, move_into_link_name_space, sched_getcpu, sched_setaffinity,
 };
@@ -30,20 +30,27 @@ pub(crate) fn enter() -> Result<()> {
         std::fs::write(format!("/proc/sys/net/{setting}"), "1").with_context(|| format!("set {setting}"))?;
     }
     let mut batch = String::new();
-    for index in [POD, UPLINK, OTHER, GUEST] {
-        writeln!(batch, "link add i{index} index {index} type veth peer name far{index}")?;
+    let mac = |interface| routes::address_of(interface).map(|byte| format!("{byte:02x}")).join(":");
+    for index in routes::ALL {
+        let own = mac(index);
+        writeln!(batch, "link add i{index} index {index} address {own} type veth peer name far{index}")?;
         writeln!(batch, "link set far{index} up\nlink set i{index} up")?;
     }
     for (v6, bits, nodad) in [(false, 24, ""), (true, 64, "nodad")] {
         for net in NETS {
             let index = net.interface;
-            match net.own {
-                Some(own) => writeln!(batch, "addr add {}/{bits} dev i{index} {nodad}", net.host(v6, own))?,
-                None => {
-                    let (first, gateway) = (net.host(v6, 0), NODES.host(v6, GATEWAY));
-                    let mtu = net.mtu.map_or(String::new(), |mtu| format!("mtu lock {mtu}"));
-                    writeln!(batch, "route add {first}/{bits} via {gateway} dev i{index} onlink {mtu}")?;
-                }
+            if let Some(own) = net.own {
+                writeln!(batch, "addr add {}/{bits} dev i{index} {nodad}", net.host(v6, own))?;
+            }
+        }
+        let own = NODES.own.map(|own| NODES.host(v6, own)).context("the node has an address")?;
+        for net in NETS.into_iter().filter(|net| net.own.is_none()) {
+            let (index, first, via) = (net.interface, net.host(v6, 0), net.gateway(v6));
+            let mtu = net.mtu.map_or(String::new(), |mtu| format!("mtu lock {mtu}"));
+            writeln!(batch, "route add {first}/{bits} via {via} dev i{index} onlink src {own} {mtu}")?;
+            if net.gateway == GATEWAY {
+                let to = mac(u32::from(GATEWAY));
+                writeln!(batch, "neigh replace {via} lladdr {to} dev i{index} nud permanent")?;
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::testing::packet::{Packet, TO_POD, flags};
 use crate::testing::pairs::Faults;
 use crate::testing::schedule::Schedule;
 use crate::testing::tables::Tables;
-use crate::testing::world::{Sizes, World};
+use crate::testing::world::{Sizes, Uplinks, World};
 use crate::verdict::Verdict;
 
 /// Room for all connections of the longest story, in either table.
@@ -29,12 +29,18 @@ const SIZES: Sizes = Sizes { main: 128, lru: 128 };
 /// How often packets of a story left the datapath for each reason.
 pub type Played = BTreeMap<Reason, u64>;
 
-/// Plays `story`.
+/// Plays `story`, on a node with tc alone at its uplinks and on one with XDP before it.
 ///
 /// # Errors
 /// The event after which datapath and reference disagree, and about what.
 pub fn play(story: &[Event]) -> Result<Played, String> {
-    let world = World::new(cast::config(), SIZES, &Schedule::default());
+    let played = play_on(story, Uplinks::Tc)?;
+    let early = play_on(story, Uplinks::Xdp).map_err(|fault| format!("XDP, {fault}"))?;
+    if early == played { Ok(played) } else { Err(format!("{played:?}, and with XDP {early:?}")) }
+}
+
+fn play_on(story: &[Event], uplinks: Uplinks) -> Result<Played, String> {
+    let world = World::new(cast::config(), SIZES, &Schedule::default()).uplinks(uplinks);
     let mut stage = Stage { world, node: Node::new(cast::services()), opened: BTreeMap::new() };
     stage.program();
     for (at, event) in story.iter().enumerate() {

@@ -12,7 +12,7 @@ use lb_common::{
     Reason, Scratch, ServiceStats, Slot, SockUdpKey, SockUdpValue, SourceRangeKey, SweepReport, Tuple,
 };
 
-use super::{ServiceCell, World, at, lock, read};
+use super::{Early, ServiceCell, World, at, lock, read};
 use crate::env::{BackendRef, Env, FlowTable, Inserted, Note, Tables, Traffic};
 use crate::route::{Ask, Route, Way};
 use crate::sock::SockEnv;
@@ -48,15 +48,22 @@ pub struct Accesses {
 /// One CPU of a world.
 #[derive(Debug)]
 pub struct Cpu<'w> {
-    world: &'w World,
+    pub(super) world: &'w World,
     number: u16,
-    accesses: Cell<Accesses>,
-    sent: Cell<Option<u32>>,
+    pub(super) accesses: Cell<Accesses>,
+    pub(super) early: Cell<Option<Early>>,
+    pub(super) sent: Cell<Option<u32>>,
 }
 
 impl<'w> Cpu<'w> {
     pub(super) fn new(world: &'w World, number: u16) -> Self {
-        Self { world, number, accesses: Cell::default(), sent: Cell::new(None) }
+        Self { world, number, accesses: Cell::default(), early: Cell::new(None), sent: Cell::new(None) }
+    }
+
+    /// What XDP did with the last packet, if it came by there.
+    #[must_use]
+    pub fn take_early(&self) -> Option<Early> {
+        self.early.take()
     }
 
     /// The accesses to hash tables since the last call.
@@ -104,10 +111,12 @@ fn route<A: Address>(to: &A, ask: Ask) -> Route<A> {
     {
         return Route { way: Way::TooBig, mtu, ..none };
     }
-    let next = if net.own.is_some() { to } else { NODES.host(to.is_ipv6(), GATEWAY) };
+    let next = if net.own.is_some() { to } else { net.gateway(to.is_ipv6()) };
+    let link =
+        if net.own.is_none() && net.gateway == GATEWAY { routes::link(net.interface) } else { [0; 12] };
     let source = if ask == Ask::Source { own(net).or(own(NODES)) } else { None };
     let source = source.and_then(|source| A::from_mapped(&mapped(source))).unwrap_or_default();
-    Route { way: Way::Out, interface: net.interface, source, next: mapped(next), ..none }
+    Route { way: Way::Out, interface: net.interface, source, next: mapped(next), link, ..none }
 }
 
 impl BackendRef for BackendRecord {

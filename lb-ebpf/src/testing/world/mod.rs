@@ -1,6 +1,7 @@
 //! The datapath's environment in shared memory: any number of threads, each on a CPU of its own.
 
 mod cpu;
+mod uplinks;
 
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -16,6 +17,7 @@ use lb_common::{
 };
 
 pub use cpu::{Accesses, Cpu};
+pub use uplinks::{Early, Uplinks};
 
 use super::affinity::Affinity;
 use super::schedule::Schedule;
@@ -150,6 +152,7 @@ pub struct World {
     events: Mutex<Vec<EventRecord>>,
     clock: AtomicU64,
     config: Config,
+    uplinks: Uplinks,
     schedule: Schedule,
 }
 
@@ -181,8 +184,21 @@ impl World {
             events: Mutex::default(),
             clock: AtomicU64::new(3_600_000_000_000),
             config,
+            uplinks: Uplinks::Tc,
             schedule: schedule.clone(),
         }
+    }
+
+    /// The same with these programs at its uplinks.
+    #[must_use]
+    pub const fn uplinks(mut self, uplinks: Uplinks) -> Self {
+        self.uplinks = uplinks;
+        self
+    }
+
+    /// What is left behind by packets that leave the datapath, in counters of reasons and as records.
+    fn left(&self) -> (Vec<u64>, usize) {
+        (self.reasons(), lock(&self.events).len())
     }
 
     /// Replaces what user space programs, in the order in which it publishes: backends, ranges, slots, services,

@@ -1,6 +1,6 @@
 //! What fixtures make of the maps: emptied, programmed, older, evicted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 
 use anyhow::Result;
@@ -8,9 +8,9 @@ use aya::Pod;
 use aya::maps::PerCpuArray;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use lb_common::{
-    Addr4, Addr6, AffinityKey, AffinityWord, BackendRecord, BackendStats, ClientOf, Config, CpuRecord,
-    FlowKey, FlowKind, FlowValue, FragmentKey, FragmentValue, InterfaceValue, ServiceRecord, ServiceStats,
-    SourceRangeKey, StateRecord, config_flags, maps,
+    Addr4, Addr6, Address, AffinityKey, AffinityWord, BackendRecord, BackendStats, ClientOf, Config,
+    CpuRecord, FlowKey, FlowKind, FlowValue, FlowWord, FragmentKey, FragmentValue, InterfaceValue,
+    ServiceRecord, ServiceStats, SourceRangeKey, StateRecord, config_flags, maps,
 };
 use lb_ebpf::testing::routes;
 use lb_ebpf::testing::tables::Tables;
@@ -112,6 +112,25 @@ impl Kernel {
         self.refill(maps::FRONTENDS6, tables.frontends6.clone())?;
         self.refill(maps::ADDRESSES4, tables.addresses4.clone())?;
         self.refill(maps::ADDRESSES6, tables.addresses6.clone())
+    }
+
+    /// What the flow tables of a family hold, but for when, and under which ids.
+    pub(crate) fn pairs<A: Address>(&self) -> Result<[BTreeMap<FlowKey<A>, FlowValue<A>>; 2]>
+    where
+        FlowKey<A>: Pod,
+        FlowValue<A>: Pod,
+    {
+        let names =
+            if A::FAMILY == 4 { [maps::FLOWS4, maps::FLOWS_LRU4] } else { [maps::FLOWS6, maps::FLOWS_LRU6] };
+        let pairs = |name| -> Result<_> {
+            let timeless = |(key, value): (FlowKey<A>, FlowValue<A>)| {
+                let word = FlowWord(value.word).state().0.into();
+                (key, FlowValue { word, seen: 0, check: 0, ..value })
+            };
+            Ok(self.flows::<A>(name)?.into_iter().map(timeless).collect())
+        };
+        let [main, lru] = names.map(pairs);
+        Ok([main?, lru?])
     }
 
     /// Makes all flows, first fragments, what rates go by, and the last sweep so many seconds older.

@@ -9,12 +9,13 @@ use anyhow::{Context, Result, bail, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::{
     Program, ProgramError, RawTracePoint, RawTracePointRunOptions, SchedClassifier, TestRun, TestRunOptions,
+    Xdp,
 };
 use aya::{Ebpf, EbpfLoader, Pod};
 use lb_common::maps::{self, Sizing};
 use lb_common::{
     Addr4, Addr6, BackendStats, EventRecord, FlowKey, FlowValue, Point, Reason, ServiceStats, StateRecord,
-    SweepReport,
+    SweepReport, UPLINK_XDP,
 };
 use lb_ebpf::pkt::Pkt as _;
 use lb_ebpf::testing::bytes::Bytes;
@@ -25,6 +26,8 @@ use lb_ebpf::verdict::Verdict;
 /// Service ports and backends that the maps have room for.
 const ROOM: u32 = 64;
 
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
 /// Bytes of an Ethernet and an IPv6 header.
 const HEADERS: usize = 54;
 
@@ -43,6 +46,16 @@ impl Arrival {
     /// As this one does.
     pub(crate) fn of(packet: &Bytes) -> Self {
         Self { interface: packet.ifindex(), came_by: packet.came_by(), segment: packet.segment() }
+    }
+
+    /// A `struct xdp_md` of a frame of so many bytes that says so.
+    fn frame(self, length: usize) -> Result<[u8; 24]> {
+        const END: usize = 4;
+        const IFINDEX: usize = 12;
+        let mut context = [0; 24];
+        context[END..END + 4].copy_from_slice(&u32::try_from(length)?.to_ne_bytes());
+        context[IFINDEX..IFINDEX + 4].copy_from_slice(&self.interface.to_ne_bytes());
+        Ok(context)
     }
 
     /// The start of a `struct __sk_buff` that says so.
@@ -92,11 +105,12 @@ impl Kernel {
             loader.map_max_entries(spec.name, entries(spec.name, sizes)?);
         }
         let mut ebpf = loader.load(&object()?).context("make the maps")?;
-        for name in Point::ALL.map(Point::program).into_iter().chain(["sweep4", "sweep6"]) {
+        for name in Point::ALL.map(Point::program).into_iter().chain([UPLINK_XDP, "sweep4", "sweep6"]) {
             let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
             match program {
                 Program::SchedClassifier(program) => program.load(),
                 Program::RawTracePoint(program) => program.load(),
+                Program::Xdp(program) => program.load(),
                 _ => bail!("{name} is of an unexpected type"),
             }
             .with_context(|| format!("load {name}"))?;
@@ -235,6 +249,33 @@ impl Kernel {
             2 => Verdict::Drop,
             7 => Verdict::Redirect,
             other => bail!("{name} returned {other}"),
+        }))
+    }
+
+    /// Runs XDP of an uplink over `frame`, which then is what it made of it. `None` if the kernel takes no frame of this
+    /// length: it wants a link-layer header.
+    pub(crate) fn run_early(&self, arrival: Arrival, frame: &mut Vec<u8>) -> Result<Option<Verdict>> {
+        let program: &Xdp = self.ebpf.program(UPLINK_XDP).context("no such program")?.try_into()?;
+        if frame.len() < ETHERNET {
+            return Ok(None);
+        }
+        let mut output = vec![0; frame.len() + 128];
+        let context = arrival.frame(frame.len())?;
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut output),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        };
+        let result = program.test_run(options)?;
+        output.truncate(usize::try_from(result.data_size_out)?);
+        *frame = output;
+        Ok(Some(match result.return_value {
+            1 => Verdict::Drop,
+            2 => Verdict::Pass,
+            3 => Verdict::Redirect,
+            4 => Verdict::Route,
+            other => bail!("{UPLINK_XDP} returned {other}"),
         }))
     }
 
