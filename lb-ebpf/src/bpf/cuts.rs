@@ -10,7 +10,7 @@ use lb_ebpf::select::{self, Asker, Choice, Pick};
 use lb_ebpf::sock::Purpose;
 use lb_ebpf::{crc32c, cut, event, flow, fragment, icmp, masquerade, parse, reject, route, sock, stage};
 
-use super::env::{Driver, Hook, Kernel};
+use super::around::{Driver, Hook, Kernel};
 use super::frame::Frame;
 use super::maps::Maps;
 use super::skb::Skb;

@@ -1,8 +1,6 @@
 //! [`Tables`] over maps and helper calls.
 
-use core::ffi::c_void;
-use core::marker::PhantomData;
-use core::ptr::{addr_of, addr_of_mut, null_mut};
+use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::btf_maps::lpm_trie::Key as LpmKey;
@@ -13,67 +11,23 @@ use lb_common::{
     StateRecord,
 };
 use lb_ebpf::env::{FlowTable, Inserted, Note, Tables, Traffic};
-use lb_ebpf::pkt::Pkt;
 use lb_ebpf::route::{Ask, Route};
 
+use super::around::{Around, Hook};
 use super::atomic;
 use super::event::Event;
 use super::fib;
-use super::frame::Frame;
 use super::in_place::{Backend, Entry, Memory, Remembered, Service};
 use super::lookup;
 use super::maps::{
     AFFINITY, BACKEND_STATS, BACKENDS_MAP, CONFIG, CPU, FRAGMENTS, INTERFACES, Maps, REASONS, SERVICE_STATS,
     SERVICES_MAP, STATE,
 };
-use super::skb::Skb;
 
 const EEXIST: i32 = -17;
 const E2BIG: i32 = -7;
 /// What an LRU table says that finds nothing to evict.
 const ENOMEM: i32 = -12;
-
-/// A place in the kernel where packets of this kind come by.
-pub(crate) trait Hook: Pkt {
-    /// The context of programs there.
-    type Context;
-    /// The packet of the program with this context.
-    fn new(context: *mut Self::Context) -> Self;
-    /// [`Tables::send`].
-    fn send<A>(self, route: &Route<A>) -> bool;
-}
-
-/// The kernel as the datapath sees it around packets of one kind.
-pub(crate) struct Around<P> {
-    /// The context of the program; null where nothing asks for it.
-    context: *mut c_void,
-    kind: PhantomData<P>,
-}
-
-/// The kernel around socket buffers, and where there is no packet.
-pub(crate) type Kernel = Around<Skb>;
-/// The kernel around frames.
-pub(crate) type Driver = Around<Frame>;
-
-impl<P> Around<P> {
-    /// In a program with this context.
-    #[inline(always)]
-    pub(crate) const fn of<C>(context: *mut C) -> Self {
-        Self { context: context.cast(), kind: PhantomData }
-    }
-
-    /// Where nothing asks for the context.
-    #[inline(always)]
-    pub(crate) const fn alone() -> Self {
-        Self { context: null_mut(), kind: PhantomData }
-    }
-
-    /// The context, as a program of its kind sees it.
-    #[inline(always)]
-    pub(crate) const fn context<C>(&self) -> *mut C {
-        self.context.cast()
-    }
-}
 
 #[inline(always)]
 fn inserted(result: Result<(), i32>) -> Inserted {

@@ -10,8 +10,8 @@ use lb_ebpf::pkt::{Covered, Pkt};
 use lb_ebpf::route::Route;
 use lb_ebpf::verdict::Verdict;
 
+use super::around::Hook;
 use super::cuts::{crc32c, frame_sum};
-use super::env::Hook;
 
 /// Where headers end at the latest. The verifier wants a bound for what is added to the start of a packet.
 const REACH: usize = 1024;

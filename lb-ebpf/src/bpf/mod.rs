@@ -3,6 +3,7 @@
 //! The borrow checker knows nothing of other CPUs: a reference into a map may change under the reader's eyes. Records
 //! that are written while programs run are therefore read by volatile loads of single words, through raw pointers.
 
+mod around;
 mod atomic;
 mod cuts;
 mod env;
@@ -18,4 +19,4 @@ pub(crate) mod sock;
 mod sock_env;
 pub(crate) mod sweep;
 
-pub(crate) use env::{Driver, Hook, Kernel};
+pub(crate) use around::{Driver, Hook, Kernel};

@@ -13,8 +13,8 @@ use lb_ebpf::select::{Asker, Begun, Choice, Chosen, Pick, Range, Reached};
 use lb_ebpf::stage::{Departed, Placed, Renewal};
 use lb_ebpf::verdict::Verdict;
 
+use super::around::{Driver, Kernel};
 use super::cuts::{Cuts, FrameCuts, SkbCuts};
-use super::env::{Driver, Kernel};
 use super::maps::Maps;
 
 /// The seams that all hooks have; of some, each hook has a function of its own.

@@ -15,8 +15,8 @@ use lb_ebpf::pkt::{Covered, Pkt};
 use lb_ebpf::route::Route;
 use lb_ebpf::verdict::Verdict;
 
+use super::around::Hook;
 use super::cuts::{crc32c, sum};
-use super::env::Hook;
 use super::fib;
 use super::maps::CONFIG;
 

@@ -13,8 +13,8 @@ use lb_common::{Addr4, Addr6, Address, Endpoint, Port, Proto, SockStorage};
 use lb_ebpf::family::Family;
 use lb_ebpf::sock::{self, Call, Sock};
 
+use super::around::Kernel;
 use super::cuts::Cuts;
-use super::env::Kernel;
 use super::maps::{Maps, SOCKS};
 
 const SOCK_STREAM: u32 = 1;

@@ -9,8 +9,8 @@ use lb_ebpf::family::Family;
 use lb_ebpf::select::{Choice, Chosen};
 use lb_ebpf::sock::{Directed, Purpose, Recalled, Settled, Sock, SockEnv};
 
+use super::around::Kernel;
 use super::cuts::Cuts;
-use super::env::Kernel;
 use super::maps::Maps;
 
 /// An entry of a table of UDP translations, in place.

@@ -11,8 +11,8 @@ use lb_ebpf::env::FlowTable;
 use lb_ebpf::family::Family;
 use lb_ebpf::sweep::{self, Walk};
 
+use super::around::Kernel;
 use super::cuts::Cuts;
-use super::env::Kernel;
 use super::in_place::Entry;
 use super::maps::{Maps, SWEEP};
 
