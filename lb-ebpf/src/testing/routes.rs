@@ -3,7 +3,11 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use lb_common::Address;
 use lb_common::interface_flags::{FRAMES, LOCAL, OUTWARD, PODS};
+
+use super::tables::mapped;
+use crate::route::{Ask, Route, Way};
 
 /// Where the pods of this node are; clients that come by it are local.
 pub const POD: u32 = 10;
@@ -122,4 +126,27 @@ impl Net {
             _ => false,
         })
     }
+}
+
+/// What the node's routes say.
+pub(crate) fn route<A: Address>(to: &A, ask: Ask) -> Route<A> {
+    let unset = A::default();
+    let none =
+        Route { way: Way::None, interface: 0, mtu: 0, source: unset, next: unset.to_mapped(), link: [0; 12] };
+    let to: IpAddr = (*to).into();
+    let Some(net) = Net::of(to) else { return none };
+    let own = |net: Net| net.own.map(|host| net.host(to.is_ipv6(), host));
+    if own(net) == Some(to) {
+        return none;
+    }
+    if let (Ask::Way(length), Some(mtu)) = (ask, net.mtu)
+        && u32::from(length) > mtu
+    {
+        return Route { way: Way::TooBig, mtu, ..none };
+    }
+    let next = if net.own.is_some() { to } else { net.gateway(to.is_ipv6()) };
+    let link = if net.own.is_none() && net.gateway == GATEWAY { link(net.interface) } else { [0; 12] };
+    let source = if ask == Ask::Source { own(net).or(own(NODES)) } else { None };
+    let source = source.and_then(|source| A::from_mapped(&mapped(source))).unwrap_or_default();
+    Route { way: Way::Out, interface: net.interface, source, next: mapped(next), link, ..none }
 }

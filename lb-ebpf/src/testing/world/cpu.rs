@@ -1,7 +1,7 @@
 //! One CPU of a world: the environment as a packet meets it.
 
 use core::cell::Cell;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::sync::atomic::Ordering::SeqCst;
 use std::boxed::Box;
 use std::sync::MutexGuard;
@@ -14,13 +14,12 @@ use lb_common::{
 
 use super::{Early, ServiceCell, World, at, lock, read};
 use crate::env::{BackendRef, Env, FlowTable, Inserted, Note, Tables, Traffic};
-use crate::route::{Ask, Route, Way};
+use crate::route::{Ask, Route};
 use crate::sock::SockEnv;
 use crate::sweep::{self, Walk};
 use crate::testing::affinity::Remembered;
-use crate::testing::routes::{self, GATEWAY, NODES, Net};
+use crate::testing::routes;
 use crate::testing::table::{Flow, Words};
-use crate::testing::tables::mapped;
 
 /// Accesses to hash tables, by kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -93,30 +92,6 @@ impl<'w> Cpu<'w> {
         count(&mut accesses);
         self.accesses.set(accesses);
     }
-}
-
-/// What the node's routes say.
-fn route<A: Address>(to: &A, ask: Ask) -> Route<A> {
-    let unset = A::default();
-    let none =
-        Route { way: Way::None, interface: 0, mtu: 0, source: unset, next: unset.to_mapped(), link: [0; 12] };
-    let to: IpAddr = (*to).into();
-    let Some(net) = Net::of(to) else { return none };
-    let own = |net: Net| net.own.map(|host| net.host(to.is_ipv6(), host));
-    if own(net) == Some(to) {
-        return none;
-    }
-    if let (Ask::Way(length), Some(mtu)) = (ask, net.mtu)
-        && u32::from(length) > mtu
-    {
-        return Route { way: Way::TooBig, mtu, ..none };
-    }
-    let next = if net.own.is_some() { to } else { net.gateway(to.is_ipv6()) };
-    let link =
-        if net.own.is_none() && net.gateway == GATEWAY { routes::link(net.interface) } else { [0; 12] };
-    let source = if ask == Ask::Source { own(net).or(own(NODES)) } else { None };
-    let source = source.and_then(|source| A::from_mapped(&mapped(source))).unwrap_or_default();
-    Route { way: Way::Out, interface: net.interface, source, next: mapped(next), link, ..none }
 }
 
 impl BackendRef for BackendRecord {
@@ -332,7 +307,7 @@ macro_rules! environment {
             }
 
             fn route(&self, _: &FlowKey<$addr>, to: &$addr, ask: Ask) -> Route<$addr> {
-                route(to, ask)
+                routes::route(to, ask)
             }
 
             fn send(&self, route: &Route<$addr>) -> bool {
