@@ -16,6 +16,7 @@ mod event;
 mod flow;
 mod fragment;
 mod frontend;
+pub mod generator;
 mod interface;
 pub mod maps;
 mod reason;

@@ -32,6 +32,7 @@ pub mod event;
 pub mod family;
 pub mod flow;
 pub mod fragment;
+pub mod generate;
 pub mod icmp;
 mod limit;
 pub mod masquerade;

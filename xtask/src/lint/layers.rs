@@ -38,7 +38,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("counts", &["bpf"]),
-    ("ctl", &["bpf", "counts", "net", "status"]),
+    ("bench", &["bpf", "model", "plan", "tables", "reconcile"]),
+    ("ctl", &["bench", "bpf", "counts", "net", "status"]),
 ];
 
 /// Words that the files below a path must not name.
@@ -55,13 +56,14 @@ const PURE: &[&str] =
     &["Instant", "SystemTime", "async", "aya", "libc", "notify", "rtnetlink", "rustix", "tokio"];
 
 /// The programs: they may name what the library beside them must not.
-const PROGRAMS: &[&str] = &["lb-ebpf/src/main.rs", "lb-ebpf/src/bpf"];
+const PROGRAMS: &[&str] = &["lb-ebpf/src/main.rs", "lb-ebpf/src/bpf", "lb-ebpf/src/bench"];
 
 /// Where unsafe code may stand.
 const UNSAFE: &[&str] = &[
     "lb-common/src",
     "lb-ebpf/src/main.rs",
     "lb-ebpf/src/bpf",
+    "lb-ebpf/src/bench",
     "lb-userspace/src/bpf",
     "lb-userspace/src/tables",
 ];
