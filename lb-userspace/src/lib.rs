@@ -15,6 +15,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`agent`] | the daemon: all of it put together |
+//! | [`mod@bench`] | what `sluice bench` measures |
 //! | [`bpf`] | the kernel side: programs and maps loaded, attached, pinned; typed access to pinned maps |
 //! | `counts` | what the maps count, read as plain values |
 //! | [`ctl`] | the command line: its grammar, and the tables as text and JSON |
@@ -31,6 +32,7 @@
 //! | [`tasks`] | what goes on for ever, and who is told when it does not |
 
 pub mod agent;
+pub mod bench;
 pub mod bpf;
 pub(crate) mod counts;
 pub mod ctl;

@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-const OBJECTS: [&str; 15] = [
+const OBJECTS: [&str; 16] = [
     "service",
     "backend",
     "flow",
@@ -16,6 +16,7 @@ const OBJECTS: [&str; 15] = [
     "link",
     "status",
     "doctor",
+    "bench",
     "cleanup",
     "version",
     "completion",
@@ -109,6 +110,8 @@ fn wrong_usage_ends_with_2() {
         "affinity show here",
         "affinity --client here",
         "map show a b",
+        "bench nonsense",
+        "bench prog-ns --rounds 0",
         "cleanup now",
         "version --pin-dir",
         "completion",

@@ -15,6 +15,18 @@ use crate::{machine, sh};
 /// Tells the build script of `lb-userspace` which object to embed.
 pub const OBJECT_VARIABLE: &str = "SLUICE_EBPF_OBJECT";
 
+/// The same of the object of `sluice bench`.
+pub const BENCH_VARIABLE: &str = "SLUICE_BENCH_OBJECT";
+
+/// The eBPF objects: the datapath, and what `sluice bench` drives it with.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    /// The datapath.
+    pub datapath: PathBuf,
+    /// Drivers and generators.
+    pub bench: PathBuf,
+}
+
 /// The only target: the machines that Sluice runs on are little-endian.
 const TARGET: &str = "bpfel-unknown-none";
 
@@ -31,15 +43,21 @@ const OTHER_COMPILER: &[&str] = &[
     "RUST",
 ];
 
-/// Builds the eBPF object with full BTF and gives its path.
+/// Builds the eBPF objects with full BTF and gives their paths.
 ///
 /// # Errors
 /// Whatever cargo says goes to standard error; the error names the command.
-pub fn object(tools: &Tools) -> Result<PathBuf> {
-    sh::say(&format!("building the eBPF object with {}", tools.compiler.name));
+pub fn objects(tools: &Tools) -> Result<Objects> {
+    sh::say(&format!("building the eBPF objects with {}", tools.compiler.name));
     let folder = target_folder()?.join("bpf");
     sh::run(ebpf(tools, Command::new(&tools.compiler.cargo).arg("build"), &folder))?;
-    strip(&folder.join(TARGET).join("release/sluice-ebpf"), &folder.join("sluice.o"))
+    let stripped = |built: &str, object: &str| {
+        strip(&folder.join(TARGET).join("release").join(built), &folder.join(object))
+    };
+    Ok(Objects {
+        datapath: stripped("sluice-ebpf", "sluice.o")?,
+        bench: stripped("sluice-bench-ebpf", "sluice-bench.o")?,
+    })
 }
 
 /// Leaves out the debug information, whose work is done once it has become BTF: four fifths of the object,
@@ -67,7 +85,7 @@ pub(crate) fn without_debug_information(path: &Path) -> Result<Vec<u8>> {
 /// Clippy over the eBPF programs, with the compiler that builds them.
 ///
 /// # Errors
-/// As [`object`].
+/// As [`objects`].
 pub fn clippy(tools: &Tools) -> Result<()> {
     let folder = target_folder()?.join("bpf");
     let mut clippy = Command::new(&tools.compiler.clippy);
@@ -80,7 +98,7 @@ fn ebpf<'a>(tools: &Tools, cargo: &'a mut Command, folder: &Path) -> &'a mut Com
     sh::forget(cargo, OTHER_COMPILER);
     cargo
         .current_dir(sh::root())
-        .args(["--package", "lb-ebpf", "--bin", "sluice-ebpf", "--release"])
+        .args(["--package", "lb-ebpf", "--bins", "--release"])
         .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
         .arg(folder)
         .env("RUSTC", &tools.compiler.rustc)
@@ -98,13 +116,13 @@ fn flags(tools: &Tools) -> String {
 /// Builds `target/release/sluice` with its eBPF programs in it and gives its path.
 ///
 /// # Errors
-/// As [`object`].
+/// As [`objects`].
 pub fn sluice(tools: &Tools) -> Result<PathBuf> {
-    let object = object(tools)?;
+    let objects = objects(tools)?;
     sh::say("building sluice");
     let mut cargo = sh::cargo();
     cargo.args(["build", "--release", "--package", "lb-userspace", "--bin", "sluice"]);
-    sh::run(cargo.env(OBJECT_VARIABLE, &object))?;
+    sh::run(cargo.env(OBJECT_VARIABLE, &objects.datapath).env(BENCH_VARIABLE, &objects.bench))?;
     let binary = target_folder()?.join("release/sluice");
     sh::say(&format!("built {}", binary.display()));
     Ok(binary)
@@ -114,7 +132,7 @@ pub fn sluice(tools: &Tools) -> Result<PathBuf> {
 /// whose path this is. With `SLUICE_BIN` set that is used and nothing is built.
 ///
 /// # Errors
-/// What the machine lacks; a package that cannot be installed; as [`object`].
+/// What the machine lacks; a package that cannot be installed; as [`objects`].
 pub fn for_lab(verb: &str) -> Result<PathBuf> {
     machine::check(verb)?;
     setup::need(setup::LAB)?;

@@ -166,8 +166,10 @@ fn cluster_programs() -> Result<Duration> {
 /// Builds what the tests with root run, and gives the variables that tell them where it is.
 fn programs(tools: &Tools, layers: &[Layer]) -> Result<Vec<(&'static str, String)>> {
     let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    let objects = build::objects(tools)?;
     let mut variables = vec![
-        (build::OBJECT_VARIABLE, text(build::object(tools)?)),
+        (build::OBJECT_VARIABLE, text(objects.datapath)),
+        (build::BENCH_VARIABLE, text(objects.bench)),
         ("SLUICE_EBPF_COMPILER", tools.compiler.name.clone()),
     ];
     if layers.contains(&Layer::Lab) || layers.contains(&Layer::Kube) {
@@ -200,7 +202,9 @@ impl<'a> Built<'a> {
     fn command(&self) -> Command {
         let mut cargo = sh::cargo();
         // The plain `cargo test` of a contributor has no object to embed; the same here saves building twice.
-        let seen = |name: &str| self.layer != Layer::Host || name != build::OBJECT_VARIABLE;
+        let seen = |name: &str| {
+            self.layer != Layer::Host || ![build::OBJECT_VARIABLE, build::BENCH_VARIABLE].contains(&name)
+        };
         let seen = self.variables.iter().filter(|(name, _)| seen(name));
         cargo.args(&self.arguments).envs(seen.map(|(name, value)| (name, value)));
         cargo

@@ -164,7 +164,7 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<BTreeMap<String, OwnedFd>, LoadError
     Ok(progs)
 }
 
-fn refusal(name: &str, error: ProgramError) -> LoadError {
+pub(super) fn refusal(name: &str, error: ProgramError) -> LoadError {
     let (source, log) = match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             (io_error, last_lines(&verifier_log.to_string()))

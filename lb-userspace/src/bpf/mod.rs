@@ -5,6 +5,7 @@
 mod array;
 pub mod attach;
 pub mod cleanup;
+pub mod driver;
 pub mod events;
 pub mod heap;
 pub mod hooks;
@@ -15,5 +16,6 @@ pub mod object;
 pub mod pin;
 pub mod probe;
 pub mod size;
+pub mod space;
 pub mod sweep;
 mod sys;

@@ -1,4 +1,4 @@
-//! The eBPF object that the build embedded.
+//! The eBPF objects that the build embedded.
 
 use super::load::LoadError;
 
@@ -11,4 +11,15 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sl
 /// [`LoadError::NoObject`] if the build embedded none.
 pub fn embedded() -> Result<&'static [u8], LoadError> {
     if OBJECT.is_empty() { Err(LoadError::NoObject) } else { Ok(OBJECT) }
+}
+
+/// The object file of `sluice bench`; likewise.
+static BENCH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice-bench-ebpf"));
+
+/// The object file with the drivers and generators of `sluice bench`.
+///
+/// # Errors
+/// As [`embedded`].
+pub fn bench() -> Result<&'static [u8], LoadError> {
+    if BENCH.is_empty() { Err(LoadError::NoObject) } else { Ok(BENCH) }
 }

@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use aya_obj::generated::{
-    bpf_attr__bindgen_ty_3 as BatchAttr, bpf_attr__bindgen_ty_9 as InfoAttr, bpf_cmd, bpf_func_id,
-    bpf_link_info, bpf_map_info, bpf_prog_info, bpf_prog_type,
+    BPF_F_TEST_XDP_LIVE_FRAMES, bpf_attr__bindgen_ty_3 as BatchAttr, bpf_attr__bindgen_ty_9 as InfoAttr,
+    bpf_cmd, bpf_func_id, bpf_link_info, bpf_map_info, bpf_prog_info, bpf_prog_type,
 };
 use bytemuck::Pod;
 
@@ -82,6 +82,10 @@ struct TestAttr {
     context_size_out: u32,
     context_in: u64,
     context_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    pad: u32,
 }
 
 /// `query` of `union bpf_attr`.
@@ -301,18 +305,40 @@ pub(super) fn prog_by_id(id: u32) -> io::Result<OwnedFd> {
     unsafe { bpf_fd(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr) }
 }
 
-/// Runs `prog` once and returns what it returned. A classifier gets `data` as its packet, with an Ethernet header; a raw
-/// tracepoint takes none.
-pub(super) fn test_run(prog: BorrowedFd<'_>, data: &[u8]) -> io::Result<u32> {
+/// How a program is run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trial<'a> {
+    /// Its packet, with an Ethernet header; a raw tracepoint takes none.
+    pub(super) data: &'a [u8],
+    /// Its context, or the part of it that the kernel takes; empty: none.
+    pub(super) context: &'a [u8],
+    /// How often; 0: once.
+    pub(super) repeat: u32,
+    /// Whether the frames are real ones, which go where the program sends them: `BPF_F_TEST_XDP_LIVE_FRAMES` (Linux 5.18).
+    pub(super) live: bool,
+}
+
+/// What a program returned at last, and how many nanoseconds a run took.
+pub(super) fn trial(prog: BorrowedFd<'_>, trial: &Trial<'_>) -> io::Result<(u32, u32)> {
+    let place = |bytes: &[u8]| if bytes.is_empty() { 0 } else { addr(bytes) };
     let mut attr = TestAttr {
         prog_fd: raw(prog),
-        size_in: data.len() as u32,
-        data_in: if data.is_empty() { 0 } else { addr(data) },
+        size_in: trial.data.len() as u32,
+        data_in: place(trial.data),
+        repeat: trial.repeat,
+        context_size_in: trial.context.len() as u32,
+        context_in: place(trial.context),
+        flags: if trial.live { BPF_F_TEST_XDP_LIVE_FRAMES } else { 0 },
         ..TestAttr::default()
     };
-    // SAFETY: the data is only read, and outlives the call.
+    // SAFETY: data and context are only read, and outlive the call.
     unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr) }?;
-    Ok(attr.retval)
+    Ok((attr.retval, attr.duration))
+}
+
+/// Runs `prog` once and returns what it returned.
+pub(super) fn test_run(prog: BorrowedFd<'_>, data: &[u8]) -> io::Result<u32> {
+    Ok(trial(prog, &Trial { data, ..Trial::default() })?.0)
 }
 
 /// Loads a classifier that returns what `bpf_l4_csum_replace` says to `BPF_F_IPV6` on a change of nothing.

@@ -14,8 +14,8 @@ use crate::bpf::pin::PinDir;
 use super::out::Format;
 use super::target::{ServiceName, Target};
 use super::{
-    affinity, backend, cleanup, completion, doctor, event, flow, link, map, prog, service, stats, status,
-    version,
+    affinity, backend, bench, cleanup, completion, doctor, event, flow, link, map, prog, service, stats,
+    status, version,
 };
 
 /// Title of the options of every object in their help.
@@ -96,6 +96,8 @@ pub(super) enum Object<A: Args> {
     Status(status::Args),
     /// What of this kernel, host and datapath is not as it should be, and what to do
     Doctor(doctor::Args),
+    /// Measure this machine: what a packet or a call takes, beside controls
+    Bench(bench::Args),
     /// Take the datapath away: every link, program and map under the pin directory
     Cleanup(cleanup::Args),
     /// Version of this binary and of what is pinned

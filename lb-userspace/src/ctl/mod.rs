@@ -11,6 +11,7 @@
 mod affinity;
 mod args;
 mod backend;
+mod bench;
 mod cleanup;
 mod completion;
 mod crowd;
@@ -20,6 +21,7 @@ mod event_names;
 mod event_row;
 mod flow;
 mod flow_row;
+mod generate;
 mod link;
 mod map;
 mod out;
@@ -115,6 +117,8 @@ fn answer<A: clap::Args>(
         Object::Link(args) => link::run(&args, &context, out),
         Object::Status(args) => args.run(&context, out),
         Object::Doctor(args) => args.run(&context, out),
+        Object::Bench(bench::Args { command: Some(bench::Command::Help), .. }) => help::<A>("bench", out),
+        Object::Bench(args) => args.run(out),
         Object::Cleanup(cleanup::Args { help: Some(_) }) => help::<A>("cleanup", out),
         Object::Cleanup(args) => args.run(&context, out),
         Object::Version(args) => args.run(out),

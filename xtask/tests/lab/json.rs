@@ -59,6 +59,7 @@ fn kind(value: &Value) -> &'static str {
         Value::Array(items) => match items.first() {
             None => "list",
             Some(Value::String(_)) => "list of text",
+            Some(Value::Number(_)) => "list of numbers",
             Some(_) => "list of objects",
         },
         Value::Null => "null",
@@ -180,6 +181,11 @@ fn every_command_prints_what_its_documentation_says() {
         ("link list", "link"),
         ("status", "status"),
         ("doctor", "doctor --all"),
+        (
+            "bench generate",
+            "bench generate --interface up0 --mac 02:00:00:00:00:01 --to 192.0.2.9:9 --count 3",
+        ),
+        ("bench", "bench prog-ns --rounds 3 --runs 20 --flows 2 --services 2"),
         ("version", "version"),
         ("Error", "service show default/nonexistent"),
         ("Error", "nonsense"),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use lb_bench::{Choice, Figure, Goal, Reading, Unit};
 
 use self::measure::{Changes, Restart, Start};
 use self::objects::{MOST_ENDPOINTS, Size};
@@ -21,7 +22,6 @@ use self::probe::Probe;
 use self::proxy::{Proxy, Running};
 use self::scene::Scene;
 use super::BenchArgs;
-use super::figure::{Choice, Figure, Goal, Reading, Unit};
 use crate::kube::Binaries;
 use crate::lab::Lab;
 use crate::sh;
@@ -131,15 +131,12 @@ fn figures(size: Size, sluice: &Taken, kube_proxy: &Taken, lists: &[f64]) -> Vec
     type Samples = fn(&Taken) -> Vec<f64>;
     // What is to be reached is said for this size.
     let told = size == Size { services: 10_000, endpoints: 10 };
-    let goal = |must, aim| told.then_some(Goal { must, aim });
+    let goal = |must, aim| told.then_some(Goal::at_most(must, aim));
     let figure = |name, title: &str, unit, goal, [own, other]: [Choice; 2], samples: Samples| Figure {
-        name,
-        title: title.to_owned(),
-        unit,
         goal,
         sluice: Reading::of(own, &samples(sluice)),
         kube_proxy: Reading::of(other, &samples(kube_proxy)),
-        control: None,
+        ..Figure::new(name, title, unit)
     };
     let connected: Samples = |taken| taken.changes.connected.clone();
     let watched = [sluice, kube_proxy].map(|taken| taken.changes.watched.as_slice()).concat();

@@ -5,39 +5,40 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use procfs::{ConfigSetting, CpuInfo, Current, CurrentSI, KernelStats, LoadAverage, Meminfo};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 const VULNERABILITIES: &str = "/sys/devices/system/cpu/vulnerabilities";
 
 /// A machine that is being measured on.
 #[derive(Debug)]
-pub(super) struct Machine {
+pub struct Machine {
     facts: Facts,
     /// Ticks that were stolen, and all.
     ticks: [u64; 2],
 }
 
 /// What is told of it.
-#[derive(Clone, Default, Debug, Serialize)]
-pub(super) struct Facts {
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
+pub struct Facts {
     /// The kernel's release.
-    pub(super) kernel: String,
+    pub kernel: String,
     /// The processor's name.
-    pub(super) cpu: String,
+    pub cpu: String,
     /// How many there are.
-    pub(super) cpus: usize,
+    pub cpus: usize,
     /// Mebibytes of memory.
-    pub(super) memory_mib: u64,
+    pub memory_mib: u64,
     /// The kernel's ticks per second, if its configuration can be read.
-    pub(super) hz: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hz: Option<u64>,
     /// `net.core.bpf_jit_enable`.
-    pub(super) jit: String,
+    pub jit: String,
     /// What the kernel does against which flaw of the processor.
-    pub(super) mitigations: Vec<String>,
+    pub mitigations: Vec<String>,
     /// The mean number of processes that ran or were about to, in the minute before the first figure.
-    pub(super) load_before: f32,
+    pub load_before: f32,
     /// Percent of the processors' time that the hypervisor gave to others meanwhile.
-    pub(super) steal_percent: f64,
+    pub steal_percent: f64,
 }
 
 impl Machine {
@@ -45,7 +46,7 @@ impl Machine {
     ///
     /// # Errors
     /// Names the file that cannot be read.
-    pub(super) fn look() -> Result<Self> {
+    pub fn look() -> Result<Self> {
         let cpus = CpuInfo::current().context("read /proc/cpuinfo")?;
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         let facts = Facts {
@@ -66,7 +67,7 @@ impl Machine {
     ///
     /// # Errors
     /// As [`Machine::look`].
-    pub(super) fn end(self) -> Result<Facts> {
+    pub fn end(self) -> Result<Facts> {
         let [stolen, all] = ticks()?;
         let [stolen, all] = [stolen.saturating_sub(self.ticks[0]), all.saturating_sub(self.ticks[1])];
         Ok(Facts { steal_percent: 100.0 * stolen as f64 / all.max(1) as f64, ..self.facts })
@@ -75,7 +76,8 @@ impl Machine {
 
 impl Facts {
     /// Names and values, for people.
-    pub(super) fn lines(&self) -> [(&'static str, String); 5] {
+    #[must_use]
+    pub fn lines(&self) -> [(&'static str, String); 5] {
         let Self { kernel, cpu, cpus, memory_mib, hz, jit, mitigations, load_before, steal_percent } = self;
         let hz = hz.map_or_else(|| "unknown".to_owned(), |hz| hz.to_string());
         [

@@ -1,0 +1,24 @@
+//! How figures are taken and told, by `sluice bench` and `cargo xtask bench` alike: one form of a figure, one JSON schema.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `facts` | the machine, and what else it did |
+//! | `figure` | a reading of each side, what is to be reached, and whether it is |
+//! | `rounds` | variants measured in rounds, each round in another order; what they say of each other |
+//! | `report` | rows as text and as JSON |
+//! | `row` | the rows of a node |
+//! | `progress` | what is being done, on a terminal |
+
+mod facts;
+mod figure;
+mod progress;
+mod report;
+mod rounds;
+mod row;
+
+pub use facts::{Facts, Machine};
+pub use figure::{Better, Choice, Figure, Goal, Reading, Unit, Verdict};
+pub use progress::Progress;
+pub use report::{Measured, Report};
+pub use rounds::Rounds;
+pub use row::Row;

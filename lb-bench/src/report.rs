@@ -1,0 +1,194 @@
+//! What was measured, as a table and as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use comfy_table::{Table, presets};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::Facts;
+use crate::{Figure, Reading, Verdict};
+
+/// Shown where there is no value.
+const NONE: &str = "-";
+
+/// One of the readings of a figure.
+type Side = fn(&Figure) -> Option<&Reading>;
+
+/// Readings that only some rows have: titles of their columns, and where they are.
+const SOME: [(&str, Side); 3] = [
+    ("KUBE-PROXY", |figure| figure.kube_proxy.as_ref()),
+    ("CONTROL", |figure| figure.control.as_ref()),
+    ("CEILING", |figure| figure.ceiling.as_ref()),
+];
+
+/// The figures of a row.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Measured {
+    /// Its name.
+    pub row: String,
+    /// What it was measured with: how many Services, rounds, and so on.
+    pub settings: BTreeMap<String, u64>,
+    /// How long measuring took.
+    pub seconds: f64,
+    /// One after the other.
+    pub figures: Vec<Figure>,
+    /// What has to be known to read them.
+    pub notes: Vec<String>,
+}
+
+/// All rows, and what they were measured on.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+pub struct Report {
+    /// The machine.
+    pub machine: Facts,
+    /// What the programs say of their versions.
+    pub versions: BTreeMap<String, String>,
+    /// The rows.
+    pub rows: Vec<Measured>,
+}
+
+impl Report {
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for Measured { row, settings, seconds, figures, notes } in &self.rows {
+            let settings: Vec<_> = settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            let _ = writeln!(text, "{row}: {}; measured in {seconds:.0} s\n", settings.join(", "));
+            let there =
+                SOME.into_iter().filter(|(_, read)| figures.iter().any(|figure| read(figure).is_some()));
+            let some: Vec<_> = there.collect();
+            let mut table = Table::new();
+            table.load_preset(presets::NOTHING);
+            let always = ["FIGURE", "MUST", "AIM", "SLUICE", "VERDICT"];
+            table.set_header(always.into_iter().chain(some.iter().map(|(title, _)| *title)));
+            for figure in figures {
+                let readings = some.iter().map(|(_, read)| cell(figure, read(figure)));
+                table.add_row(cells(figure).into_iter().chain(readings));
+            }
+            for column in table.column_iter_mut() {
+                column.set_padding((0, 2));
+            }
+            for line in table.lines() {
+                let _ = writeln!(text, "{}", line.trim_end());
+            }
+            let _ = writeln!(text, "\n{}\n", notes.join("\n"));
+        }
+        for (name, value) in self.machine.lines() {
+            let _ = writeln!(text, "{name:<12} {value}");
+        }
+        for (name, version) in &self.versions {
+            let _ = writeln!(text, "{name:<12} {version}");
+        }
+        text
+    }
+
+    /// For programs.
+    ///
+    /// # Errors
+    /// A number that JSON has no name for.
+    pub fn json(&self) -> Result<Value> {
+        let mut rows = serde_json::to_value(&self.rows)?;
+        for (row, measured) in rows.as_array_mut().into_iter().flatten().zip(&self.rows) {
+            let figures = row["figures"].as_array_mut().into_iter().flatten();
+            for (value, figure) in figures.zip(&measured.figures) {
+                if let Some(verdict) = figure.verdict() {
+                    value["verdict"] = serde_json::to_value(verdict)?;
+                }
+            }
+        }
+        Ok(json!({ "machine": self.machine, "versions": self.versions, "rows": rows }))
+    }
+}
+
+fn cells(figure: &Figure) -> [String; 5] {
+    let goal = |value: Option<f64>| value.map_or_else(|| NONE.to_owned(), |value| figure.unit.text(value));
+    [
+        figure.title.clone(),
+        goal(figure.goal.map(|goal| goal.must)),
+        goal(figure.goal.and_then(|goal| goal.aim)),
+        cell(figure, figure.sluice.as_ref()),
+        figure.verdict().map_or(NONE, Verdict::text).to_owned(),
+    ]
+}
+
+fn cell(figure: &Figure, reading: Option<&Reading>) -> String {
+    reading.map_or_else(|| NONE.to_owned(), |reading| reading.text(figure.unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Choice, Goal, Unit};
+
+    fn report() -> Report {
+        let start = Figure {
+            goal: Some(Goal::at_most(3.0, Some(1.5))),
+            sluice: Reading::of(Choice::Median, &[1.25, 1.5, 1.0]),
+            kube_proxy: Reading::of(Choice::Median, &[56.7]),
+            ..Figure::new("start", "start to first answer", Unit::Seconds)
+        };
+        let lost = Figure {
+            goal: Some(Goal::at_most(0.0, None)),
+            sluice: Reading::of(Choice::Worst, &[0.0, 2.0]),
+            ..Figure::new("lost", "packets lost", Unit::Count)
+        };
+        Report {
+            machine: Facts { kernel: "6.18.0".to_owned(), ..Facts::default() },
+            versions: BTreeMap::from([("nft".to_owned(), "nftables v1.0.6".to_owned())]),
+            rows: vec![Measured {
+                row: "sync".to_owned(),
+                settings: BTreeMap::from([("services".to_owned(), 10_000), ("endpoints".to_owned(), 10)]),
+                seconds: 61.4,
+                figures: vec![start, lost],
+                notes: vec!["Numbers.".to_owned()],
+            }],
+        }
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each_figure_and_each_fact() {
+        let text = report().text();
+        assert!(text.starts_with("sync: endpoints 10, services 10000; measured in 61 s\n\nFIGURE"), "{text}");
+        let line = |start: &str| {
+            let line = text.lines().find(|line| line.starts_with(start)).unwrap();
+            line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            line("start"),
+            [
+                "start to first answer",
+                "3.00 s",
+                "1.50 s",
+                "1.25 s (of 3; worst 1.50 s)",
+                "held, aim too",
+                "56.70 s"
+            ]
+        );
+        assert_eq!(line("packets"), ["packets lost", "0", "-", "2 (worst of 2)", "MISSED", "-"]);
+        assert!(text.contains("\n\nNumbers.\n\nkernel"), "{text}");
+        assert_eq!(line("kernel"), ["kernel", "6.18.0"]);
+        assert_eq!(line("nft"), ["nft", "nftables v1.0.6"]);
+    }
+
+    #[test]
+    fn the_document_has_goals_verdicts_and_samples() {
+        let document = report().json().unwrap();
+        assert_eq!(document["machine"]["kernel"], "6.18.0");
+        let row = &document["rows"][0].clone();
+        assert_eq!((&row["row"], &row["settings"]["services"]), (&json!("sync"), &json!(10_000)));
+        let [start, lost] = row["figures"].as_array().unwrap().as_slice() else { panic!("{row}") };
+        assert_eq!(start["goal"], json!({ "must": 3.0, "aim": 1.5, "better": "less" }));
+        assert_eq!(
+            start["sluice"],
+            json!({ "value": 1.25, "choice": "median", "samples": [1.25, 1.5, 1.0] })
+        );
+        assert_eq!((&start["unit"], &start["verdict"]), (&json!("s"), &json!("aim")));
+        assert_eq!((&lost["verdict"], &lost["control"]), (&json!("missed"), &Value::Null));
+        assert!(!lost.as_object().unwrap().contains_key("control"), "{lost}");
+        assert_eq!(serde_json::from_value::<Report>(document).unwrap(), report());
+    }
+}

@@ -1,0 +1,36 @@
+//! The rows of a node.
+
+use clap::ValueEnum;
+
+/// A row that `sluice bench` measures: figures that are taken together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Row {
+    /// Nanoseconds of a program run, by path, over an empty program; two minutes
+    ProgNs,
+    /// Packets a second back to another node by the uplink, in tc and XDP, beside forwarding and what is faster than
+    /// anybody; two minutes
+    VethMpps,
+}
+
+impl Row {
+    /// What it is called.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ProgNs => "prog-ns",
+            Self::VethMpps => "veth-mpps",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        for row in Row::value_variants() {
+            assert_eq!(row.to_possible_value().unwrap().get_name(), row.name());
+        }
+    }
+}

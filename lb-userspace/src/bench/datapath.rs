@@ -1,0 +1,217 @@
+//! The datapath under a pin directory of its own, with tables that the product's own code fills.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use std::path::Path;
+use std::process;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use bytemuck::Pod;
+use lb_common::generator::FIRST_PORT;
+use lb_common::maps::{CONFIG, FLOWS4, FLOWS6, INTERFACES, REASONS};
+use lb_common::{
+    Addr4, Addr6, Address, Config, FlowKey, FlowValue, FrontendKind, InterfaceValue, PortRange, Prefix,
+    Proto, Reason, config_flags, interface_flags,
+};
+
+use super::frame::nth;
+use super::node::{Interfaces, Plan};
+use crate::bpf::cleanup::cleanup;
+use crate::bpf::load::Datapath;
+use crate::bpf::map::{Array, Hash, Insert, MapError, PerCpuArray};
+use crate::bpf::pin::PinDir;
+use crate::bpf::size::Sizes;
+use crate::bpf::{object, probe};
+use crate::model::{External, Family, Frontend, ServicePort, ServicePortKey};
+use crate::plan::Own;
+use crate::reconcile::{Change, Reconciler};
+use crate::tables::Kernel;
+
+/// Where pin directories of benches are, and how their names begin.
+const PINS: (&str, &str) = ("/sys/fs/bpf", "sluice-bench-");
+
+/// Port of all Services, of all endpoints, and the node port of the first Service.
+pub(super) const PORT: u16 = 80;
+/// See there.
+pub(super) const BACKEND_PORT: u16 = 8080;
+/// See there.
+pub(super) const NODE_PORT: u16 = 30_080;
+
+/// A datapath that is taken away with this value.
+pub(super) struct Bench {
+    // In this order: the lock goes before the pins do.
+    datapath: Datapath,
+    tables: Reconciler<Kernel>,
+    reasons: PerCpuArray<u64>,
+    plan: Plan,
+    proto: Proto,
+    _pins: Pins,
+}
+
+struct Pins(PinDir);
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        // Nobody is left to tell; the next bench finds what stays.
+        let _ = cleanup(&self.0);
+    }
+}
+
+/// Takes away what benches left that were killed.
+fn tidy() {
+    for entry in fs::read_dir(PINS.0).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PINS.1) {
+            // One that runs holds its own.
+            let _ = cleanup(&PinDir::new(entry.path()));
+        }
+    }
+}
+
+impl Bench {
+    /// Loads the programs, with room for so many flows, Service ports of `proto` and endpoints, for the node in the
+    /// namespace of this thread.
+    ///
+    /// # Errors
+    /// What the kernel lacks or refused; a build without programs.
+    pub(super) fn load(plan: Plan, proto: Proto, interfaces: Interfaces, sizes: &Sizes) -> Result<Self> {
+        tidy();
+        let pins = Pins(PinDir::new(Path::new(PINS.0).join(format!("{}{}", PINS.1, process::id()))));
+        let lock = pins.0.lock()?;
+        let datapath = Datapath::load(&pins.0, lock, object::embedded()?, sizes)?;
+        Array::open(&pins.0, CONFIG)?.set(0, &config(&plan)?)?;
+        let known = Hash::<u32, InterfaceValue>::open(&pins.0, INTERFACES)?;
+        for (index, flags) in
+            [(interfaces.uplink, interface_flags::OUTWARD), (interfaces.pod, interface_flags::PODS)]
+        {
+            known.insert(&index, &InterfaceValue { flags }, Insert::Any)?;
+        }
+        let reasons = PerCpuArray::open(&pins.0, REASONS)?;
+        let mut tables = Reconciler::adopt(Kernel::open(&pins.0)?, "bench")?;
+        let own = BTreeSet::from([plan.node]);
+        let node_ports = Some(own.clone());
+        tables.desire(Change::Own(Own { held: own, node_ports, node: vec![plan.node] }));
+        Ok(Self { datapath, tables, reasons, plan, proto, _pins: pins })
+    }
+
+    /// The programs.
+    pub(super) const fn datapath(&self) -> &Datapath {
+        &self.datapath
+    }
+
+    /// Has the tables hold `count` Services of one endpoint each.
+    ///
+    /// # Errors
+    /// There is no room for them.
+    pub(super) fn serve(&mut self, count: u32) -> Result<()> {
+        let services = (0..count).map(|number| service(&self.plan, self.proto, number)).collect();
+        self.tables.desire(Change::Replace(services));
+        self.tables.step(Instant::now());
+        while let Some(grace) = self.tables.begin_grace() {
+            grace();
+            self.tables.end_grace();
+        }
+        if let Some(problem) = self.tables.report().problems.first() {
+            bail!("{problem}");
+        }
+        Ok(())
+    }
+
+    /// The node's port that the answers of a masqueraded flow come to, of which there is one.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn masqueraded(&self) -> Result<u16> {
+        let pins = self.datapath.pins();
+        let port = match self.plan.node {
+            IpAddr::V4(node) => port_of(&Hash::open(pins, FLOWS4)?, Addr4(node.octets()))?,
+            IpAddr::V6(node) => port_of(&Hash::open(pins, FLOWS6)?, Addr6(node.octets()))?,
+        };
+        port.context("no flow was masqueraded")
+    }
+
+    /// How often a packet or call left for `reason`.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub(super) fn count(&self, reason: Reason) -> Result<u64> {
+        Ok(self.reasons.get(reason as u32)?.iter().sum())
+    }
+}
+
+/// The destination port of an entry for packets of endpoints to `node`.
+fn port_of<A: Address>(flows: &Hash<FlowKey<A>, FlowValue<A>>, node: A) -> Result<Option<u16>, MapError>
+where
+    FlowKey<A>: Pod,
+    FlowValue<A>: Pod,
+{
+    let found = flows.entries().find_map(|entry| match entry {
+        Ok((FlowKey { tuple, .. }, _)) if tuple.dst == node && tuple.sport.number() == BACKEND_PORT => {
+            Some(Ok(tuple.dport.number()))
+        }
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    });
+    found.transpose()
+}
+
+fn config(plan: &Plan) -> Result<Config> {
+    let flags = if probe::csum_ipv6_flag()? { config_flags::CSUM_IPV6_FLAG } else { 0 };
+    let mut config = Config {
+        flags,
+        netns_cookie: probe::netns_cookie()?,
+        // As many as there are: what is measured is a refusal, not its limit. Nobody sweeps.
+        reject_rate: 100_000_000,
+        patience: u32::MAX,
+        // Those of the frames that a generator makes, as answers come to them.
+        snat_ports: [
+            PortRange { first: FIRST_PORT, last: 29_999 },
+            PortRange { first: 61_000, last: 61_999 },
+        ],
+        ..Config::DEFAULT
+    };
+    let (range, bits) = plan.range;
+    match plan.node {
+        IpAddr::V4(node) => config.node4 = Addr4(node.octets()),
+        IpAddr::V6(node) => config.node6 = Addr6(node.octets()),
+    }
+    match range {
+        IpAddr::V4(addr) => config.service_ranges4[0] = prefix(Addr4(addr.octets()), bits),
+        IpAddr::V6(addr) => config.service_ranges6[0] = prefix(Addr6(addr.octets()), bits),
+    }
+    Ok(config)
+}
+
+fn prefix<A: Address>(addr: A, bits: u8) -> Prefix<A> {
+    Prefix { addr, bits, pad: [0; 3] }
+}
+
+/// Service number `number`: a ClusterIP, an endpoint on another node; the first has a node port, too.
+fn service(plan: &Plan, proto: Proto, number: u32) -> (ServicePortKey, Option<Arc<ServicePort>>) {
+    let addr = nth(plan.services, number);
+    let backend = vec![SocketAddr::new(nth(plan.backends, number), BACKEND_PORT)];
+    let key = ServicePortKey {
+        namespace: "bench".into(),
+        name: format!("service-{number}").into(),
+        port_name: "".into(),
+        proto,
+        family: Family::of(&addr),
+    };
+    let node_port = NonZeroU16::new(NODE_PORT).filter(|_| number == 0);
+    let external = node_port.map(|port| Box::new(External { node_port: Some(port), ..External::default() }));
+    let port = ServicePort {
+        port: PORT,
+        frontends: vec![Frontend { addr, port: PORT, kind: FrontendKind::ClusterIp }],
+        cluster: backend.clone(),
+        local: Vec::new(),
+        serving: backend,
+        internal_local: false,
+        affinity: None,
+        new_flow_rate: None,
+        external,
+    };
+    (key, Some(Arc::new(port)))
+}

@@ -1,0 +1,79 @@
+//! `sluice bench`: figures of this machine, beside controls.
+//!
+//! Nothing of the node's is touched: what is measured has a network namespace, a pin directory and cgroups of its own,
+//! which go with the process that made them; what one left that was killed, the next one takes away.
+
+mod connect;
+mod datapath;
+mod frame;
+mod generate;
+mod node;
+mod prog_ns;
+mod veth_mpps;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use lb_bench::{Machine, Measured, Progress, Report, Row};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::bpf::probe;
+
+pub use frame::Segment;
+pub use generate::{Load, Sent, generate};
+
+/// How much is measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent {
+    /// Rounds: each has every variant once.
+    pub rounds: u32,
+    /// Runs of a program in a round.
+    pub runs: u32,
+    /// The most connections in the tables.
+    pub flows: u32,
+    /// The most Services.
+    pub services: u32,
+    /// IPv6 in place of IPv4.
+    pub ipv6: bool,
+}
+
+/// Measures `rows`, in this order.
+///
+/// # Errors
+/// What the machine or the build lacks; a program that does not do what is measured.
+pub fn run(rows: &[Row], extent: &Extent) -> Result<Report> {
+    probe::kernel()?;
+    let machine = Machine::look()?;
+    let version = format!("sluice {}", env!("CARGO_PKG_VERSION"));
+    let measured = rows.iter().map(|row| measure(*row, extent)).collect::<Result<_>>()?;
+    let versions = BTreeMap::from([("sluice".to_owned(), version)]);
+    Ok(Report { machine: machine.end()?, versions, rows: measured })
+}
+
+fn measure(row: Row, extent: &Extent) -> Result<Measured> {
+    let begun = Instant::now();
+    let (figures, notes) = match row {
+        Row::ProgNs => prog_ns::run(extent, |steps| Progress::new(row.name(), steps)),
+        Row::VethMpps => veth_mpps::run(extent, |steps| Progress::new(row.name(), steps)),
+    }
+    .with_context(|| format!("the row {}", row.name()))?;
+    let Extent { rounds, runs, ipv6, .. } = *extent;
+    let settings = [("rounds", rounds), ("runs", runs), ("ipv6", u32::from(ipv6))];
+    Ok(Measured {
+        row: row.name().to_owned(),
+        settings: settings.map(|(name, value)| (name.to_owned(), u64::from(value))).into(),
+        seconds: begun.elapsed().as_secs_f64(),
+        figures,
+        notes: notes.iter().map(|note| (*note).to_owned()).collect(),
+    })
+}
+
+/// Keeps this thread, and those that it starts, on the last of the processors that it may use.
+fn pin() -> Result<()> {
+    let allowed = sched_getaffinity(None).context("sched_getaffinity")?;
+    let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu)).unwrap_or_default();
+    let mut one = CpuSet::new();
+    one.set(last);
+    sched_setaffinity(None, &one).context("sched_setaffinity")
+}

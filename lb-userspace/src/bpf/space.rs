@@ -1,0 +1,52 @@
+//! A network namespace of one's own.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+
+/// A network namespace without a name: it ends with this value, and with whatever is in it.
+#[derive(Debug)]
+pub struct Space {
+    net: File,
+}
+
+impl Space {
+    /// A new one, with a loopback interface that is down.
+    ///
+    /// # Errors
+    /// The kernel refused: it takes `CAP_SYS_ADMIN`.
+    pub fn new() -> io::Result<Self> {
+        let net = in_thread(|| {
+            // SAFETY: what this thread has of its own from here on is the network namespace; descriptors stay shared.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
+            File::open("/proc/thread-self/ns/net")
+        })?;
+        Ok(Self { net })
+    }
+
+    /// Runs `work` in a thread that is in it.
+    ///
+    /// # Errors
+    /// The thread cannot be had or moved; what `work` says.
+    pub fn run<R: Send, E: From<io::Error> + Send>(
+        &self,
+        work: impl FnOnce() -> Result<R, E> + Send,
+    ) -> Result<R, E> {
+        in_thread(|| {
+            move_into_link_name_space(self.net.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(io::Error::from)?;
+            work()
+        })
+    }
+}
+
+/// Runs `work` in a thread of its own, whose panic goes on here.
+fn in_thread<R: Send, E: From<io::Error> + Send>(work: impl FnOnce() -> Result<R, E> + Send) -> Result<R, E> {
+    thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, work)?.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}

@@ -1,0 +1,82 @@
+//! `sluice bench`.
+
+use std::io::{self, Write};
+
+use clap::{Subcommand, ValueEnum as _};
+use lb_bench::{Report, Row};
+use serde::{Serialize, Serializer};
+
+use super::generate;
+use super::out::{Document, Out};
+use crate::bench::{Extent, run};
+
+const EXAMPLES: &str = "\
+Examples:
+  sluice bench                             every row
+  sluice bench prog-ns --flows 1000        with a thousand connections at most
+  sluice -j bench > figures.json           the same as JSON, with all samples
+  sluice bench generate --help             a packet generator
+
+It takes root, and nothing of this node's: namespaces, maps and cgroups are its own and go with it. Figures are those of
+a quiet machine; what else ran meanwhile stands beneath them.";
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Args {
+    /// What is measured [default: every row]
+    #[arg(value_name = "ROW")]
+    rows: Vec<Row>,
+    /// Rounds; each measures everything once, in another order
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Runs of a program in a round
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    runs: u32,
+    /// The most connections in the tables
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+    flows: u32,
+    /// The most Services
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=500_000))]
+    services: u32,
+    /// IPv6 in place of IPv4
+    #[arg(long)]
+    ipv6: bool,
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Send frames of many flows by an interface, as fast as can be
+    #[command(after_help = generate::EXAMPLES)]
+    Generate(generate::Args),
+    /// Print this help
+    Help,
+}
+
+struct Told(Report);
+
+impl Serialize for Told {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.json().map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl Document for Told {
+    fn text(&self, writer: &mut dyn Write) -> io::Result<()> {
+        writer.write_all(self.0.text().as_bytes())
+    }
+}
+
+impl Args {
+    pub(super) fn run(&self, out: &mut Out<'_>) -> anyhow::Result<()> {
+        if let Some(Command::Generate(args)) = &self.command {
+            return args.run(out);
+        }
+        let Self { rounds, runs, flows, services, ipv6, .. } = *self;
+        let rows = if self.rows.is_empty() { Row::value_variants() } else { &self.rows };
+        let extent = Extent { rounds, runs, flows, services, ipv6 };
+        Ok(out.document(&Told(run(rows, &extent)?))?)
+    }
+}
