@@ -104,6 +104,19 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Whether every sender asks it everywhere in every run: policies with an endpoint on each node, and Local ones with
+    /// one elsewhere or none.
+    pub(super) fn is_of_the_matrix(&self) -> bool {
+        let ends = match self.ends {
+            Ends::Both => true,
+            Ends::Second | Ends::Nobody => self.external_local && self.internal_local,
+            _ => false,
+        };
+        ends && self.special == Special::Nothing
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { ends, external_local, internal_local, special } = self;

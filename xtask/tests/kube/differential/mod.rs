@@ -2,6 +2,7 @@
 //! its reason.
 
 mod kinds;
+mod matrix;
 mod outcome;
 mod reasons;
 mod scene;
@@ -17,6 +18,7 @@ use xtask::kube::{Binaries, Tool, incumbent};
 use xtask::lab::Agent;
 use xtask::sh;
 
+use self::matrix::Matrices;
 use self::outcome::Outcome;
 use self::reasons::{Case, Reason, Setting, Sockets};
 use self::scene::Scene;
@@ -35,6 +37,11 @@ impl Setting {
         let detector = self.detector.then_some("--cluster-cidr=10.244.0.0/16,fd00:10:244::/48");
         detector.into_iter().chain(self.masquerade_all.then_some("--masquerade-all")).collect()
     }
+}
+
+/// What `--socket-lb` says.
+fn mode(sockets: bool) -> &'static str {
+    if sockets { "all" } else { "host" }
 }
 
 /// Has `start` start something on each node at once.
@@ -95,7 +102,7 @@ impl Compared {
         }
         let Case { vector, kind, setting, sockets } = case;
         let flags = setting.flags().join(" ");
-        let modes = sockets.map(|sockets| if sockets { "all" } else { "host" }).join(", ");
+        let modes = sockets.map(mode).join(", ");
         let text =
             format!("{vector} of ({kind}); {flags} --socket-lb {modes}: kube-proxy {theirs}; Sluice {ours}");
         match case.explained(theirs, ours) {
@@ -126,9 +133,12 @@ fn b36_b42_b54_b55_b67_b69_b73_b74_b77_the_same_questions_to_kube_proxy() {
     let long = env::var_os("SLUICE_TEST_LONG").is_some();
     let scene = Scene::new();
     let all = vectors::all(&scene.kinds);
-    let (vectors, settings) =
-        if long { (all, &SETTINGS[..]) } else { (vectors::pairwise(&all), &[DETECTOR][..]) };
-    let mut compared = Compared::default();
+    let some = || {
+        let matrix = all.iter().filter(|vector| vectors::is_of_the_matrix(vector, &scene.kinds));
+        [vectors::pairwise(&all), matrix.copied().collect()].concat()
+    };
+    let (vectors, settings) = if long { (all.clone(), &SETTINGS[..]) } else { (some(), &[DETECTOR][..]) };
+    let (mut compared, mut not_held) = (Compared::default(), Vec::new());
     let sockets = if long { &MIXED[..] } else { &MIXED[..1] };
     let ours: Vec<_> = settings
         .iter()
@@ -138,15 +148,20 @@ fn b36_b42_b54_b55_b67_b69_b73_b74_b77_the_same_questions_to_kube_proxy() {
     for (setting, ours) in settings.iter().zip(ours.chunks(sockets.len())) {
         let theirs = theirs(&scene, *setting, &vectors);
         for (sockets, ours) in ours {
+            let modes = sockets.map(mode).join(", ");
+            let mut matrices = Matrices::default();
             for (vector, (theirs, ours)) in vectors.iter().zip(theirs.iter().zip(ours)) {
                 let kind = &scene.kinds[vector.kind];
                 let case = Case { vector, kind, setting: *setting, sockets: *sockets };
                 compared.add(&case, theirs, ours);
+                matrices.add(&case, &format!("{} --socket-lb {modes}", setting.flags().join(" ")), ours);
             }
+            not_held.extend(matrices.finish());
         }
     }
     let report = compared.report();
     // Past the capture of what tests print: this is to be seen.
     stdout().write_all(report.as_bytes()).unwrap();
+    assert!(not_held.is_empty(), "{}", not_held.join("\n"));
     assert!(compared.defects.is_empty(), "without a reason:\n{}", compared.defects.join("\n"));
 }

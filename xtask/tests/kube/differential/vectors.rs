@@ -71,6 +71,10 @@ impl Front {
     ];
 }
 
+/// The places that every Service of type LoadBalancer has.
+pub(super) const PLAIN: [Front; 5] =
+    [Front::ClusterIp, Front::NodePort(0), Front::NodePort(1), Front::ExternalIp, Front::LoadBalancer];
+
 /// By what it is asked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Way {
@@ -155,6 +159,15 @@ pub(super) fn all(kinds: &[Kind]) -> Vec<Vector> {
         }
     }
     all
+}
+
+/// Whether it is of the matrix: of each kind every sender asks every place, by one of the ways and families in turn.
+pub(super) fn is_of_the_matrix(vector: &Vector, kinds: &[Kind]) -> bool {
+    let sender = Sender::ALL.iter().position(|it| *it == vector.from);
+    let front = PLAIN.iter().position(|it| *it == vector.front);
+    let way = [Way::Tcp, Way::Udp].iter().position(|it| *it == vector.way);
+    let (Some(sender), Some(front), Some(way)) = (sender, front, way) else { return false };
+    kinds[vector.kind].is_of_the_matrix() && (vector.kind + sender + 2 * front) % 4 == 2 * way + vector.family
 }
 
 /// As few as have every pair of two axes' values that `all` has, taken greedily.
