@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail, ensure};
 use lb_common::{Addr4, Addr6, Point, Reason};
 use lb_ebpf::pkt::Pkt as _;
-use lb_ebpf::testing::fixtures::{self, Exchange, Fixture, Step};
+use lb_ebpf::testing::fixtures::{self, Exchange, Fixture, Scene, Step};
+use lb_ebpf::testing::packet::Checksum;
 use lb_ebpf::testing::routes;
 use lb_ebpf::testing::tables::Tables;
 use lb_ebpf::testing::wire;
@@ -76,6 +77,26 @@ fn b109_cut_packets_do_no_harm() -> Result<()> {
         }
     }
     assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+    Ok(())
+}
+
+/// A frame whose end lies in another page is tc's from the start.
+#[test]
+fn frames_in_several_pieces_go_up() -> Result<()> {
+    node::enter()?;
+    let mut kernel = Kernel::load(Sizes::default())?;
+    for scene in Scene::ALL.into_iter().filter(|scene| scene.checksum == Checksum::Complete) {
+        kernel.reset(&scene.config())?;
+        kernel.program(&Tables::of(&[scene.service(0)]))?;
+        let whole = scene.first(scene.outside(7, 40_000), scene.web());
+        for (length, verdict) in [(100, Verdict::Redirect), (6000, Verdict::Pass)] {
+            let packet = whole.clone().data(vec![0x5a; length]);
+            let arrival = Arrival::of(&Exchange::outward(&packet).input);
+            let mut frame = packet.build();
+            ensure!(kernel.run_early(arrival, &mut frame)? == Some(verdict), "{scene}, {length}");
+            ensure!(verdict != Verdict::Pass || frame == packet.build(), "{scene}: changed, and goes up");
+        }
+    }
     Ok(())
 }
 
