@@ -67,6 +67,8 @@ pub struct Choice<A> {
     pub memory: AffinityKey,
     /// The scope that applies, once that has been found: [`backend_flags::CLUSTER`] or [`backend_flags::LOCAL`].
     pub scope: u32,
+    /// 1 once it was found by an address at which pods keep theirs (B55): `externalTrafficPolicy` is Local.
+    pub keeping: u32,
     /// The endpoint, once it has been chosen.
     pub slot: Slot<A>,
 }
@@ -81,6 +83,7 @@ impl<A: Address> Choice<A> {
             to,
             memory,
             scope: backend_flags::CLUSTER,
+            keeping: 0,
             slot: Slot { addr: to.addr, port: to.port, pad: [0; 2], backend: 0, generation: 0 },
         }
     }
@@ -191,6 +194,8 @@ pub fn reach<A: Address, E: Env<A>>(
     let client = &choice.memory.client;
     admit(env, &frontend, flags, client, asker)?;
     choice.scope = applies(env, &frontend, flags, client, asker)?;
+    let external = frontend.kind != FrontendKind::ClusterIp as u8;
+    choice.keeping = u32::from(external && flags & service_flags::EXTERNAL_LOCAL != 0);
     let by_node_port = frontend.kind == FrontendKind::NodePort as u8;
     Ok(if by_node_port { Reached::NodePort } else { Reached::Service })
 }

@@ -78,7 +78,7 @@ fn known<A: Family, P: Pkt, E: Env<A>>(
 #[inline(always)]
 fn unknown<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, scratch: &mut Scratch<A>) -> Verdict {
     match open::select(env, scratch) {
-        Ok(Placed::Pair) => {}
+        Ok(Placed::Pair | Placed::Keeping) => {}
         Ok(Placed::Alone | Placed::Kept) => return Verdict::Pass,
         Err(reason) if reason.effect() == Effect::Pass => return Verdict::Pass,
         Err(reason) => return refuse(pkt, env, reason, scratch),

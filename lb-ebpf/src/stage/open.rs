@@ -1,6 +1,6 @@
 //! Packets without a flow, and those whose flow is to be replaced.
 
-use lb_common::{Address, Effect, Endpoint, Masquerade, Proto, Reason, Scratch, Tuple};
+use lb_common::{Address, Effect, Endpoint, Masquerade, Point, Proto, Reason, Scratch, Tuple};
 
 use super::Renewal;
 use crate::cut::outcome;
@@ -16,7 +16,7 @@ pub(super) fn open<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> 
     match select(env, scratch)? {
         Placed::Kept => return Ok(Reason::FlowForward),
         Placed::Alone => return Ok(Reason::ResetPassedOn),
-        Placed::Pair => {}
+        Placed::Pair | Placed::Keeping => {}
     }
     let replaces = scratch.renewal != Renewal::None as u8;
     let opened = opened(scratch);
@@ -31,7 +31,9 @@ pub(super) fn open<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> 
 pub(super) fn select<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Placed, Reason> {
     let placed = env.place(scratch)?;
     let possible = |config| masquerade::possible::<A>(config, scratch.point);
-    if placed == Placed::Pair
+    let keeps = placed == Placed::Keeping && scratch.point != Point::OutwardIngress as u8;
+    if matches!(placed, Placed::Pair | Placed::Keeping)
+        && !keeps
         && scratch.masquerade == Masquerade::None as u8
         && env.config().is_some_and(possible)
     {
@@ -71,6 +73,8 @@ outcome! {
         Alone = 1,
         /// Nothing new: its old flow is kept, since no endpoint serves (B98).
         Kept = 2,
+        /// A pair of a Service port that pods reach by their own addresses (B55).
+        Keeping = 3,
     }
 }
 
@@ -124,7 +128,7 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
     } else if flags.resets() {
         return Ok(Placed::Alone);
     }
-    Ok(Placed::Pair)
+    Ok(if choice.keeping == 0 { Placed::Pair } else { Placed::Keeping })
 }
 
 /// Removes the flow that the packet hit, if that is to be replaced: `scratch.value`, in the table `scratch.found`.

@@ -57,7 +57,8 @@ pub struct Args {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL", hide_possible_values = true)]
     pub external_ips: bool,
 
-    /// Masquerade all traffic of pods to Services, except towards addresses of this node
+    /// Masquerade all traffic of pods to Services, except towards addresses of this node and where the policy of external
+    /// traffic is Local
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL", hide_default_value = true, hide_possible_values = true)]
     pub masquerade_all: bool,
 

@@ -4,7 +4,7 @@ use core::net::{IpAddr, SocketAddr};
 use std::format;
 use std::string::String;
 
-use lb_common::{Masquerade, Point, Proto, Reason};
+use lb_common::{FrontendKind, Masquerade, Point, Proto, Reason};
 
 use super::cast;
 use super::judge::{Expected, LIFETIMES, Seen};
@@ -42,7 +42,7 @@ impl Node {
         endpoint: SocketAddr,
         source: SocketAddr,
     ) -> Result<(), String> {
-        let (ip, draws) = source_of(seen, endpoint.ip());
+        let (ip, draws) = self.source_of(seen, endpoint.ip());
         if !draws && self.free(seen.proto, endpoint, seen.src) {
             same("as source", seen.src, source)?;
         } else {
@@ -81,7 +81,7 @@ impl Node {
         let in_turn = seen.proto == Proto::Udp || seen.opens();
         let place = self.services[service].turns.place(set.len()).filter(|_| in_turn);
         let mut stuck = |endpoint: &SocketAddr| {
-            let (ip, draws) = source_of(seen, endpoint.ip());
+            let (ip, draws) = self.source_of(seen, endpoint.ip());
             (draws || !self.free(seen.proto, *endpoint, seen.src))
                 && cast::masquerade().all(|port| !self.free(seen.proto, *endpoint, SocketAddr::new(ip, port)))
         };
@@ -97,30 +97,33 @@ impl Node {
         }
         Ok(Expected::drop(Reason::SnatPortsExhausted))
     }
+
+    /// Whether a connection is masqueraded, and how: a hairpin (B74), and towards another node what comes in from outside
+    /// or from a client that is no pod (B76, B77, B80), but for what asks where `externalTrafficPolicy` is Local (B55).
+    pub(super) fn masquerade(&self, seen: &Seen<'_>, endpoint: IpAddr) -> Masquerade {
+        let keeps = self.served(seen.proto, seen.dst).is_ok_and(|(service, kind)| {
+            kind != FrontendKind::ClusterIp && self.services[service].external_local
+        });
+        if endpoint == seen.src.ip() {
+            Masquerade::Hairpin
+        } else if cast::leads_out(endpoint)
+            && (seen.point == Point::OutwardIngress || !cast::is_pod(seen.src.ip()) && !keeps)
+        {
+            Masquerade::Away
+        } else {
+            Masquerade::None
+        }
+    }
+
+    /// The address that an endpoint sees, and whether the port is another one in any case.
+    fn source_of(&self, seen: &Seen<'_>, endpoint: IpAddr) -> (IpAddr, bool) {
+        match self.masquerade(seen, endpoint) {
+            Masquerade::None => (seen.src.ip(), false),
+            _ => (cast::node(seen.src.is_ipv6(), 0).ip(), true),
+        }
+    }
 }
 
 fn same(what: &str, expected: SocketAddr, got: SocketAddr) -> Result<(), String> {
     if expected == got { Ok(()) } else { Err(format!("expected {expected} {what}, got {got}")) }
-}
-
-/// Whether a connection is masqueraded, and how: a hairpin (B74), and towards another node what comes in from outside or
-/// from a client that is no pod (B76, B77, B80).
-pub(super) fn masquerade(seen: &Seen<'_>, endpoint: IpAddr) -> Masquerade {
-    if endpoint == seen.src.ip() {
-        Masquerade::Hairpin
-    } else if cast::leads_out(endpoint)
-        && (seen.point == Point::OutwardIngress || !cast::is_pod(seen.src.ip()))
-    {
-        Masquerade::Away
-    } else {
-        Masquerade::None
-    }
-}
-
-/// The address that an endpoint sees, and whether the port is another one in any case.
-fn source_of(seen: &Seen<'_>, endpoint: IpAddr) -> (IpAddr, bool) {
-    match masquerade(seen, endpoint) {
-        Masquerade::None => (seen.src.ip(), false),
-        _ => (cast::node(seen.src.is_ipv6(), 0).ip(), true),
-    }
 }

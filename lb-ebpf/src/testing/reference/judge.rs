@@ -8,7 +8,6 @@ use std::vec::Vec;
 use lb_common::{Effect, Lifetimes, Masquerade, Point, Proto, Reason};
 
 use super::cast;
-use super::choose::masquerade;
 use super::connection::{Connection, Shown};
 use super::node::{Node, Way};
 use crate::testing::packet::{Packet, TCP, Transport, UDP, flags};
@@ -199,7 +198,7 @@ impl Node {
             return Err(format!("expected an endpoint of {set:?}, got {outcome:?}"));
         };
         self.take_turn(service, &set, endpoint, seen)?;
-        let masquerade = masquerade(seen, endpoint.ip());
+        let masquerade = self.masquerade(seen, endpoint.ip());
         if seen.resets() && masquerade != Masquerade::Hairpin {
             let none = Masquerade::None;
             return Ok(translated(seen.packet, seen.src, endpoint, none, Reason::ResetPassedOn));

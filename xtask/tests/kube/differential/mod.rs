@@ -26,7 +26,11 @@ use self::vectors::Vector;
 use crate::support::{PACKETS, SOCKETS};
 
 const DETECTOR: Setting = Setting { detector: true, masquerade_all: false };
-const SETTINGS: [Setting; 2] = [DETECTOR, Setting { detector: false, masquerade_all: false }];
+const SETTINGS: [Setting; 3] = [
+    DETECTOR,
+    Setting { detector: false, masquerade_all: false },
+    Setting { detector: true, masquerade_all: true },
+];
 
 /// One node of each, and the other way round.
 const MIXED: [Sockets; 2] = [[true, false], [false, true]];
