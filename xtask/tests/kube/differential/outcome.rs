@@ -84,20 +84,25 @@ impl Met {
     }
 }
 
+/// Whether silence is part of what was met. Some of it between answers is that of a busy machine, which loses datagrams.
+pub(super) fn is_silent(met: &[Result<Answer, Failure>]) -> bool {
+    let silences = met.iter().filter(|met| met.as_ref().is_err_and(Failure::is_silence)).count();
+    silences > 1 + met.len() / 8
+}
+
 /// All that came of asking again and again.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Outcome(pub(super) BTreeSet<Met>);
 
 impl Outcome {
-    /// A silence alone is not one. `sticky`: which endpoint it is does not matter, if it is but one.
+    /// `sticky`: which endpoint it is does not matter, if it is but one.
     pub(super) fn new(met: &[Result<Answer, Failure>], own: IpAddr, nodes: &[IpAddr], sticky: bool) -> Self {
         let each = met.iter().map(|met| match met {
             Ok(answer) => Met::answer(answer, own, nodes),
             Err(failure) => Met::failure(failure),
         });
-        let each: Vec<_> = each.collect();
-        let alone = each.iter().filter(|met| **met == Met::Silence).count() == 1;
-        let all: BTreeSet<_> = each.into_iter().filter(|met| !alone || *met != Met::Silence).collect();
+        let silent = is_silent(met);
+        let all: BTreeSet<_> = each.filter(|met| silent || *met != Met::Silence).collect();
         let one = matches!(all.iter().collect::<Vec<_>>()[..], [Met::Answer(..)]);
         Self(if sticky && one { BTreeSet::from([Met::Stuck]) } else { all })
     }

@@ -13,7 +13,7 @@ use xtask::lab::{Machine, Network, Pod, Space};
 use xtask::sh;
 
 use super::kinds::{self, Kind, Special};
-use super::outcome::{By, Outcome};
+use super::outcome::{By, Outcome, is_silent};
 use super::vectors::{Front, Sender, Vector, Way};
 use crate::support::{TARGET, binaries, lab, slice};
 
@@ -38,7 +38,7 @@ const TRIES: usize = 32;
 
 /// How many questions of a sender wait at once: silence takes as long as a socket has patience, and a busy machine must not
 /// take as long.
-const AT_ONCE: usize = 200;
+const AT_ONCE: usize = 100;
 
 /// What there is. Pods end before the machines that they are on.
 pub(super) struct Scene {
@@ -227,13 +227,11 @@ impl Scene {
         for round in 0..TRIES {
             let is_open = |index: &usize| {
                 let met = &met[*index];
-                // One silence may be that of a busy machine.
-                let silences = met.iter().filter(|met| met.as_ref().is_err_and(Failure::is_silence)).count();
-                let failed = silences > 1 || met.iter().filter(|met| met.is_err()).count() > silences;
+                let refused = met.iter().any(|met| met.as_ref().is_err_and(|failure| !failure.is_silence()));
                 let answered: BTreeSet<_> = met.iter().flatten().map(|answer| &answer.pod).collect();
                 let enough = kind(*index).ends.list().len().max(1);
                 let tired = sticky(*index) && round >= TRIES / 4;
-                !failed && answered.len() < enough && !tired
+                !refused && !is_silent(met) && answered.len() < enough && !tired
             };
             let mut open: Vec<_> = (0..vectors.len()).filter(is_open).collect();
             // Who asked in step with a rotation would meet one endpoint of it only.
