@@ -64,7 +64,7 @@ mod programs {
         } else {
             Verdict::Pass
         };
-        Frame::conclude(verdict)
+        frame.conclude(verdict)
     }
 
     /// `connect` of IPv4 sockets.
