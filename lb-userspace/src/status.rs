@@ -46,6 +46,9 @@ pub struct Status {
     pub interfaces: Vec<String>,
     /// Names of the uplinks and overlays where masquerading is undone; none if nothing is masqueraded.
     pub uplinks: Vec<String>,
+    /// How each uplink is served; overlays are always by tc.
+    #[serde(default)]
+    pub xdp: Vec<Xdp>,
     /// Addresses of Services that interfaces of this node have: packets to them are left to the host.
     pub held: Vec<IpAddr>,
     /// What it could not do, object by object.
@@ -73,6 +76,36 @@ pub fn started(pid: Option<u32>) -> Option<u64> {
         None => Process::myself(),
     };
     Some(process.ok()?.stat().ok()?.starttime)
+}
+
+/// Whether native XDP serves an uplink, or tc alone.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Xdp {
+    /// The interface's name.
+    pub interface: String,
+    /// Whether it has the XDP program, in native mode.
+    pub native: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What to do if it should.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl fmt::Display for Xdp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { interface, native, why, remedy } = self;
+        f.write_str(interface)?;
+        f.write_str(if *native { ": native XDP" } else { ": tc alone" })?;
+        if let Some(why) = why {
+            write!(f, ": {why}")?;
+        }
+        match remedy {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// One thing that somebody has to look at.

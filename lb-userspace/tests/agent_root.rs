@@ -6,5 +6,7 @@ mod agent_root {
     mod daemon;
     mod datapath;
     mod maps;
+    mod node;
     mod support;
+    mod xdp;
 }

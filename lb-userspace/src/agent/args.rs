@@ -98,6 +98,10 @@ pub struct Args {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL", hide_default_value = true, hide_possible_values = true)]
     pub refuse_shadowed_binds: bool,
 
+    /// Whether uplinks have XDP besides tc: wherever their drivers have native XDP, or nowhere
+    #[arg(long, value_enum, value_name = "WHERE", default_value = "auto")]
+    pub xdp: XdpMode,
+
     /// Entries of each flow table, two for a connection [default: one for 32 KiB of memory, as a power of two]
     ///
     /// At least 65536 and at most 4194304 by default. Takes effect when the tables are made.
@@ -162,6 +166,17 @@ pub enum SocketLb {
     All,
     /// Those of the host; everything of pods goes through the packet path.
     Host,
+}
+
+/// Where XDP is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum XdpMode {
+    /// On uplinks whose drivers have native XDP; elsewhere tc works alone.
+    Auto,
+    /// Nowhere.
+    // What a YAML 1.1 parser makes of `off`.
+    #[value(alias = "false")]
+    Off,
 }
 
 /// Form of the log.

@@ -1,14 +1,16 @@
 //! What each interface is: pods behind it, other nodes, or neither.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use glob::Pattern;
-use lb_common::interface_flags::{LOCAL, OUTWARD, PODS};
+use lb_common::interface_flags::{FRAMES, LOCAL, OUTWARD, PODS};
 
 use super::facts;
 use super::interfaces::{Interfaces, Named};
-use super::masquerade::Flags;
-use crate::net::watch::{Interface, Network};
+use super::masquerade::{Flags, Leads};
+use crate::net::interface::Interface;
+use crate::net::watch::Network;
 use crate::status::Problem;
 
 /// The flags that say what interfaces are.
@@ -16,6 +18,17 @@ use crate::status::Problem;
 pub(super) struct Classes {
     pods: Vec<Pattern>,
     masquerade: Flags,
+}
+
+/// The interfaces that lead out of the node.
+#[derive(Debug, Default)]
+pub(super) struct Outward {
+    /// Those that can be served.
+    pub(super) served: Named,
+    /// Those of them that are tunnels.
+    pub(super) overlays: BTreeSet<u32>,
+    /// Those that cannot.
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Classes {
@@ -39,34 +52,38 @@ impl Classes {
         facing.map(|(index, interface)| (*index, interface.name.clone())).collect()
     }
 
-    /// Uplinks and overlays, and those of them that cannot be served. `node`: the addresses of the Node object.
-    pub(super) fn outward(&self, network: &Network, node: &[IpAddr]) -> (Named, Vec<Problem>) {
-        let (mut served, mut problems) = (Named::new(), Vec::new());
+    /// Uplinks and overlays. `node`: the addresses of the Node object.
+    pub(super) fn outward(&self, network: &Network, node: &[IpAddr]) -> Outward {
+        let mut outward = Outward::default();
         for (index, interface) in &network.interfaces {
-            if self.is_pod_facing(interface)
-                || !self.masquerade.is_outward((*index, interface), network, node)
-            {
+            if self.is_pod_facing(interface) {
                 continue;
             }
+            let Some(leads) = self.masquerade.leads((*index, interface), network, node) else { continue };
             if interface.ethernet {
-                served.insert(*index, interface.name.clone());
+                outward.served.insert(*index, interface.name.clone());
+                if leads == Leads::Overlay {
+                    outward.overlays.insert(*index);
+                }
             } else {
-                problems.push(Problem::new(
+                outward.problems.push(Problem::new(
                     format!("interface {}", interface.name),
-                    "what comes by it reaches no Services, and what leaves by it is not masqueraded: its packets have no \
-                     Ethernet header",
+                    "its packets have no Ethernet header, so what comes by it reaches no Services, and what leaves by it is \
+                     not masqueraded: clients outside have no answer from endpoints behind it; externalTrafficPolicy \
+                     Local keeps to those of this node",
                 ));
             }
         }
-        (served, problems)
+        outward
     }
 
-    /// What the programs are told: of the interfaces with pods those that `pods` serves, or all in `coming`.
+    /// What the programs are told: of the interfaces with pods those that `pods` serves, or all in `coming`; and that
+    /// `frames` may be sent to these.
     pub(super) fn facts(
         &self,
         network: &Network,
-        pods: &Interfaces,
-        outward: &Interfaces,
+        (pods, outward): (&Interfaces, &Interfaces),
+        frames: &BTreeSet<u32>,
         coming: &Named,
     ) -> facts::Flags {
         let mut flags = facts::Flags::new();
@@ -83,6 +100,9 @@ impl Classes {
             if outward.serves(*index) {
                 *flags.entry(*index).or_default() |= OUTWARD;
             }
+            if frames.contains(index) {
+                *flags.entry(*index).or_default() |= FRAMES;
+            }
             if self.masquerade.is_local(interface, network) {
                 *flags.entry(*index).or_default() |= LOCAL;
             }
@@ -93,8 +113,6 @@ impl Classes {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::agent::args::Args;
     use crate::bpf::attach::Class;
@@ -129,7 +147,7 @@ mod tests {
 
     fn outward(flags: &str) -> (Vec<String>, Vec<String>) {
         let addresses = ["192.0.2.3", "127.0.0.1"].map(|addr| addr.parse().unwrap());
-        let (served, problems) = classes(flags).outward(&node(), &addresses);
+        let Outward { served, problems, .. } = classes(flags).outward(&node(), &addresses);
         (served.into_values().collect(), problems.into_iter().map(|problem| problem.object).collect())
     }
 
@@ -154,12 +172,16 @@ mod tests {
         let network = node();
         let told = |flags: &str| {
             let classes = classes(flags);
-            classes.facts(&network, &pods, &out, &classes.pods(&network))
+            classes.facts(&network, (&pods, &out), &BTreeSet::from([2]), &classes.pods(&network))
         };
-        assert_eq!(told(""), [(7, PODS), (8, PODS), (9, PODS)].into());
+        assert_eq!(told(""), [(2, FRAMES), (7, PODS), (8, PODS), (9, PODS)].into());
         let bridge = told("--detect-local-mode BridgeInterface --pod-bridge-interface cni0");
-        assert_eq!(bridge, [(7, PODS | LOCAL), (8, PODS | LOCAL), (9, PODS)].into());
+        assert_eq!(bridge, [(2, FRAMES), (7, PODS | LOCAL), (8, PODS | LOCAL), (9, PODS)].into());
         let prefix = told("--detect-local-mode InterfaceNamePrefix --pod-interface-name-prefix veth");
-        assert_eq!(prefix, [(7, PODS), (8, PODS), (9, PODS | LOCAL)].into(), "a port is seen as its bridge");
+        assert_eq!(
+            prefix,
+            [(2, FRAMES), (7, PODS), (8, PODS), (9, PODS | LOCAL)].into(),
+            "a port is seen as its bridge"
+        );
     }
 }

@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 use crate::bpf::attach::{AttachError, Class};
 use crate::bpf::load::Datapath;
 use crate::bpf::pin::PinError;
-use crate::net::watch::Network;
+use crate::net::watch::{Network, Passed};
 use crate::status::Problem;
 
 /// What attaches to interfaces.
@@ -42,15 +42,25 @@ pub(super) struct Interfaces {
     attached: Named,
     /// Those that may have links of a former agent.
     linked: BTreeSet<u32>,
+    /// Those that are kept because they went down: what they are known by is gone until they return.
+    resting: BTreeSet<u32>,
     /// Those that had their turn since all of them had.
     tried: BTreeSet<u32>,
-    problems: BTreeMap<u32, Problem>,
+    /// Why those that are not attached to are not, with their names.
+    failures: BTreeMap<u32, (String, AttachError)>,
 }
 
 impl Interfaces {
     /// `linked`: the interfaces that a former agent had attached to.
     pub(super) fn new(class: Class, linked: BTreeSet<u32>) -> Self {
-        Self { class, attached: Named::new(), linked, tried: BTreeSet::new(), problems: BTreeMap::new() }
+        Self {
+            class,
+            attached: Named::new(),
+            linked,
+            resting: BTreeSet::new(),
+            tried: BTreeSet::new(),
+            failures: BTreeMap::new(),
+        }
     }
 
     /// Detaches from interfaces that are not `wanted` any more, and attaches to those that have no programs yet, a few in
@@ -65,7 +75,7 @@ impl Interfaces {
         for index in left {
             self.leave(index, attach);
         }
-        self.problems.retain(|index, _| wanted.contains_key(index));
+        self.failures.retain(|index, _| wanted.contains_key(index));
         self.tried.retain(|index| !gone.contains(index));
         let mut turns = 0;
         for (index, name) in wanted {
@@ -91,10 +101,25 @@ impl Interfaces {
     /// Adds to `wanted` what this agent or a former one has attached to, if it is there still and none of the `others`:
     /// for as long as nobody knows better.
     pub(super) fn keep(&self, wanted: &mut Named, others: &Named, network: &Network) {
-        let known =
-            |index: &u32| network.interfaces.get(index).map(|interface| (*index, interface.name.clone()));
         let mine = self.linked.iter().chain(self.attached.keys());
-        wanted.extend(mine.filter(|index| !others.contains_key(index)).filter_map(known));
+        wanted.extend(
+            mine.filter(|index| !others.contains_key(index)).filter_map(|index| named(*index, network)),
+        );
+    }
+
+    /// Adds to `wanted` what has programs and went down, as `passed` says or `network`, and the routes and addresses that
+    /// it is known by with it: flows that go by it shall not meet an interface without programs when it returns. It
+    /// stays until it is wanted again, vanishes, or is one of the `others`.
+    pub(super) fn rest(&mut self, wanted: &mut Named, others: &Named, passed: &Passed, network: &Network) {
+        let down = |index: &u32| {
+            passed.down.contains(index)
+                || network.interfaces.get(index).is_some_and(|interface| !interface.up)
+        };
+        self.resting.extend(self.linked.iter().chain(self.attached.keys()).copied().filter(down));
+        self.resting.retain(|index| {
+            !wanted.contains_key(index) && !others.contains_key(index) && !passed.gone.contains(index)
+        });
+        wanted.extend(self.resting.iter().filter_map(|index| named(*index, network)));
     }
 
     /// Whether the interface has the programs.
@@ -102,14 +127,27 @@ impl Interfaces {
         self.attached.contains_key(&index)
     }
 
+    /// Whether the interface has the programs, or those of a former agent.
+    pub(super) fn knows(&self, index: u32) -> bool {
+        self.serves(index) || self.linked.contains(&index)
+    }
+
     /// Names of the interfaces that have the programs.
     pub(super) fn names(&self) -> Vec<String> {
         self.attached.values().cloned().collect()
     }
 
-    /// Interfaces that could not be attached to.
+    /// Interfaces that could not be attached to, and what follows.
     pub(super) fn problems(&self) -> Vec<Problem> {
-        self.problems.values().cloned().collect()
+        let problem = |(name, error): &(String, AttachError)| {
+            Problem::new(format!("interface {name}"), format!("{}: {error}", follows(self.class)))
+        };
+        self.failures.values().map(problem).collect()
+    }
+
+    /// The same by index, as the kernel has answered.
+    pub(super) fn failures(&self) -> impl Iterator<Item = (u32, &AttachError)> {
+        self.failures.iter().map(|(index, (_, error))| (*index, error))
     }
 
     fn enter(&mut self, index: u32, name: &str, attach: &impl Attach) {
@@ -117,22 +155,22 @@ impl Interfaces {
             Ok(()) => {
                 info!(interface = name, "attached");
                 self.linked.remove(&index);
-                self.problems.remove(&index);
+                self.failures.remove(&index);
                 self.attached.insert(index, name.to_owned());
             }
             // The notice of it is on its way.
             Err(error) if error.is_gone() => debug!(interface = name, "{error}"),
             Err(error) => {
-                let follows = match self.class {
-                    Class::Pods => "pods behind it reach no Services by packets",
-                    Class::Outward => {
-                        "what comes by it reaches no Services, and what leaves by it is not masqueraded"
+                let known = self.failures.get(&index).map(|(_, error)| error.to_string());
+                if known.is_none_or(|known| known != error.to_string()) {
+                    let text = format!("{}: {error}", follows(self.class));
+                    if self.class == Class::Xdp {
+                        info!(interface = name, "{text}");
+                    } else {
+                        warn!(interface = name, "{text}");
                     }
-                };
-                let problem = Problem::new(format!("interface {name}"), format!("{follows}: {error}"));
-                if self.problems.insert(index, problem.clone()).as_ref() != Some(&problem) {
-                    warn!("{problem}");
                 }
+                self.failures.insert(index, (name.to_owned(), error));
             }
         }
     }
@@ -150,20 +188,35 @@ impl Interfaces {
     }
 }
 
+/// The interface with this index, if it is there.
+fn named(index: u32, network: &Network) -> Option<(u32, String)> {
+    network.interfaces.get(&index).map(|interface| (index, interface.name.clone()))
+}
+
+/// What follows where the programs are not.
+const fn follows(class: Class) -> &'static str {
+    match class {
+        Class::Pods => "pods behind it reach no Services by packets",
+        Class::Outward => "what comes by it reaches no Services, and what leaves by it is not masqueraded",
+        Class::Xdp => "tc alone serves what comes by it",
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::cell::RefCell;
     use std::io;
 
     use super::*;
-    use crate::net::watch::Interface;
+    use crate::net::interface::Interface;
 
-    /// Writes down what it is asked to do; fails to attach to names with "bad".
+    /// Writes down what it is asked to do; fails to attach to names with "bad", as the kernel does where it must not be,
+    /// and to those with "taken".
     #[derive(Default)]
-    struct Recorder(RefCell<Vec<String>>);
+    pub(in crate::agent) struct Recorder(RefCell<Vec<String>>);
 
     impl Recorder {
-        fn take(&self) -> String {
+        pub(in crate::agent) fn take(&self) -> String {
             self.0.take().join(" ")
         }
     }
@@ -171,15 +224,16 @@ mod tests {
     impl Attach for Recorder {
         fn attach(&self, _: Class, index: u32, name: &str) -> Result<(), AttachError> {
             self.0.borrow_mut().push(format!("+{index}"));
-            if name.contains("bad") {
-                return Err(AttachError::Syscall {
+            let failures = [("bad", libc::EPERM), ("taken", libc::EBUSY)];
+            match failures.into_iter().find(|(part, _)| name.contains(part)) {
+                Some((_, errno)) => Err(AttachError::Syscall {
                     call: "BPF_LINK_CREATE",
                     program: "pod_ingress",
                     target: name.into(),
-                    source: io::Error::from_raw_os_error(libc::EPERM),
-                });
+                    source: io::Error::from_raw_os_error(errno),
+                }),
+                None => Ok(()),
             }
-            Ok(())
         }
 
         fn detach(&self, _: Class, index: u32) -> Result<(), PinError> {
@@ -188,7 +242,7 @@ mod tests {
         }
     }
 
-    fn wanted(interfaces: &[(u32, &str)]) -> Named {
+    pub(in crate::agent) fn wanted(interfaces: &[(u32, &str)]) -> Named {
         interfaces.iter().map(|(index, name)| (*index, (*name).to_owned())).collect()
     }
 
@@ -264,6 +318,34 @@ mod tests {
             interfaces.follow(&kept, &BTreeSet::new(), &recorder);
         }
         assert_eq!(recorder.take(), "-4 -5 +3");
+    }
+
+    #[test]
+    fn an_uplink_that_goes_down_is_one_until_it_is_something_else() {
+        let (mut interfaces, recorder) = following(&[4]);
+        let mut network = Network::default();
+        for index in [3, 4] {
+            let interface = Interface { name: format!("eth{index}"), up: index == 3, ..Interface::default() };
+            network.interfaces.insert(index, interface);
+        }
+        let (uplink, none) = (wanted(&[(3, "eth3")]), Passed::default());
+        let mut look = |mut now: Named, others: &Named, passed: &Passed, network: &Network| {
+            interfaces.rest(&mut now, others, passed, network);
+            interfaces.follow(&now, &passed.gone, &recorder);
+            recorder.take()
+        };
+        assert_eq!(
+            look(uplink.clone(), &wanted(&[]), &none, &network),
+            "+3 +4",
+            "4 was down when the agent began"
+        );
+        let flapped = Passed { down: [3].into(), ..Passed::default() };
+        assert_eq!(look(wanted(&[]), &wanted(&[]), &flapped, &network), "", "up again, without its route");
+        assert_eq!(look(wanted(&[]), &wanted(&[]), &none, &network), "");
+        assert_eq!(look(uplink, &wanted(&[]), &none, &network), "", "with its route");
+        assert_eq!(look(wanted(&[]), &wanted(&[]), &none, &network), "-3", "its route is taken away");
+        let gone = Passed { gone: [4].into(), ..Passed::default() };
+        assert_eq!(look(wanted(&[]), &wanted(&[]), &gone, &network), "-4", "another interface by now");
     }
 
     #[test]

@@ -10,7 +10,8 @@ use lb_common::{Address, Config, Prefix, config_flags};
 use tracing::warn;
 
 use super::cidr::{Cidr, CidrError};
-use crate::net::watch::{Interface, Network};
+use crate::net::interface::Interface;
+use crate::net::watch::Network;
 use crate::status::Problem;
 
 /// What `sluice agent` is told about masquerading.
@@ -216,13 +217,13 @@ impl Flags {
         }
     }
 
-    /// Whether `interface` is an uplink or overlay; `node`: the addresses of the Node object.
-    pub(super) fn is_outward(
+    /// Whether `interface` leads out of the node, and to what; `node`: the addresses of the Node object.
+    pub(super) fn leads(
         &self,
         (index, interface): (u32, &Interface),
         network: &Network,
         node: &[IpAddr],
-    ) -> bool {
+    ) -> Option<Leads> {
         let matches = |globs: &[Pattern]| globs.iter().any(|glob| glob.matches(&interface.name));
         let uplink = match &self.uplinks {
             Some(globs) => matches(globs),
@@ -236,8 +237,22 @@ impl Flags {
             None => interface.overlay && network.routes.any.contains(&index),
         };
         let loopback = interface.inner && !interface.bridge;
-        (uplink || overlay) && !loopback
+        match (uplink, overlay) {
+            _ if loopback => None,
+            (_, true) => Some(Leads::Overlay),
+            (true, false) => Some(Leads::Uplink),
+            (false, false) => None,
+        }
     }
+}
+
+/// Where an interface leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Leads {
+    /// Out of the node.
+    Uplink,
+    /// To other nodes, by a tunnel.
+    Overlay,
 }
 
 #[cfg(test)]

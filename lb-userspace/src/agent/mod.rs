@@ -31,6 +31,7 @@ pub mod serving;
 mod settings;
 mod stop;
 mod sync;
+mod xdp;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -58,7 +59,7 @@ use crate::source::Source;
 use crate::status::StatusFile;
 use crate::tables::Kernel;
 use crate::tasks::Tasks;
-use args::Args;
+use args::{Args, XdpMode};
 use classes::Classes;
 use config::{Effective, Told};
 use origin::Origin;
@@ -152,7 +153,7 @@ async fn follow(
     if settings.moved() {
         info!("another network namespace was served before: its interfaces are left");
     }
-    let served = node::Served::adopt(&datapath, settings.moved())?;
+    let served = node::Served::adopt(&datapath, settings.moved(), args.xdp == XdpMode::Auto)?;
     let classes = Classes::new(args.pod_interfaces, masquerade);
     let wanted = node::Wanted { ranges: args.service_cluster_ip_range, node_ports: args.nodeport_addresses };
     let (news, node_news) = watch::channel(node::News::default());

@@ -10,21 +10,22 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::cidr::ServiceRanges;
-use super::classes::Classes;
-use super::facts::Facts;
+use super::classes::{Classes, Outward};
+use super::facts::{Facts, Flags};
 use super::interfaces::{Interfaces, Named};
 use super::masquerade::Ranges;
 use super::nodeports::{NodePortAddresses, is_link_local};
 use super::settings::Settings;
 use super::sync::{View, tell};
+use super::xdp::Xdp;
 use crate::bpf::attach::Class;
 use crate::bpf::load::Datapath;
 use crate::model::NodeView;
 use crate::net::node::{NodeAddresses, routed_sources};
-use crate::net::watch::{NetError, Network, Watcher};
+use crate::net::watch::{NetError, Network, Passed, Watcher};
 use crate::plan::Own;
 use crate::reconcile::Change;
-use crate::status::Problem;
+use crate::status::{self, Problem};
 use crate::tasks::blocking;
 
 /// How often to look without a notice: routes change without one, and what failed is tried again.
@@ -43,6 +44,8 @@ pub(super) struct News {
     pub(super) interfaces: Vec<String>,
     /// Names of the uplinks and overlays that have theirs.
     pub(super) uplinks: Vec<String>,
+    /// How the uplinks are served.
+    pub(super) xdp: Vec<status::Xdp>,
     /// Interfaces that have not, and what is not known.
     pub(super) problems: Vec<Problem>,
 }
@@ -51,19 +54,19 @@ pub(super) struct News {
 const CALM: Duration = Duration::from_millis(10);
 
 /// The interfaces, and what the programs are told of them.
-#[derive(Debug)]
 pub(super) struct Served {
     pods: Interfaces,
     outward: Interfaces,
+    xdp: Xdp,
     facts: Facts,
 }
 
 impl Served {
-    /// What a former agent has left in the network namespace; if it was another one, that is taken away.
+    /// What a former agent has left in the network namespace; if it was another one, that is taken away. `xdp`: `--xdp auto`.
     ///
     /// # Errors
     /// A pin cannot be read or removed, or the map is not there.
-    pub(super) fn adopt(datapath: &Datapath, moved: bool) -> anyhow::Result<Self> {
+    pub(super) fn adopt(datapath: &Datapath, moved: bool, xdp: bool) -> anyhow::Result<Self> {
         let adopt = |class| -> anyhow::Result<Interfaces> {
             let mut linked = datapath.linked_interfaces(class)?;
             for index in if moved { std::mem::take(&mut linked) } else { BTreeSet::new() } {
@@ -72,7 +75,8 @@ impl Served {
             Ok(Interfaces::new(class, linked))
         };
         let (pods, outward) = (adopt(Class::Pods)?, adopt(Class::Outward)?);
-        Ok(Self { pods, outward, facts: Facts::open(datapath.pins())? })
+        let xdp = Xdp::new(xdp, adopt(Class::Xdp)?);
+        Ok(Self { pods, outward, xdp, facts: Facts::open(datapath.pins())? })
     }
 
     /// Attaches and detaches, and tells the programs, by what interfaces are now. `node`: the addresses of the Node object;
@@ -83,19 +87,39 @@ impl Served {
         classes: &Classes,
         network: &Network,
         node: Option<&[IpAddr]>,
-        gone: &BTreeSet<u32>,
+        passed: &Passed,
         datapath: &Datapath,
     ) -> (bool, Vec<Problem>) {
         let pods = classes.pods(network);
-        let (mut outward, problems) = classes.outward(network, node.unwrap_or_default());
+        let Outward { served: mut outward, overlays, problems } =
+            classes.outward(network, node.unwrap_or_default());
+        self.outward.rest(&mut outward, &pods, passed, network);
         if node.is_none() {
             self.outward.keep(&mut outward, &pods, network);
         }
-        // Before a new pod's first flow.
-        self.facts.tell(&classes.facts(network, &self.pods, &self.outward, &pods));
-        let more = self.pods.follow(&pods, gone, datapath) | self.outward.follow(&outward, gone, datapath);
-        self.facts.tell(&classes.facts(network, &self.pods, &self.outward, &Named::new()));
+        // XDP begins what tc goes on with: it comes after tc, in the next call, and goes before.
+        let uplink = |index: &u32| {
+            let tunnel = network.interfaces.get(index).is_some_and(|interface| interface.overlay);
+            !tunnel && !overlays.contains(index)
+        };
+        let uplinks: Named = outward.clone().into_iter().filter(|(index, _)| uplink(index)).collect();
+        let ready: Named =
+            uplinks.clone().into_iter().filter(|(index, _)| self.outward.knows(*index)).collect();
+        let chosen = self.xdp.choose(&ready, network);
+        // Before a new pod's first flow, and before an uplink ceases to take frames.
+        self.facts.tell(&self.facts_of(classes, network, &pods));
+        let mut more = self.xdp.follow(chosen, &passed.gone, datapath);
+        more |= self.pods.follow(&pods, &passed.gone, datapath);
+        more |= self.outward.follow(&outward, &passed.gone, datapath);
+        more |= uplinks.keys().any(|index| self.outward.knows(*index) && !ready.contains_key(index));
+        self.facts.tell(&self.facts_of(classes, network, &Named::new()));
         (more, problems)
+    }
+}
+
+impl Served {
+    fn facts_of(&self, classes: &Classes, network: &Network, coming: &Named) -> Flags {
+        classes.facts(network, (&self.pods, &self.outward), self.xdp.sends(), coming)
     }
 }
 
@@ -162,7 +186,7 @@ impl Node {
             own: Own::default(),
             more: false,
         };
-        node.more = node.look(BTreeSet::new(), &View::default()).await?;
+        node.more = node.look(Passed::default(), &View::default()).await?;
         Ok(node)
     }
 
@@ -171,14 +195,14 @@ impl Node {
         let mut known = View::default();
         loop {
             let look = if self.more { Duration::ZERO } else { LOOK };
-            let gone = tokio::select! {
-                gone = timeout(look, self.watcher.changed()) => gone.unwrap_or_else(|_| Ok(BTreeSet::new())),
+            let passed = tokio::select! {
+                passed = timeout(look, self.watcher.changed()) => passed.unwrap_or_else(|_| Ok(Passed::default())),
                 // Of Services there is news all the time.
-                _ = source.wait_for(|view| told(view) != told(&known)) => Ok(BTreeSet::new()),
+                _ = source.wait_for(|view| told(view) != told(&known)) => Ok(Passed::default()),
             };
             known = source.borrow_and_update().clone();
-            let looked = match gone {
-                Ok(gone) => self.look(gone, &known).await,
+            let looked = match passed {
+                Ok(passed) => self.look(passed, &known).await,
                 Err(error) => Err(error),
             };
             self.more = match looked {
@@ -201,6 +225,7 @@ impl Node {
                 if let Some(served) = &mut self.served {
                     served.pods.doubt();
                     served.outward.doubt();
+                    served.xdp.doubt();
                 }
                 true
             }
@@ -211,9 +236,9 @@ impl Node {
         }
     }
 
-    /// Brings everything up to date, and says whether interfaces are left for the next look. `gone`: interfaces that
-    /// vanished.
-    async fn look(&mut self, gone: BTreeSet<u32>, view: &View) -> Result<bool, NetError> {
+    /// Brings everything up to date, and says whether interfaces are left for the next look. `passed`: what
+    /// interfaces have been since the last one.
+    async fn look(&mut self, passed: Passed, view: &View) -> Result<bool, NetError> {
         let network = self.watcher.list().await?;
         // Until the source has spoken, the addresses of a former agent hold: no flow shall see a change and its return.
         let (addresses, pod_cidrs) = view
@@ -268,12 +293,19 @@ impl Node {
                 Some(problem)
             }
         };
+        let outward = self.classes.outward(&network, &addresses).served;
+        // Before one has the program.
+        if outward.keys().any(|index| network.interfaces.get(index).is_some_and(|interface| interface.veth))
+            && let Err(error) = self.settings.send_back_by_redirect()
+        {
+            warn!("what XDP sends back by a veth does not arrive: {error}");
+        }
         let Some(mut served) = self.served.take() else { return Ok(false) };
         let (classes, datapath, listed) =
             (Arc::clone(&self.classes), Arc::clone(&self.datapath), view.listed);
         let (served, more, outward) = blocking(move || {
             let node = listed.then_some(&*addresses);
-            let (more, problems) = served.follow(&classes, &network, node, &gone, &datapath);
+            let (more, problems) = served.follow(&classes, &network, node, &passed, &datapath);
             (served, more, problems)
         })
         .await;
@@ -287,6 +319,7 @@ impl Node {
             service_ranges: service_ranges.names(),
             interfaces: served.pods.names(),
             uplinks: served.outward.names(),
+            xdp: served.xdp.ways().to_vec(),
             problems,
         };
         self.served = Some(served);

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use aya_obj::generated::bpf_attach_type::{self, *};
-use lb_common::Point;
+use lb_common::{Point, UPLINK_XDP};
 
 use super::inspect::Target;
 use super::load::{Datapath, LoadError};
@@ -40,23 +40,28 @@ pub(super) const POD_HOOKS: [(&str, bpf_attach_type, u32); 2] = hooks(Point::Pod
 pub(super) const OUTWARD_HOOKS: [(&str, bpf_attach_type, u32); 2] =
     hooks(Point::OutwardIngress, Point::OutwardEgress);
 
+/// The program that an uplink has besides, in native mode alone: the other mode works where tc does, later and slower.
+pub(super) const XDP_HOOKS: [(&str, bpf_attach_type, u32); 1] = [(UPLINK_XDP, BPF_XDP, sys::NATIVE)];
+
 /// The programs of two points of an interface, and where they stand among others.
 const fn hooks(ingress: Point, egress: Point) -> [(&'static str, bpf_attach_type, u32); 2] {
     [(ingress.program(), BPF_TCX_INGRESS, sys::FIRST), (egress.program(), BPF_TCX_EGRESS, sys::LAST)]
 }
 
-/// What an interface is to the node.
+/// What an interface is to the node, and which programs it has for that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
     /// Pods are behind it.
     Pods,
     /// Other nodes are behind it: an uplink or overlay.
     Outward,
+    /// It is of the class before, an uplink, and its driver runs XDP.
+    Xdp,
 }
 
 impl Class {
     /// All classes.
-    pub const ALL: [Self; 2] = [Self::Pods, Self::Outward];
+    pub const ALL: [Self; 3] = [Self::Pods, Self::Outward, Self::Xdp];
 
     /// The class of the interface that the pinned link `name` attaches to; `None` for a link of another kind.
     #[must_use]
@@ -69,6 +74,14 @@ impl Class {
         match self {
             Self::Pods => &POD_HOOKS,
             Self::Outward => &OUTWARD_HOOKS,
+            Self::Xdp => &XDP_HOOKS,
+        }
+    }
+
+    fn target(self, index: u32) -> Target {
+        match self {
+            Self::Pods | Self::Outward => Target::Interface(index),
+            Self::Xdp => Target::Driver(index),
         }
     }
 }
@@ -108,11 +121,16 @@ impl AttachError {
     /// Whether the interface went away before or while the program was being attached.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        let errno = match self {
+        matches!(self.errno(), Some(libc::ENODEV | libc::ENXIO | libc::ENOLINK))
+    }
+
+    /// What the kernel answered, if it refused a call.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        match self {
             Self::Syscall { source, .. } => source.raw_os_error(),
             _ => None,
-        };
-        matches!(errno, Some(libc::ENODEV | libc::ENXIO | libc::ENOLINK))
+        }
     }
 }
 
@@ -160,7 +178,7 @@ impl Datapath {
                 program,
                 attach_type,
                 flags,
-                target: Target::Interface(index),
+                target: class.target(index),
                 shown: name.to_owned(),
             };
             self.attach(&link, index)?;
@@ -272,6 +290,7 @@ mod tests {
         assert_eq!(linked_interface(Class::Outward, "pod_ingress-3"), None);
         assert_eq!(Class::of_link("pod_egress-3"), Some(Class::Pods));
         assert_eq!(Class::of_link("outward_ingress-3"), Some(Class::Outward));
+        assert_eq!(Class::of_link("uplink_xdp-3"), Some(Class::Xdp));
         assert_eq!(Class::of_link("connect4"), None);
     }
 }

@@ -74,7 +74,13 @@ impl Reader {
         self.read(target, true, hooks).map_err(PinError::of("BPF_PROG_QUERY", dir))
     }
 
-    /// The hooks of the interface of `class` with this index, which is called `name`.
+    /// Whether the program with this id is pinned by this datapath.
+    #[must_use]
+    pub fn is_ours(&self, id: u32) -> bool {
+        self.ours.contains(&id)
+    }
+
+    /// The tc hooks of the interface of `class`, not [`Class::Xdp`], with this index, which is called `name`.
     ///
     /// # Errors
     /// As for [`Reader::of_cgroup`]; the interface may have gone.
@@ -93,7 +99,7 @@ impl Reader {
             .map(|(name, attach_type)| {
                 let programs = sys::prog_query(target, attach_type, effective)?
                     .into_iter()
-                    .map(|id| Attached { id, name: program_name(id), ours: self.ours.contains(&id) })
+                    .map(|id| Attached { id, name: program_name(id), ours: self.is_ours(id) })
                     .collect();
                 Ok(Hook { name, programs })
             })
@@ -102,7 +108,8 @@ impl Reader {
 }
 
 /// The program's name; empty if it has none or has gone meanwhile.
-fn program_name(id: u32) -> String {
+#[must_use]
+pub fn program_name(id: u32) -> String {
     let info = sys::prog_by_id(id).and_then(|program| sys::info::<bpf_prog_info>(program.as_fd()));
     let name = info.map(|info| info.name).unwrap_or_default();
     name.iter().take_while(|byte| **byte != 0).map(|byte| char::from(byte.to_ne_bytes()[0])).collect()

@@ -59,6 +59,8 @@ pub struct Map {
 pub enum Target {
     /// An interface, by index; 0 once the interface is gone.
     Interface(u32),
+    /// The driver of an interface, by XDP: the same.
+    Driver(u32),
     /// A cgroup, by the kernel's id of it: the inode number of its directory; 0 once the cgroup is gone.
     Cgroup(u64),
     /// Something that Sluice does not attach to.
@@ -70,7 +72,7 @@ impl Target {
     #[must_use]
     pub const fn interface(self) -> Option<u32> {
         match self {
-            Self::Interface(index) => Some(index),
+            Self::Interface(index) | Self::Driver(index) => Some(index),
             Self::Cgroup(_) | Self::Other => None,
         }
     }
@@ -80,7 +82,7 @@ impl Target {
     pub const fn cgroup(self) -> Option<u64> {
         match self {
             Self::Cgroup(id) => Some(id),
-            Self::Interface(_) | Self::Other => None,
+            Self::Interface(_) | Self::Driver(_) | Self::Other => None,
         }
     }
 
@@ -88,6 +90,9 @@ impl Target {
         if info.type_ == bpf_link_type::BPF_LINK_TYPE_TCX as u32 {
             // SAFETY: the kernel fills the part of the union that the type names, and all bits are a value of it.
             Self::Interface(unsafe { info.__bindgen_anon_1.tcx.ifindex })
+        } else if info.type_ == bpf_link_type::BPF_LINK_TYPE_XDP as u32 {
+            // SAFETY: as above.
+            Self::Driver(unsafe { info.__bindgen_anon_1.xdp.ifindex })
         } else if info.type_ == bpf_link_type::BPF_LINK_TYPE_CGROUP as u32 {
             // SAFETY: as above.
             Self::Cgroup(unsafe { info.__bindgen_anon_1.cgroup.cgroup_id })

@@ -18,6 +18,8 @@ pub(super) const NOEXIST: u64 = 1;
 pub(super) const FIRST: u32 = 1 << 3;
 /// `BPF_F_AFTER` without a relative program: last of the hook.
 pub(super) const LAST: u32 = 1 << 4;
+/// `XDP_FLAGS_DRV_MODE`: by the driver, or not at all.
+pub(super) const NATIVE: u32 = 1 << 2;
 
 // The kernel refuses bytes beyond the fields it knows unless they are zero, and the padding that ends some generated
 // structs is not: those parts of `union bpf_attr` are declared here, without padding.
@@ -253,7 +255,8 @@ pub(super) fn lookup_batch<K: Pod, V: Pod>(
     Ok((attr.count as usize, last))
 }
 
-/// Attaches `prog` to `target`: a cgroup's descriptor or an interface's index. `flags`: [`FIRST`] or [`LAST`] for tcx.
+/// Attaches `prog` to `target`: a cgroup's descriptor or an interface's index. `flags`: [`FIRST`] or [`LAST`] for tcx,
+/// [`NATIVE`] for XDP.
 pub(super) fn link_create(
     prog: BorrowedFd<'_>,
     target: u32,

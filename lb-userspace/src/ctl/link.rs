@@ -64,6 +64,7 @@ impl LinkRow {
             name: link.name,
             kind: match link.target {
                 Target::Interface(_) => "tcx",
+                Target::Driver(_) => "xdp",
                 Target::Cgroup(_) => "cgroup",
                 Target::Other => "other",
             },
@@ -180,6 +181,7 @@ mod tests {
         };
         let cells = |target, names: &Names| LinkRow::new(link(target), names).cells().join(" ");
         assert_eq!(cells(Target::Interface(3), &names), "l tcx 9 veth3 connect4");
+        assert_eq!(cells(Target::Driver(3), &names), "l xdp 9 veth3 connect4");
         assert_eq!(cells(Target::Cgroup(1), &names), "l cgroup 9 /sys/fs/cgroup connect4");
         assert_eq!(cells(Target::Interface(3), &Names::default()), "l tcx 9 ifindex 3 program 7");
         assert_eq!(cells(Target::Cgroup(1), &Names::default()), "l cgroup 9 cgroup 1 program 7");

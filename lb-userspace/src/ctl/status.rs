@@ -16,7 +16,7 @@ use super::shadowed;
 use super::text;
 use crate::bpf::inspect;
 use crate::bpf::pin::Holder;
-use crate::status::{Problem, Status, StatusFile};
+use crate::status::{Problem, Status, StatusFile, Xdp};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -74,6 +74,8 @@ struct Told {
     interfaces: Vec<String>,
     /// Uplinks and overlays that have their programs.
     uplinks: Vec<String>,
+    /// How uplinks, not overlays, are served.
+    xdp: Vec<Xdp>,
     /// Addresses of Services that interfaces of the node have.
     held: Vec<IpAddr>,
     problems: Vec<Problem>,
@@ -125,6 +127,7 @@ impl Report {
                 service_ranges: status.service_ranges,
                 interfaces: status.interfaces,
                 uplinks: status.uplinks,
+                xdp: status.xdp,
                 held: status.held,
                 problems: status.problems,
             }),
@@ -177,6 +180,7 @@ impl Document for Report {
                 let meaning = "clients of other machines come by them";
                 fields.push(("Uplinks", format!("{}: {meaning}", text::comma(&told.uplinks))));
             }
+            fields.extend(told.xdp.iter().map(|xdp| ("XDP", xdp.to_string())));
             if !told.held.is_empty() {
                 let meaning = "interfaces of this node have them, so packets to them are left to the host";
                 fields.push(("Held", format!("{}: {meaning}", text::comma(&told.held))));
@@ -223,6 +227,12 @@ mod tests {
             synced: true,
             node: "a".to_owned(),
             api_server: Some("https://192.0.2.1:6443".to_owned()),
+            xdp: vec![Xdp {
+                interface: "eth0".to_owned(),
+                native: false,
+                why: Some("no driver".to_owned()),
+                remedy: Some("get one".to_owned()),
+            }],
             problems: vec![Problem::new("default/web", "no room")],
             ..Status::default()
         }
@@ -264,6 +274,16 @@ mod tests {
         let text = written(Format::Text, holder, &["x"], Some(status));
         let line = text.lines().find(|line| line.starts_with("Held:")).unwrap();
         assert!(line.contains("10.96.0.10,fd00::a: ") && line.contains("left to the host"), "{line}");
+    }
+
+    #[test]
+    fn each_uplink_has_a_line_that_says_how_it_is_served() {
+        let native = Xdp { interface: "eth1".to_owned(), native: true, ..Xdp::default() };
+        let status = Status { xdp: [status().xdp, vec![native]].concat(), ..status() };
+        let text = written(Format::Text, Some(Holder { pid: Some(NOBODY) }), &["x"], Some(status));
+        let lines: Vec<_> =
+            text.lines().filter_map(|line| line.strip_prefix("XDP:")).map(str::trim).collect();
+        assert_eq!(lines, ["eth0: tc alone: no driver; get one", "eth1: native XDP"]);
     }
 
     #[test]

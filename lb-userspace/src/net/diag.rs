@@ -8,9 +8,9 @@ use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, Stat
 use netlink_packet_sock_diag::{SockDiagDestroy, SockDiagMessage};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr as Kernel};
-use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
-};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NetlinkSerializable};
+
+use super::ask::ask;
 
 /// Why sockets cannot be listed or closed.
 #[derive(Debug, thiserror::Error)]
@@ -145,35 +145,11 @@ impl Sockets {
         flags: u16,
         mut found: impl FnMut(u8, SocketId),
     ) -> io::Result<()> {
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        let mut request = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
-        request.finalize();
-        let mut buffer = vec![0; request.buffer_len()];
-        request.serialize(&mut buffer);
-        self.0.send(&buffer, 0)?;
-        loop {
-            let (answer, _) = self.0.recv_from_full()?;
-            let mut rest = answer.as_slice();
-            while !rest.is_empty() {
-                let message: NetlinkMessage<SockDiagMessage> = NetlinkMessage::deserialize(rest)
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-                rest = rest.get((message.header.length as usize).next_multiple_of(4)..).unwrap_or_default();
-                match message.payload {
-                    NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(socket)) => {
-                        found(socket.header.family, socket.header.socket_id);
-                    }
-                    NetlinkPayload::Done(done) if done.code < 0 => {
-                        return Err(io::Error::from_raw_os_error(-done.code));
-                    }
-                    NetlinkPayload::Done(_) => return Ok(()),
-                    NetlinkPayload::Error(error) => {
-                        return if error.code.is_none() { Ok(()) } else { Err(error.to_io()) };
-                    }
-                    _ => {}
-                }
+        ask(&self.0, request, flags, |message| {
+            if let SockDiagMessage::InetResponse(socket) = message {
+                found(socket.header.family, socket.header.socket_id);
             }
-        }
+        })
     }
 }
 

@@ -1,6 +1,10 @@
-//! What the agent knows of the node's network: interfaces, addresses, port numbers, sockets.
+//! What the agent knows of the node's network: interfaces and their drivers, addresses, port numbers,
+//! sockets.
 
+mod ask;
 pub mod diag;
+pub mod driver;
+pub mod interface;
 pub mod node;
 pub mod reserved;
 pub mod watch;

@@ -12,16 +12,13 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use rtnetlink::packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
-};
+use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteType};
 use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection};
 use tokio::task::JoinHandle;
 
-/// The interface of kube-proxy's ipvs mode.
-const IPVS: &str = "kube-ipvs0";
+use super::interface::{Interface, holds, is_up};
 
 /// Why the network cannot be followed.
 #[derive(Debug, thiserror::Error)]
@@ -40,25 +37,6 @@ pub enum NetError {
     /// The socket that notices come by has failed.
     #[error("the netlink socket for notices has failed")]
     Ended,
-}
-
-/// An interface.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Interface {
-    /// Its name.
-    pub name: String,
-    /// Whether it is a bridge or the loopback, behind which there are no pods.
-    pub inner: bool,
-    /// Whether it is a bridge.
-    pub bridge: bool,
-    /// Whether it is one end of a pair, as pods mostly have it.
-    pub veth: bool,
-    /// Whether it is a tunnel as network plugins lay them between nodes: VXLAN, Geneve, WireGuard, IP in IP.
-    pub overlay: bool,
-    /// Whether its packets have an Ethernet header.
-    pub ethernet: bool,
-    /// Index of the interface that it is a port of.
-    pub master: Option<u32>,
 }
 
 /// The network as it is at one moment.
@@ -94,6 +72,15 @@ pub struct Routes {
 pub fn list_once() -> Result<Network, NetError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async { Watcher::open(false)?.list().await })
+}
+
+/// What has been since somebody looked, and may be over: indices of interfaces.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Passed {
+    /// Vanished; the index may be taken again.
+    pub gone: BTreeSet<u32>,
+    /// Not up.
+    pub down: BTreeSet<u32>,
 }
 
 /// Follows the network namespace of the thread that opened it.
@@ -137,7 +124,10 @@ impl Watcher {
             links.iter().filter(|link| holds(link)).map(|link| link.header.index).collect();
         let held = addresses.iter().filter(|message| holders.contains(&message.header.index));
         Ok(Network {
-            interfaces: links.iter().filter_map(|link| Some((link.header.index, interface(link)?))).collect(),
+            interfaces: links
+                .iter()
+                .filter_map(|link| Some((link.header.index, Interface::of(link)?)))
+                .collect(),
             addresses: addresses.iter().filter_map(lasting).collect(),
             held: held.filter_map(own).map(|(addr, _)| addr).collect(),
             places: addresses
@@ -162,22 +152,27 @@ impl Watcher {
         Ok(routes)
     }
 
-    /// Waits until something has changed. Returns the indices of interfaces that vanished: one of them may be taken again
-    /// already.
+    /// Waits until something has changed.
     ///
     /// # Errors
     /// [`NetError::Ended`]: what is known is stale, and only a new watcher will know more.
-    pub async fn changed(&mut self) -> Result<BTreeSet<u32>, NetError> {
-        let mut gone = BTreeSet::new();
+    pub async fn changed(&mut self) -> Result<Passed, NetError> {
+        let mut passed = Passed::default();
         let mut next = self.notices.next().await;
         loop {
             let (message, _) = next.ok_or(NetError::Ended)?;
-            if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) = message.payload {
-                gone.insert(link.header.index);
+            match message.payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
+                    passed.gone.insert(link.header.index);
+                }
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) if !is_up(&link) => {
+                    passed.down.insert(link.header.index);
+                }
+                _ => {}
             }
             match self.notices.try_recv() {
                 Ok(message) => next = Some(message),
-                Err(_) => return Ok(gone),
+                Err(_) => return Ok(passed),
             }
         }
     }
@@ -217,45 +212,6 @@ impl Drop for Watcher {
     }
 }
 
-fn name(link: &LinkMessage) -> Option<&String> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name),
-        _ => None,
-    })
-}
-
-fn interface(link: &LinkMessage) -> Option<Interface> {
-    let name = name(link)?.clone();
-    let is = |kind| {
-        let kind = LinkInfo::Kind(kind);
-        link.attributes.iter().any(|attribute| match attribute {
-            LinkAttribute::LinkInfo(infos) => infos.contains(&kind),
-            _ => false,
-        })
-    };
-    let (bridge, veth) = (is(InfoKind::Bridge), is(InfoKind::Veth));
-    let inner = bridge || link.header.flags.contains(LinkFlags::Loopback);
-    let overlays = [InfoKind::Vxlan, InfoKind::Geneve, InfoKind::Wireguard, InfoKind::IpIp, InfoKind::Ip6Tnl];
-    let master = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Controller(index) => Some(*index),
-        _ => None,
-    });
-    Some(Interface {
-        name,
-        inner,
-        bridge,
-        veth,
-        overlay: overlays.into_iter().any(is),
-        ethernet: link.header.link_layer_type == LinkLayerType::Ether,
-        master,
-    })
-}
-
-/// Whether the addresses of this interface keep packets from Services.
-fn holds(link: &LinkMessage) -> bool {
-    link.header.flags.contains(LinkFlags::Up) && name(link).is_some_and(|name| name != IPVS)
-}
-
 /// The interface's own address, with its flags; none while it is being tested for duplicates or is one.
 fn own(message: &AddressMessage) -> Option<(IpAddr, AddressFlags)> {
     let (mut own, mut prefix, mut flags) = (None, None, AddressFlags::empty());
@@ -290,26 +246,6 @@ mod tests {
     use rtnetlink::packet_route::route::RouteNextHop;
 
     use super::*;
-
-    fn link(name: &str, flags: LinkFlags, kind: Option<InfoKind>) -> Option<Interface> {
-        let mut message = LinkMessage::default();
-        message.header.flags = flags;
-        message.attributes.push(LinkAttribute::IfName(name.into()));
-        if let Some(kind) = kind {
-            let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]);
-            message.attributes.push(info);
-        }
-        interface(&message)
-    }
-
-    #[test]
-    fn bridges_and_the_loopback_have_no_pods_behind_them() {
-        assert!(link("lo", LinkFlags::Loopback, None).unwrap().inner);
-        assert!(link("cni0", LinkFlags::Up, Some(InfoKind::Bridge)).unwrap().inner);
-        let veth = link("veth1", LinkFlags::Up, Some(InfoKind::Veth)).unwrap();
-        assert_eq!((veth.name.as_str(), veth.inner), ("veth1", false));
-        assert_eq!(interface(&LinkMessage::default()), None);
-    }
 
     fn message(addr: &str, scope: AddressScope, flags: AddressFlags) -> AddressMessage {
         let mut message = AddressMessage::default();
@@ -349,16 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_interfaces_that_are_up_have_is_held_whatever_its_kind() {
-        let holder = |name: &str, flags| {
-            let mut message = LinkMessage::default();
-            message.header.flags = flags;
-            message.attributes.push(LinkAttribute::IfName(name.into()));
-            holds(&message)
-        };
-        assert!(holder("lo", LinkFlags::Loopback | LinkFlags::Up));
-        assert!(!holder("nodelocaldns", LinkFlags::empty()));
-        assert!(!holder("kube-ipvs0", LinkFlags::Up));
+    fn addresses_of_every_kind_are_held_once_they_are_tested() {
         for (addr, scope, flags, held) in [
             ("10.96.0.10", AddressScope::Host, AddressFlags::Permanent, true),
             ("fd00::a", AddressScope::Universe, AddressFlags::Deprecated, true),

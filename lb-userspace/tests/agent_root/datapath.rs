@@ -21,9 +21,9 @@ use serde_json::Value;
 use super::support::{Netns, TestCgroup, TestPins, patiently, run};
 
 /// Small tables: these tests run beside others.
-const SMALL: Sizes = Sizes { flows: Some(1024), services: Some(64), backends: Some(64) };
+pub(crate) const SMALL: Sizes = Sizes { flows: Some(1024), services: Some(64), backends: Some(64) };
 
-fn load(pins: &PinDir, sizes: &Sizes) -> Result<Datapath, LoadError> {
+pub(crate) fn load(pins: &PinDir, sizes: &Sizes) -> Result<Datapath, LoadError> {
     Datapath::load(pins, patiently(|| pins.lock())?, object::embedded()?, sizes)
 }
 
@@ -32,7 +32,7 @@ fn show(what: &str) -> Value {
 }
 
 /// Id, program id and cgroup of a pinned link.
-fn link(pins: &PinDir, name: &str) -> (u64, u64, Value) {
+pub(crate) fn link(pins: &PinDir, name: &str) -> (u64, u64, Value) {
     let info = show(&format!("link show pinned {}", pins.link(name).display()));
     (info["id"].as_u64().unwrap(), info["prog_id"].as_u64().unwrap(), info["cgroup_id"].clone())
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use xtask::lab::helper::wire::Socket;
-use xtask::lab::{Space, wait_for};
+use xtask::lab::{Space, manifest, wait_for};
 
 use crate::support::{Case, Mode, SOON, WAYS, World, lab, long, worlds};
 
@@ -194,6 +194,39 @@ fn hundreds_of_interfaces_at_once() {
     let left = settles(&world, SOON);
     println!("{many} interfaces: served {attached:?} after they had come, left {left:?} after they had gone");
     Case(&world, "pod", WAYS[0]).answered_by("b", service.ask(&world.client, WAYS[0]));
+}
+
+#[test]
+fn an_uplink_that_flaps_is_served_before_its_route_is_back() {
+    let world = World::new("flap", Mode::Host, &["--masquerade-all"]);
+    let service = world.service("flap", &[&world.remote]);
+    let host = world.node.host();
+    // The uplink is known by its default route alone.
+    let elsewhere = ["192.0.2.77", "2001:db8::77"].map(|addr| addr.parse().unwrap());
+    world.node.write("node.json", &manifest::node(world.node.name(), &elsewhere)).unwrap();
+    let connection = world.client.open(Socket::Tcp, Some(service.at(WAYS[0]))).unwrap();
+    Case(&world, "before", WAYS[0]).answered_by("remote", connection.ask());
+    let index = interfaces(host).into_iter().find(|(name, _)| name == "up0").unwrap().1;
+    let link = || {
+        let links = world.node.sluice_json(&["link"]).unwrap();
+        let name = format!("outward_ingress-{index}");
+        links.as_array().unwrap().iter().find(|link| link["name"] == name).map(|link| link["id"].clone())
+    };
+    let before = link();
+    assert!(before.is_some());
+    // The default route does not come back, but that to the pod does.
+    host.ip("link set up0 down\nlink set up0 up\nroute add 10.244.2.0/24 via 172.18.0.1\n").unwrap();
+    // Once this one is served, the agent has looked at what was before.
+    host.ip("link add vethlater type veth peer name later\n").unwrap();
+    wait_for(SOON, || served(&world).contains("vethlater")).unwrap();
+    assert_eq!(link(), before);
+    Case(&world, "after", WAYS[0]).answered_by("remote", connection.ask());
+    host.ip("route add default via 172.18.0.1\nlink del vethlater\n").unwrap();
+    wait_for(SOON, || !served(&world).contains("vethlater")).unwrap();
+    assert_eq!(link(), before);
+    // From now on it is one for as long as it has its route.
+    host.ip("route del default via 172.18.0.1\n").unwrap();
+    wait_for(SOON, || link().is_none()).unwrap();
 }
 
 /// Waits until `status` lists exactly these of `addresses` as held.

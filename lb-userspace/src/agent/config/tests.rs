@@ -1,6 +1,7 @@
 use clap::Parser;
 
 use super::*;
+use crate::agent::args::XdpMode;
 
 #[derive(Parser)]
 struct Agent {
@@ -183,6 +184,13 @@ fn what_has_no_meaning_is_named_once_each() {
 }
 
 #[test]
+fn off_is_off_whatever_a_parser_makes_of_it() {
+    for text in ["off", "\"off\"", "false"] {
+        assert_eq!(told("", &own(&format!("xdp: {text}\n"))).unwrap().args.xdp, XdpMode::Off, "{text}");
+    }
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused_with_its_line() {
     for (text, expected) in [
         (
@@ -192,8 +200,8 @@ fn what_cannot_be_meant_is_refused_with_its_line() {
         (own("\nmaxFlows:\n  a: {b: c}\n"), "FILE:5: maxFlows: one value is wanted, or a list of values"),
         (own("maxflows: 1\n"), "FILE:3: there is no field `maxflows`: it is called maxFlows"),
         (
-            own("xdp: auto\n"),
-            "FILE:3: there is no field `xdp`: fields are the flags of `sluice agent --help`, written like podInterfaces",
+            own("xpd: auto\n"),
+            "FILE:3: there is no field `xpd`: fields are the flags of `sluice agent --help`, written like podInterfaces",
         ),
         (own("config: /x\n"), "FILE:3: there is no field `config`"),
         (

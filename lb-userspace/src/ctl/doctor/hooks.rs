@@ -6,7 +6,8 @@ use crate::bpf::attach::Class;
 use crate::bpf::hooks::{Attached, Hook, Reader};
 use crate::bpf::inspect;
 use crate::bpf::pin::PinDir;
-use crate::net::watch::{Interface, Network};
+use crate::net::interface::Interface;
+use crate::net::watch::Network;
 
 use super::{Finding, Level};
 
@@ -17,6 +18,7 @@ pub(super) fn look(pins: &PinDir, network: &Network) -> anyhow::Result<Vec<Findi
     let served: BTreeMap<u32, Class> = inspect::links(pins)?
         .into_iter()
         .filter_map(|link| Some((link.target.interface()?, Class::of_link(&link.name)?)))
+        .filter(|(_, class)| *class != Class::Xdp)
         .collect();
     let here: Vec<(u32, &Interface)> =
         network.interfaces.iter().map(|(index, interface)| (*index, interface)).collect();

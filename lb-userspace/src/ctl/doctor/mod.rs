@@ -12,6 +12,7 @@ mod kernel;
 mod ports;
 mod sockets;
 mod tables;
+mod xdp;
 
 use std::io::{self, Write};
 
@@ -162,6 +163,7 @@ impl Args {
         if pins.base().exists() {
             examination.look("sockets", || sockets::look(pins));
             examination.look("hooks", || hooks::look(pins, network()?));
+            examination.look("xdp", || xdp::look(pins, network()?));
             examination.look("ports", || ports::look(pins));
             examination.look("tables", || tables::look(pins));
         }

@@ -118,6 +118,8 @@ fn values_that_cannot_be_meant_are_refused_by_name() {
         (r#"config.kubeProxy.kind="X""#, "config/kubeProxy/kind"),
         (r#"config.kubeProxy.apiVersion="v1""#, "config/kubeProxy/apiVersion"),
         (r#"config.sluice.socketLb="all""#, "config/sluice"),
+        (r#"xdp="generic""#, "xdp"),
+        (r#"config.sluice.xdp="auto""#, "config/sluice"),
         (r#"config.other={}"#, "other"),
         (r#"extraArgs=["v"]"#, "extraArgs/0"),
         (r#"extraArgs="--v""#, "extraArgs"),
@@ -140,8 +142,13 @@ fn values_reach_what_they_are_for() {
     let plain = of(&[]);
     let text =
         |all: &BTreeMap<String, Value>| all["ConfigMap"]["data"]["config.yaml"].as_str().unwrap().to_owned();
-    let documents = |all| serde_saphyr::from_multiple::<Value>(&text(all)).unwrap();
+    let documents = |all: &BTreeMap<String, Value>| serde_saphyr::from_multiple::<Value>(&text(all)).unwrap();
     assert_eq!(documents(&plain)[1]["socketLb"], "all");
+    assert_eq!(documents(&plain)[1]["xdp"], "auto");
+    // What YAML 1.1 makes of a bare `off` reaches the agent as something that it takes for that.
+    for (value, told) in [(r#"xdp="off""#, "off"), ("xdp=false", "false")] {
+        assert_eq!(documents(&of(&[value]))[1]["xdp"], told);
+    }
     let container = &pod(&plain)["containers"][0];
     assert_eq!(container["securityContext"], json!({"privileged": true, "readOnlyRootFilesystem": true}));
     assert_eq!(container["resources"].get("limits"), None);
