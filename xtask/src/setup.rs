@@ -44,6 +44,7 @@ pub const LAB: &[Package] = &[
     ("bpftool", "bpftool"),
     ("util-linux", "nsenter"),
     ("iputils-ping", "ping"),
+    ("ethtool", "ethtool"),
 ];
 
 /// What kube-proxy runs.

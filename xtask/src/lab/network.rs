@@ -108,6 +108,17 @@ impl Network {
         if up { host.ip(&(set_up(number) + &ways(number))) } else { host.ip("link set up0 down\n") }
     }
 
+    /// Makes the ways of the outside client and of the machines wires, for native XDP.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn wire(&self) -> Result<()> {
+        self.switch.wire(&self.outside, OUTSIDE)?;
+        (FIRST..)
+            .zip(&self.machines)
+            .try_for_each(|(number, machine)| self.switch.wire(machine.host(), number))
+    }
+
     /// The machines, in the order in which they came.
     #[must_use]
     pub fn machines(&self) -> &[Machine] {

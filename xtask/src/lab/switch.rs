@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::machine::addresses;
 use super::{Lab, Space};
+use crate::sh;
 
 /// An Ethernet switch. Its members are in 172.18.0.0/24 and fd00:172:18::/64.
 #[derive(Debug)]
@@ -43,6 +44,17 @@ impl Switch {
     /// Pulls the cable of the member `number`, or puts it in again.
     pub(super) fn plug(&self, number: u8, plugged: bool) -> Result<()> {
         self.0.ip(&format!("link set port{number} {}\n", if plugged { "up" } else { "down" }))
+    }
+
+    /// Makes the way of `space`, the member `number`, a wire, as native XDP needs it: what it sends is whole, checksums
+    /// and all, and what XDP sends out of it arrives.
+    ///
+    /// # Errors
+    /// When it is not connected, or a command fails.
+    pub fn wire(&self, space: &Space, number: u8) -> Result<()> {
+        sh::read(space.command("ethtool").args(["-K", "up0", "tx", "off"]))?;
+        sh::read(self.0.command("ethtool").args(["-K", &format!("port{number}"), "gro", "on"]))?;
+        Ok(())
     }
 }
 

@@ -149,33 +149,36 @@ fn held(setting: Setting) {
     }
     refusals::held(&scene);
     errors::streams_arrive(&scene);
+    assert_eq!(scene.has_sent_frames(), setting.xdp, "{setting}");
 }
 
 /// Two settings that differ in everything, which together with those of the other layouts make all pairs; all settings in
 /// a long run.
-fn all_held(layout: Layout, pair: (Mode, bool)) {
-    let (mode, detector) = pair;
+fn all_held(layout: Layout, (mode, detector, xdp): (Mode, bool, bool)) {
     let other = if mode == Mode::All { Mode::Host } else { Mode::All };
-    let mut settings = vec![(mode, detector), (other, !detector)];
+    let mut settings = vec![(mode, detector, xdp), (other, !detector, !xdp)];
     if long() {
-        settings.extend([(mode, !detector), (other, detector)]);
+        settings.extend([(mode, detector, !xdp), (other, !detector, xdp)]);
+        for xdp in [false, true] {
+            settings.extend([(mode, !detector, xdp), (other, detector, xdp)]);
+        }
     }
-    for (mode, detector) in settings {
-        held(Setting { mode, layout, detector });
+    for (mode, detector, xdp) in settings {
+        held(Setting { mode, layout, detector, xdp });
     }
 }
 
 #[test]
 fn b36_b40_b41_b42_b54_b55_b56_b67_b69_b80_everybody_reaches_every_frontend() {
-    all_held(Layout::Routed, (Mode::All, true));
+    all_held(Layout::Routed, (Mode::All, true, true));
 }
 
 #[test]
 fn b36_b76_b79_everybody_does_where_pods_are_behind_a_tunnel() {
-    all_held(Layout::Vxlan, (Mode::Host, true));
+    all_held(Layout::Vxlan, (Mode::Host, true, true));
 }
 
 #[test]
 fn b36_b74_b76_everybody_does_where_pods_are_on_a_bridge() {
-    all_held(Layout::Bridge, (Mode::All, true));
+    all_held(Layout::Bridge, (Mode::All, true, false));
 }

@@ -30,21 +30,25 @@ pub(super) struct Setting {
     pub(super) layout: Layout,
     /// Whether pods are told from others.
     pub(super) detector: bool,
+    /// Whether native XDP serves the uplinks.
+    pub(super) xdp: bool,
 }
 
 impl Setting {
     /// The flags of its agents.
     fn flags(self) -> Vec<&'static str> {
         let detector: &[_] = if self.detector { &DETECTOR } else { &[] };
-        [&["--service-cluster-ip-range", RANGES], detector].concat()
+        let xdp: &[_] = if self.xdp { &[] } else { &["--xdp", "off"] };
+        [&["--service-cluster-ip-range", RANGES], detector, xdp].concat()
     }
 }
 
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { mode, layout, detector } = self;
+        let Self { mode, layout, detector, xdp } = self;
         let detector = if *detector { "detector" } else { "no detector" };
-        write!(f, "socket-lb {mode:?}, {layout:?}, {detector}")
+        let xdp = if *xdp { "XDP" } else { "no XDP" };
+        write!(f, "socket-lb {mode:?}, {layout:?}, {detector}, {xdp}")
     }
 }
 
@@ -65,19 +69,21 @@ pub(super) struct Scene {
 impl Scene {
     /// Makes it with pods that have interfaces and routes, and an agent on each machine that has these `flags`.
     pub(super) fn new(name: &str, mode: Mode, flags: &[&str]) -> Self {
-        let setting = Setting { mode, layout: Layout::Routed, detector: flags.contains(&DETECTOR[0]) };
+        let setting =
+            Setting { mode, layout: Layout::Routed, detector: flags.contains(&DETECTOR[0]), xdp: false };
         Self::made(&format!("{name}-{mode:?}").to_lowercase(), setting, flags)
     }
 
     /// Makes it in this setting.
     pub(super) fn laid(name: &str, setting: Setting) -> Self {
-        let Setting { mode, layout, detector } = setting;
-        let name = format!("{name}-{mode:?}-{layout:?}-{}", u8::from(detector)).to_lowercase();
+        let Setting { mode, layout, detector, xdp } = setting;
+        let name =
+            format!("{name}-{mode:?}-{layout:?}-{}{}", u8::from(detector), u8::from(xdp)).to_lowercase();
         Self::made(&name, setting, &setting.flags())
     }
 
     fn made(name: &str, setting: Setting, flags: &[&str]) -> Self {
-        let Setting { mode, layout, .. } = setting;
+        let Setting { mode, layout, xdp, .. } = setting;
         let manifests = lab().dir().join(name).join("manifests");
         fs::create_dir_all(&manifests).unwrap();
         let mut network = Network::new(lab(), name).unwrap();
@@ -99,8 +105,13 @@ impl Scene {
         for machine in scene.network.machines() {
             scene.write(machine.name(), &manifest::node(machine.name(), &machine.ips()));
         }
+        if xdp {
+            scene.network.wire().unwrap();
+        }
         for machine in [0, 1] {
             scene.start_agent(machine, &binary());
+            let ways = scene.network.machines()[machine].sluice_json(&["status"]).unwrap()["xdp"].clone();
+            assert_eq!(ways[0]["native"], xdp, "{ways}\n{}", scene.log());
         }
         scene
     }
@@ -120,6 +131,14 @@ impl Scene {
     /// Takes the agent of the machine with this index, to end it.
     pub(super) fn take_agent(&self, machine: usize) -> Agent {
         self.agents[machine].lock().unwrap().take().unwrap()
+    }
+
+    /// Whether XDP has sent frames at the first machine's uplink.
+    pub(super) fn has_sent_frames(&self) -> bool {
+        let output = self.first().host().command("ethtool").args(["-S", "up0"]).output().unwrap();
+        let counters = String::from_utf8(output.stdout).unwrap();
+        let sent = |line: &&str| line.contains("xdp_tx:") || line.contains("xdp_redirect:");
+        counters.lines().filter(sent).any(|line| !line.ends_with(": 0"))
     }
 
     /// What the agents have logged.
