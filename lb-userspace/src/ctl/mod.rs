@@ -32,6 +32,7 @@ mod stats;
 mod status;
 mod target;
 mod text;
+mod unserved;
 mod version;
 mod view;
 

@@ -14,6 +14,7 @@ use super::crowd::{self, Crowd};
 use super::out::{Document, Out, Row};
 use super::shadowed;
 use super::text;
+use super::unserved;
 use crate::bpf::inspect;
 use crate::bpf::pin::Holder;
 use crate::status::{Problem, Status, StatusFile, Xdp};
@@ -52,6 +53,9 @@ struct Report {
     /// Sockets of the host at node ports of Services.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shadowed: Vec<String>,
+    /// Interfaces with endpoints behind them that are neither pods' nor uplinks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unserved: Vec<String>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     told: Option<Told>,
 }
@@ -81,6 +85,14 @@ struct Told {
     problems: Vec<Problem>,
 }
 
+/// What is read where a datapath is installed.
+#[derive(Default)]
+struct Tables {
+    flows: Option<[Crowd; 2]>,
+    shadowed: Vec<String>,
+    unserved: Vec<String>,
+}
+
 impl Told {
     /// What is followed, in words.
     fn source(&self) -> String {
@@ -104,7 +116,7 @@ impl Report {
         pin_dir: PathBuf,
         holder: Option<Holder>,
         programs: Vec<String>,
-        (flows, shadowed): (Option<[Crowd; 2]>, Vec<String>),
+        Tables { flows, shadowed, unserved }: Tables,
         status: Option<Status>,
     ) -> Self {
         let synced = holder.zip(status.as_ref()).is_some_and(|(holder, status)| status.synced_by(holder.pid));
@@ -117,6 +129,7 @@ impl Report {
             programs,
             flows,
             shadowed,
+            unserved,
             told: status.map(|status| Told {
                 version: status.version,
                 node: status.node,
@@ -168,6 +181,9 @@ impl Document for Report {
             let meaning = "sockets of the host at node ports, which Services have";
             fields.push(("Shadowed", format!("{}: {meaning}", text::comma(&self.shadowed))));
         }
+        if !self.unserved.is_empty() {
+            fields.push(("Unserved", format!("{}: {}", text::comma(&self.unserved), unserved::MEANING)));
+        }
         if let Some(told) = &self.told {
             fields.extend([
                 ("Version", told.version.clone()),
@@ -207,9 +223,13 @@ impl Args {
         let status = file.read().with_context(|| format!("read {}", file.path().display()))?;
         let programs: Vec<_> = inspect::progs(pins)?.into_iter().map(|prog| prog.name).collect();
         let tables = if programs.is_empty() {
-            (None, Vec::new())
+            Tables::default()
         } else {
-            (Some(crowd::read(pins)?), shadowed::read(pins)?)
+            Tables {
+                flows: Some(crowd::read(pins)?),
+                shadowed: shadowed::read(pins)?,
+                unserved: unserved::read(pins)?,
+            }
         };
         Ok(out.document(&Report::new(pins.root().to_owned(), holder, programs, tables, status))?)
     }
@@ -241,7 +261,8 @@ mod tests {
     fn written(format: Format, holder: Option<Holder>, programs: &[&str], status: Option<Status>) -> String {
         let programs = programs.iter().map(|name| (*name).to_owned()).collect();
         let shadowed = holder.map(|_| "0.0.0.0:30080/TCP of shop/web".to_owned()).into_iter().collect();
-        let tables = (holder.map(|_| flooded()), shadowed);
+        let unserved = holder.map(|_| "eth7 (10.244.7.3)".to_owned()).into_iter().collect();
+        let tables = Tables { flows: holder.map(|_| flooded()), shadowed, unserved };
         let report = Report::new(PathBuf::from("/p"), holder, programs, tables, status);
         let mut text = Vec::new();
         Out::to(format, &mut text).document(&report).unwrap();
@@ -295,6 +316,8 @@ mod tests {
             )
         );
         assert!(written(Format::Text, None, &["x"], Some(status())).contains("the datapath goes on"));
+        let text = written(Format::Text, Some(Holder { pid: None }), &["x"], None);
+        assert!(text.contains("Unserved:  eth7 (10.244.7.3): clients outside"), "{text}");
         assert!(
             written(Format::Text, Some(Holder { pid: Some(NOBODY) }), &["x"], Some(status()))
                 .ends_with("\nOBJECT       PROBLEM\ndefault/web  no room\n")

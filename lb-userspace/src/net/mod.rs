@@ -7,4 +7,5 @@ pub mod driver;
 pub mod interface;
 pub mod node;
 pub mod reserved;
+pub mod route;
 pub mod watch;

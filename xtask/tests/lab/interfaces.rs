@@ -197,6 +197,20 @@ fn hundreds_of_interfaces_at_once() {
 }
 
 #[test]
+fn endpoints_behind_an_interface_that_nobody_serves_are_named() {
+    let world = World::new("astray", Mode::All, &[]);
+    let service = world.service("astray", &[&world.remote]);
+    let said = |command: &str, key: &str| world.node.sluice_json(&[command]).unwrap()[key].to_string();
+    assert_eq!(said("status", "unserved"), "null");
+    let [v4, _] = world.remote.ips();
+    world.lead_astray();
+    assert_eq!(said("status", "unserved"), format!("[\"plain0 ({v4})\"]"));
+    assert!(said("doctor", "findings").contains(&format!("plain0 ({v4})")));
+    drop(service);
+    wait_for(SOON, || said("status", "unserved") == "null").unwrap();
+}
+
+#[test]
 fn an_uplink_that_flaps_is_served_before_its_route_is_back() {
     let world = World::new("flap", Mode::Host, &["--masquerade-all"]);
     let service = world.service("flap", &[&world.remote]);

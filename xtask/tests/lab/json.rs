@@ -123,11 +123,14 @@ fn answer(node: &Node, line: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
-/// A Service with session affinity, one without endpoints, an object that is wrong, and traffic of every kind.
-fn occasions(world: &World) -> [Svc<'_>; 2] {
+/// A Service with session affinity, one without endpoints, one whose endpoint is where nobody serves, an object that is wrong, and traffic of every kind.
+fn occasions(world: &World) -> [Svc<'_>; 3] {
+    world.lead_astray();
+    let astray = world.service("json-astray", &[&world.remote]);
     let (served, empty) = (world.service("json", &[&world.a]), world.service("json-empty", &[]));
     let mut items = vec![service(&served.name, &served.addresses, &served.ports)];
     items[0]["spec"]["sessionAffinity"] = json!("ClientIP");
+    items[0]["metadata"]["annotations"] = json!({"lb.sluice/new-flow-rate": "500"});
     items[0]["spec"]["type"] = json!("LoadBalancer");
     items[0]["spec"]["externalTrafficPolicy"] = json!("Local");
     items[0]["spec"]["loadBalancerSourceRanges"] = json!(["172.18.0.0/16"]);
@@ -151,7 +154,7 @@ fn occasions(world: &World) -> [Svc<'_>; 2] {
     // A process of the host listens where a Service has its node port, and a pod reaches itself.
     world.node.host().serve(Transport::Tcp, 30_700, "shadowed").unwrap();
     assert_eq!(served.ask(&world.a, WAYS[0]).unwrap().pod, "a");
-    [served, empty]
+    [served, empty, astray]
 }
 
 #[test]

@@ -145,6 +145,15 @@ impl World {
         }
     }
 
+    /// Has `remote` behind an interface `plain0` that is neither a pod's nor an uplink.
+    pub(crate) fn lead_astray(&self) {
+        let [v4, _] = self.remote.ips();
+        let batch = format!(
+            "link add plain0 type veth peer name far0\nlink set plain0 up\nlink set far0 up\nroute add {v4}/32 dev plain0\n"
+        );
+        self.node.host().ip(&batch).unwrap();
+    }
+
     /// Addresses that no Service of this world has had.
     pub(crate) fn new_addresses(&self) -> [IpAddr; 2] {
         let last = self.services.fetch_add(1, Ordering::Relaxed);

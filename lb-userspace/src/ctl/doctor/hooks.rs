@@ -9,6 +9,7 @@ use crate::bpf::pin::PinDir;
 use crate::net::interface::Interface;
 use crate::net::watch::Network;
 
+use super::super::unserved;
 use super::{Finding, Level};
 
 const CHECK: &str = "hooks";
@@ -23,6 +24,15 @@ pub(super) fn look(pins: &PinDir, network: &Network) -> anyhow::Result<Vec<Findi
     let here: Vec<(u32, &Interface)> =
         network.interfaces.iter().map(|(index, interface)| (*index, interface)).collect();
     let mut findings = vec![coverage(&here, &served)];
+    let unserved = unserved::read(pins)?;
+    if !unserved.is_empty() {
+        let found = format!("endpoints are behind interfaces that are not served: {}", unserved.join(", "));
+        findings.push(
+            Finding::new(Level::Warning, CHECK, found)
+                .follows("clients outside have no answer from them")
+                .remedy("name the interfaces with --uplinks, --overlays or --pod-interfaces"),
+        );
+    }
     for (index, interface) in here {
         if let Some(class) = served.get(&index) {
             for hook in reader.of_interface(index, &interface.name, *class)? {
