@@ -142,6 +142,20 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ctl::tests::documented;
+
+    #[test]
+    fn the_answer_is_what_its_documentation_says() {
+        let done = Done {
+            interface: "eth1".to_owned(),
+            frames: 25_000_000,
+            taken: 25_000_000,
+            seconds: 10.01,
+            frames_per_second: 2_497_502.5,
+            nanoseconds_per_frame: 372.4,
+        };
+        assert_eq!(serde_json::to_value(done).unwrap(), documented("bench generate"));
+    }
 
     #[test]
     fn ethernet_addresses_are_six_bytes() {
