@@ -44,11 +44,12 @@ pub(super) fn read(pins: &PinDir) -> anyhow::Result<Vec<String>> {
     Ok(behind.into_iter().filter_map(named).collect())
 }
 
-/// The names of the interfaces of which the programs know nothing; `known`: flags by index.
+/// The names of the interfaces that the programs could serve and know nothing of; `known`: flags by index.
 fn plain(network: &Network, known: &BTreeMap<u32, u32>) -> BTreeMap<u32, String> {
     let loopback = |interface: &Interface| interface.inner && !interface.bridge;
     let unknown = network.interfaces.iter().filter(|(index, interface)| {
-        !known.contains_key(index) && !loopback(interface) && interface.master.is_none()
+        let known = known.contains_key(index) || loopback(interface);
+        !known && interface.ethernet && interface.master.is_none()
     });
     unknown.map(|(index, interface)| (*index, interface.name.clone())).collect()
 }
@@ -73,7 +74,8 @@ mod tests {
 
     #[test]
     fn plain_is_what_nobody_has_told_the_programs_of() {
-        let interface = |name: &str| Interface { name: name.to_owned(), ..Interface::default() };
+        let interface =
+            |name: &str| Interface { name: name.to_owned(), ethernet: true, ..Interface::default() };
         let network = Network {
             interfaces: [
                 (1, Interface { inner: true, ..interface("lo") }),
@@ -81,6 +83,7 @@ mod tests {
                 (3, interface("eth1")),
                 (4, Interface { inner: true, bridge: true, ..interface("docker0") }),
                 (5, Interface { master: Some(4), ..interface("port") }),
+                (6, Interface { overlay: true, ethernet: false, ..interface("tunl0") }),
             ]
             .into(),
             ..Network::default()
