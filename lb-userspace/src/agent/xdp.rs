@@ -134,7 +134,8 @@ impl Xdp {
         let vlan = network.interfaces.values().find(|vlan| vlan.vlan_of == Some(index));
         let strips = || self.drivers.as_ref().is_none_or(|drivers| drivers.strips_tags(index));
         Uplink {
-            interface: interface.clone(),
+            // Drivers that reset before they refuse take it down and up again, which is no news of it.
+            interface: Interface { up: true, ..interface.clone() },
             features: self.drivers.as_ref().and_then(|drivers| drivers.xdp(index)),
             strips_tags_of: vlan.filter(|_| strips()).map(|vlan| vlan.name.clone()),
         }
@@ -171,13 +172,13 @@ impl Uplink {
 
 impl Why {
     fn of(error: &AttachError, uplink: &Uplink) -> Self {
-        match error.errno() {
+        match (error.errno(), uplink.interface.xdp) {
             // EEXIST: in the other mode.
-            Some(libc::EBUSY | libc::EEXIST) => Self::Taken(match uplink.interface.xdp {
-                Some(id) => format!("{} (id {id})", program_name(id)),
-                None => "unknown".to_owned(),
-            }),
-            Some(libc::EOPNOTSUPP) if uplink.features.is_none() => Self::Unable,
+            (Some(libc::EBUSY | libc::EEXIST), Some(id)) => {
+                Self::Taken(format!("{} (id {id})", program_name(id)))
+            }
+            (Some(libc::EOPNOTSUPP), _) if uplink.features.is_none() => Self::Unable,
+            // Drivers too say EBUSY or EEXIST.
             _ => Self::Refused(error.to_string()),
         }
     }
@@ -265,7 +266,9 @@ mod tests {
         let names: Vec<_> =
             all.iter().map(|(index, uplink)| (*index, uplink.interface.name.as_str())).collect();
         let mut chosen = xdp.choose(&wanted(&names), &network);
-        chosen.known.extend(all.iter().cloned());
+        for (index, uplink) in all {
+            chosen.known.get_mut(index).unwrap().features = uplink.features;
+        }
         xdp.follow(chosen, &BTreeSet::new(), recorder);
         recorder.take()
     }
@@ -273,18 +276,19 @@ mod tests {
     #[test]
     fn what_was_refused_is_not_tried_again_until_the_interface_is_another() {
         let (mut xdp, recorder) = (xdp(true), Recorder::default());
-        let mut all =
-            [(2, uplink("eth-bad", None)), (3, uplink("eth-taken", None)), (4, uplink("eth1", None))];
-        assert_eq!(follow(&mut xdp, &all, &recorder), "+2 +3 +4");
+        let names = [(2, "eth-bad"), (3, "eth-taken"), (4, "eth1"), (5, "eth-taken-by-none")];
+        let mut all = names.map(|(index, name)| (index, uplink(name, None)));
+        all[1].1.interface.xdp = Some(u32::MAX);
+        assert_eq!(follow(&mut xdp, &all, &recorder), "+2 +3 +4 +5");
         assert_eq!(follow(&mut xdp, &all, &recorder), "+3", "who has it may go");
+        all[0].1.interface.up = true;
+        assert_eq!(follow(&mut xdp, &all, &recorder), "+3", "its driver has reset it");
         all[0].1.interface.mtu = 1500;
-        assert_eq!(follow(&mut xdp, &all, &recorder), "+2 +3");
+        all[3].1.interface.xdp = Some(u32::MAX);
+        assert_eq!(follow(&mut xdp, &all, &recorder), "+2 +3 +5");
         let ways: Vec<_> = xdp.ways().iter().map(ToString::to_string).collect();
         assert!(ways[0].starts_with("eth-bad: tc alone: its driver refuses at MTU 1500: "), "{ways:?}");
-        assert!(
-            ways[1].starts_with("eth-taken: tc alone: another XDP program is there: unknown"),
-            "{ways:?}"
-        );
+        assert!(ways[1].starts_with("eth-taken: tc alone: another XDP program is there: "), "{ways:?}");
         assert_eq!(ways[2], "eth1: native XDP");
     }
 
