@@ -46,14 +46,15 @@ impl Switch {
         self.0.ip(&format!("link set port{number} {}\n", if plugged { "up" } else { "down" }))
     }
 
-    /// Makes the way of `space`, the member `number`, a wire, as native XDP needs it: what it sends is whole, checksums
-    /// and all, and what XDP sends out of it arrives.
+    /// Makes the way of `space`, the member `number`, a wire, as native XDP needs it: what either end sends is whole,
+    /// checksums and all, and no longer than the MTU, also where the switch has merged packets; and what XDP sends out of it
+    /// arrives.
     ///
     /// # Errors
     /// When it is not connected, or a command fails.
     pub fn wire(&self, space: &Space, number: u8) -> Result<()> {
         sh::read(space.command("ethtool").args(["-K", "up0", "tx", "off"]))?;
-        sh::read(self.0.command("ethtool").args(["-K", &format!("port{number}"), "gro", "on"]))?;
+        sh::read(self.0.command("ethtool").args(["-K", &format!("port{number}"), "gro", "on", "tx", "off"]))?;
         Ok(())
     }
 }

@@ -94,9 +94,9 @@ fn b79_b115_ways_and_addresses_change_under_conversations() {
     kept = kept.and(open());
     host.ip(&default("replace")).unwrap();
     kept.recover("all by the first uplink");
-    // The second goes and comes back.
+    // The second goes and comes back. It stays an uplink meanwhile.
     host.ip("link set up1 down\n").unwrap();
-    served(&scene, &["up0"]);
+    served(&scene, &["up0", "up1"]);
     kept.notice_nothing("one uplink", || asked_anew(&scene));
     second_uplink(&scene);
     send_by(&scene, ips(WIRE[1]));
