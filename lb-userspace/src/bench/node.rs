@@ -48,28 +48,31 @@ pub(super) struct Plan {
 
 impl Plan {
     /// The addresses of IPv4, or those of IPv6. Nobody outside ever meets them.
+    ///
+    /// But for the socket hooks of an agent of this node, which see every `connect()`: Services and backends have addresses
+    /// that no cluster allocates, of class E, and those to be discarded (RFC 6666, RFC 9780).
     pub(super) fn of(v6: bool) -> Self {
         if v6 {
-            let at = |p: [u16; 2], host| IpAddr::V6(Ipv6Addr::new(p[0], p[1], 0, 0, 0, 0, 0, host));
+            let at = |[a, b, c, d]: [u16; 4], host| IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, host));
             Self {
-                services: at([0xfd00, 0x96], 1),
-                range: (at([0xfd00, 0x96], 0), 108),
-                backends: at([0xfd00, 0x64], 1),
-                away: (at([0xfd00, 0x64], 0), 64),
-                pods: at([0xfd00, 0x244], 1),
-                outside: at([0x2001, 2], 1),
-                beyond: (at([0x2001, 2], 0), 48),
-                node: at([0x2001, 0xdb8], 1),
+                services: at([0x100, 0, 0, 0], 1),
+                range: (at([0x100, 0, 0, 0], 0), 108),
+                backends: at([0x100, 0, 0, 1], 1),
+                away: (at([0x100, 0, 0, 1], 0), 64),
+                pods: at([0xfd00, 0x244, 0, 0], 1),
+                outside: at([0x2001, 2, 0, 0], 1),
+                beyond: (at([0x2001, 2, 0, 0], 0), 48),
+                node: at([0x2001, 0xdb8, 0, 0], 1),
                 bits: 64,
-                gateway: at([0x2001, 0xdb8], 254),
+                gateway: at([0x2001, 0xdb8, 0, 0], 254),
             }
         } else {
             let at = |[a, b, c, d]: [u8; 4]| IpAddr::V4(Ipv4Addr::new(a, b, c, d));
             Self {
-                services: at([10, 96, 0, 1]),
-                range: (at([10, 96, 0, 0]), 12),
-                backends: at([10, 64, 0, 1]),
-                away: (at([10, 64, 0, 0]), 12),
+                services: at([240, 0, 0, 1]),
+                range: (at([240, 0, 0, 0]), 8),
+                backends: at([241, 0, 0, 1]),
+                away: (at([241, 0, 0, 0]), 8),
                 pods: at([10, 128, 0, 1]),
                 outside: at([198, 18, 0, 1]),
                 beyond: (at([198, 18, 0, 0]), 15),
