@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lb_bench::Progress;
 use lb_common::generator::{FlowPick, SAMPLES};
 
@@ -12,6 +12,7 @@ use super::frame::{Flows, Frames, Segment};
 use super::node::{Link, netlink};
 use crate::bpf::driver::Driver;
 use crate::bpf::probe;
+use crate::net::driver::{Drivers, xdp_features};
 
 /// How long one call of the kernel is to take: each waits for a grace period besides.
 const SLICE: Duration = Duration::from_millis(250);
@@ -50,7 +51,7 @@ pub struct Load {
 pub struct Sent {
     /// Frames that were made.
     pub made: u64,
-    /// Frames that the interface counts since.
+    /// Packets that the interface has counted as sent since, at most as many as were made.
     pub taken: u64,
     /// Seconds that it took, waits between calls of the kernel included.
     pub seconds: f64,
@@ -65,6 +66,18 @@ pub struct Sent {
 pub fn generate(load: &Load) -> Result<Sent> {
     probe::kernel()?;
     let before = look(&load.interface)?;
+    let name = &load.interface;
+    let takes = |does: bool| {
+        ensure!(
+            does,
+            "{name} takes no such frames: its driver does not send what XDP redirects; one end of a veth pair does if the \
+             other has an XDP program or receive offload (`ethtool -K IFNAME gro on`)"
+        );
+        Ok(())
+    };
+    // Kernels before 6.3 do not tell.
+    let features = Drivers::open().context("open a netlink socket")?.xdp(before.index);
+    takes(features.is_none_or(|features| features & xdp_features::SENDS != 0))?;
     let from = load.from.unwrap_or(match load.to {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 1)),
@@ -108,13 +121,8 @@ pub fn generate(load: &Load) -> Result<Sent> {
     }
     let seconds = begun.elapsed().as_secs_f64();
     // Whoever else sends by it is counted, too.
-    let taken = look(&load.interface)?.sent.saturating_sub(before.sent).min(made);
-    ensure!(
-        taken > 0,
-        "{name} took none of {made} frames: its driver does not send what XDP redirects; one end of a veth pair does if \
-         the other has an XDP program or receive offload (`ethtool -K IFNAME gro on`)",
-        name = load.interface
-    );
+    let taken = look(name)?.sent.saturating_sub(before.sent).min(made);
+    takes(taken > 0)?;
     Ok(Sent { made, taken, seconds, nanoseconds: spent as f64 / made.max(1) as f64 })
 }
 

@@ -91,7 +91,7 @@ fn exponent(text: &str) -> Result<f64, String> {
 struct Done {
     interface: String,
     frames: u64,
-    /// Of those, what the interface has counted.
+    /// What the interface has counted since, at most as many.
     taken: u64,
     seconds: f64,
     frames_per_second: f64,

@@ -38,7 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("counts", &["bpf"]),
-    ("bench", &["bpf", "model", "plan", "tables", "reconcile"]),
+    ("bench", &["bpf", "model", "net", "plan", "tables", "reconcile"]),
     ("ctl", &["bench", "bpf", "counts", "net", "status"]),
 ];
 
