@@ -5,11 +5,14 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::EbpfLoader;
+use aya::maps::loaded_maps;
 use aya::programs::{Xdp, XdpMode};
+use lb_userspace::bpf::probe::cgroup_root;
 use lb_userspace::bpf::space::Space;
 use serde_json::{Value, json};
 
@@ -26,11 +29,9 @@ fn bench(arguments: &[&str]) -> Result<Value> {
     let output = child.wait_with_output()?;
     let (answer, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "{answer}{said}");
-    for place in ["/sys/fs/bpf", "/sys/fs/cgroup"] {
-        let left = fs::read_dir(place)?.flatten().map(|entry| entry.file_name());
-        let left: Vec<_> =
-            left.filter(|name| name.to_string_lossy().starts_with(&format!("sluice-bench-{id}"))).collect();
-        ensure!(left.is_empty(), "{left:?} in {place}");
+    let group = |name| Ok::<_, anyhow::Error>(cgroup_root(None)?.join(format!("sluice-bench-{id}-{name}")));
+    for place in ["/sys/fs/bpf/sluice-bench".into(), group("plain")?, group("hooked")?] {
+        ensure!(!place.exists(), "{} is left", place.display());
     }
     Ok(serde_json::from_str(&answer)?)
 }
@@ -162,5 +163,48 @@ fn veth_mpps_carries_frames_each_way() -> Result<()> {
             assert_eq!(samples(&answer, name, side), 3, "{name}");
         }
     }
+    Ok(())
+}
+
+/// What the descriptors of process `id` have after `key` in `/proc/PID/fdinfo`.
+fn descriptors(id: u32, key: &str) -> Result<BTreeSet<u32>> {
+    let files = fs::read_dir(format!("/proc/{id}/fdinfo"))?.flatten();
+    // One that is closed meanwhile cannot be read.
+    let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+    let found = texts.flat_map(|text| {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(key)?.trim().parse().ok());
+        lines.collect::<Vec<u32>>()
+    });
+    Ok(found.collect())
+}
+
+/// Whether `holds` within a minute.
+fn within_a_minute(mut holds: impl FnMut() -> Result<bool>) -> Result<bool> {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_mins(1) {
+        if holds()? {
+            return Ok(true);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(false)
+}
+
+#[test]
+fn one_that_is_killed_leaves_no_maps() -> Result<()> {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sluice"))
+        .args(["bench", "veth-mpps", "--rounds", "200", "--flows", "9", "--services", "3"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    // Something is attached once all is loaded.
+    let loaded = within_a_minute(|| Ok(!descriptors(child.id(), "link_id:")?.is_empty()));
+    let maps = descriptors(child.id(), "map_id:");
+    child.kill()?;
+    child.wait()?;
+    let maps = maps?;
+    ensure!(loaded? && !maps.is_empty(), "it did not load");
+    let gone = within_a_minute(|| Ok(!loaded_maps().flatten().any(|map| maps.contains(&map.id()))))?;
+    ensure!(gone, "maps are left of {maps:?}");
     Ok(())
 }

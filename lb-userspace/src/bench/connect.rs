@@ -15,6 +15,7 @@ use rustix::net::{AddressFamily, SocketType, connect, socket};
 use super::datapath::PORT;
 use super::frame::nth;
 use super::node::Plan;
+use super::{WHERE, space};
 use crate::bpf::load::Datapath;
 use crate::bpf::probe;
 use crate::bpf::space::Space;
@@ -34,24 +35,30 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// One without hooks and one with those of `datapath`, who call addresses of `plan`.
+    /// One who stays without hooks and one who is to have some, who call addresses of `plan`.
     ///
     /// # Errors
     /// There is no cgroup v2 tree to make cgroups in; the kernel refused.
-    pub(super) fn both(datapath: &Datapath, plan: &Plan) -> Result<[Self; 2]> {
+    pub(super) fn both(plan: &Plan) -> Result<[Self; 2]> {
         let root = probe::cgroup_root(None)?;
         tidy(&root);
         let caller = |name: &str| {
             let group = Group::new(&root, name)?;
-            let space = Space::new().context("make a network namespace")?;
+            let space = space()?;
             let inside = group.enter()?;
             let socket = space.run(|| open(plan))?;
             drop(inside);
             Ok::<_, anyhow::Error>(Self { group, space, socket })
         };
-        let (plain, hooked) = (caller("plain")?, caller("hooked")?);
-        datapath.attach_cgroup(&hooked.group.dir, false)?;
-        Ok([plain, hooked])
+        Ok([caller("plain")?, caller("hooked")?])
+    }
+
+    /// Gives him the socket hooks of `datapath`.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(super) fn hook(&self, datapath: &Datapath) -> Result<()> {
+        Ok(datapath.attach_cgroup(&self.group.dir, false)?)
     }
 
     /// Nanoseconds of each of so many calls, to one Service of `plan` after the other; each with a new socket if `anew`.
@@ -98,7 +105,7 @@ impl Group {
         let own = fs::read_to_string("/proc/self/cgroup").context("read /proc/self/cgroup")?;
         let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
         let dir = root.join(format!("{GROUPS}{}-{name}", process::id()));
-        fs::create_dir(&dir).with_context(|| format!("make the cgroup {}", dir.display()))?;
+        fs::create_dir(&dir).with_context(|| format!("make the cgroup {}: {WHERE}", dir.display()))?;
         Ok(Self { dir, home: root.join(own) })
     }
 

@@ -1,11 +1,8 @@
-//! The datapath under a pin directory of its own, with tables that the product's own code fills.
+//! The datapath in a BPF file system of its own, with tables that the product's own code fills.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
-use std::path::Path;
-use std::process;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,19 +17,19 @@ use lb_common::{
 
 use super::frame::nth;
 use super::node::{Interfaces, Plan};
-use crate::bpf::cleanup::cleanup;
 use crate::bpf::load::Datapath;
 use crate::bpf::map::{Array, Hash, Insert, MapError, PerCpuArray};
 use crate::bpf::pin::PinDir;
 use crate::bpf::size::Sizes;
+use crate::bpf::space::own_bpffs;
 use crate::bpf::{object, probe};
 use crate::model::{External, Family, Frontend, ServicePort, ServicePortKey};
 use crate::plan::Own;
 use crate::reconcile::{Change, Reconciler};
 use crate::tables::Kernel;
 
-/// Where pin directories of benches are, and how their names begin.
-const PINS: (&str, &str) = ("/sys/fs/bpf", "sluice-bench-");
+/// The pin directory.
+const PINS: &str = "/sys/fs/bpf/sluice-bench";
 
 /// Port of all Services, of all endpoints, and the node port of the first Service.
 pub(super) const PORT: u16 = 80;
@@ -41,60 +38,39 @@ pub(super) const BACKEND_PORT: u16 = 8080;
 /// See there.
 pub(super) const NODE_PORT: u16 = 30_080;
 
-/// A datapath that is taken away with this value.
+/// A datapath that is taken away with the thread that loaded it.
 pub(super) struct Bench {
-    // In this order: the lock goes before the pins do.
     datapath: Datapath,
     tables: Reconciler<Kernel>,
     reasons: PerCpuArray<u64>,
     plan: Plan,
     proto: Proto,
-    _pins: Pins,
-}
-
-struct Pins(PinDir);
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        // Nobody is left to tell; the next bench finds what stays.
-        let _ = cleanup(&self.0);
-    }
-}
-
-/// Takes away what benches left that were killed.
-fn tidy() {
-    for entry in fs::read_dir(PINS.0).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(PINS.1) {
-            // One that runs holds its own.
-            let _ = cleanup(&PinDir::new(entry.path()));
-        }
-    }
 }
 
 impl Bench {
     /// Loads the programs, with room for so many flows, Service ports of `proto` and endpoints, for the node in the
-    /// namespace of this thread.
+    /// namespace of this thread, which from here on has mounts of its own.
     ///
     /// # Errors
     /// What the kernel lacks or refused; a build without programs.
     pub(super) fn load(plan: Plan, proto: Proto, interfaces: Interfaces, sizes: &Sizes) -> Result<Self> {
-        tidy();
-        let pins = Pins(PinDir::new(Path::new(PINS.0).join(format!("{}{}", PINS.1, process::id()))));
-        let lock = pins.0.lock()?;
-        let datapath = Datapath::load(&pins.0, lock, object::embedded()?, sizes)?;
-        Array::open(&pins.0, CONFIG)?.set(0, &config(&plan)?)?;
-        let known = Hash::<u32, InterfaceValue>::open(&pins.0, INTERFACES)?;
+        own_bpffs().context("mount a BPF file system of its own")?;
+        let pins = PinDir::new(PINS);
+        let lock = pins.lock()?;
+        let datapath = Datapath::load(&pins, lock, object::embedded()?, sizes)?;
+        Array::open(&pins, CONFIG)?.set(0, &config(&plan)?)?;
+        let known = Hash::<u32, InterfaceValue>::open(&pins, INTERFACES)?;
         for (index, flags) in
             [(interfaces.uplink, interface_flags::OUTWARD), (interfaces.pod, interface_flags::PODS)]
         {
             known.insert(&index, &InterfaceValue { flags }, Insert::Any)?;
         }
-        let reasons = PerCpuArray::open(&pins.0, REASONS)?;
-        let mut tables = Reconciler::adopt(Kernel::open(&pins.0)?, "bench")?;
+        let reasons = PerCpuArray::open(&pins, REASONS)?;
+        let mut tables = Reconciler::adopt(Kernel::open(&pins)?, "bench")?;
         let own = BTreeSet::from([plan.node]);
         let node_ports = Some(own.clone());
         tables.desire(Change::Own(Own { held: own, node_ports, node: vec![plan.node] }));
-        Ok(Self { datapath, tables, reasons, plan, proto, _pins: pins })
+        Ok(Self { datapath, tables, reasons, plan, proto })
     }
 
     /// The programs.

@@ -1,7 +1,7 @@
 //! `sluice bench`: figures of this machine, beside controls.
 //!
-//! Nothing of the node's is touched: what is measured has a network namespace, a pin directory and cgroups of its own,
-//! which go with the process that made them; what one left that was killed, the next one takes away.
+//! Nothing of the node's is touched: what is measured has a network namespace, a BPF file system and cgroups of its own.
+//! All go with the process that made them, but for the cgroups of one that is killed: the next one takes those away.
 
 mod connect;
 mod datapath;
@@ -19,9 +19,13 @@ use lb_bench::{Machine, Measured, Progress, Report, Row};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::bpf::probe;
+use crate::bpf::space::Space;
 
 pub use frame::Segment;
 pub use generate::{Load, Sent, generate};
+
+/// What errors say that come of running it where it cannot.
+const WHERE: &str = "rows of `sluice bench` run on the node itself, as root, not in the agent's pod";
 
 /// How much is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +71,11 @@ fn measure(row: Row, extent: &Extent) -> Result<Measured> {
         figures,
         notes: notes.iter().map(|note| (*note).to_owned()).collect(),
     })
+}
+
+/// A network namespace.
+fn space() -> Result<Space> {
+    Space::new().with_context(|| format!("make a network namespace: {WHERE}"))
 }
 
 /// Keeps this thread, and those that it starts, on the last of the processors that it may use.

@@ -13,11 +13,10 @@ use lb_common::{Proto, UPLINK_XDP};
 use super::datapath::{BACKEND_PORT, Bench, NODE_PORT};
 use super::frame::{Flows, Frames, Segment};
 use super::node::{self, Interfaces, Plan};
-use super::{Extent, pin};
+use super::{Extent, pin, space};
 use crate::bpf::attach::Class;
 use crate::bpf::driver::{Attached, Driver, Kind};
 use crate::bpf::size::Sizes;
-use crate::bpf::space::Space;
 
 /// What has to be known to read the figures.
 const NOTES: &[&str] = &[
@@ -89,8 +88,7 @@ pub(super) fn run(
     extent: &Extent,
     progress: impl FnOnce(u64) -> Progress + Send,
 ) -> Result<(Vec<Figure>, &'static [&'static str])> {
-    let space = Space::new().context("make a network namespace")?;
-    let figures = space.run(|| {
+    let figures = space()?.run(|| {
         pin()?;
         let progress = progress(u64::from(extent.rounds) * VARIANTS.len() as u64);
         progress.say("filling the tables");

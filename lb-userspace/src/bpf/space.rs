@@ -1,10 +1,11 @@
-//! A network namespace of one's own.
+//! A network namespace of one's own, and a BPF file system.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::thread;
 
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 /// A network namespace without a name: it ends with this value, and with whatever is in it.
@@ -41,6 +42,19 @@ impl Space {
             work()
         })
     }
+}
+
+/// Gives this thread, and those that it starts, a BPF file system at `/sys/fs/bpf` that nobody else sees. It ends with the
+/// last of them, however that ends, and what is pinned there with it.
+///
+/// # Errors
+/// The kernel refused: it takes `CAP_SYS_ADMIN`.
+pub fn own_bpffs() -> io::Result<()> {
+    // SAFETY: what this thread has of its own from here on are the mounts and its directory; descriptors stay shared.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+    // What the node unmounts meanwhile goes here, too; what is mounted here it does not get.
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+    Ok(mount("bpffs", "/sys/fs/bpf", "bpf", MountFlags::empty(), None)?)
 }
 
 /// Runs `work` in a thread of its own, whose panic goes on here.

@@ -17,8 +17,9 @@ Examples:
   sluice -j bench > figures.json           the same as JSON, with all samples
   sluice bench generate --help             a packet generator
 
-It takes root, and nothing of this node's: namespaces, maps and cgroups are its own and go with it. Figures are those of
-a quiet machine; what else ran meanwhile stands beneath them.";
+It runs on the node itself, as root, not in the agent's pod, and takes nothing of the node's: namespaces, maps and cgroups
+are its own and go with it. One that is killed leaves two empty cgroups, which the next takes away. Figures are those of a
+quiet machine; what else ran meanwhile stands beneath them.";
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES, disable_help_subcommand = true)]
@@ -28,7 +29,7 @@ pub(super) struct Args {
     #[arg(value_name = "ROW")]
     rows: Vec<Row>,
     /// Rounds; each measures everything once, in another order
-    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=200))]
     rounds: u32,
     /// Runs of a program in a round
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

@@ -8,7 +8,7 @@ mod stage;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use lb_bench::{Choice, Figure, Goal, Progress, Reading, Rounds, Unit};
 use lb_common::generator::Generator;
 use lb_common::{Point, Reason, UPLINK_XDP};
@@ -16,9 +16,8 @@ use lb_common::{Point, Reason, UPLINK_XDP};
 use super::connect::Caller;
 use super::datapath::Bench;
 use super::node::{Interfaces, Plan};
-use super::{Extent, pin};
+use super::{Extent, pin, space};
 use crate::bpf::driver::{Driver, Kind, TargetNumber};
-use crate::bpf::space::Space;
 
 /// What has to be known to read the figures.
 const NOTES: &[&str] = &[
@@ -34,8 +33,10 @@ const FLOWS: [u32; 3] = [1, 1_000, 1_000_000];
 const SERVICES: [u32; 3] = [1, 10_000, 100_000];
 /// New flows of a round, at most.
 const NEW: u32 = 2_000;
-/// The same of masqueraded ones: the node has only so many ports towards an endpoint.
+/// The same of masqueraded ones.
 const NEW_MASQUERADED: u32 = 100;
+/// Of those, all rounds together: the node has only 29 000 ports towards an endpoint.
+const ALL_MASQUERADED: u32 = 20_000;
 /// Flows that are begun before the first of them is confirmed.
 const BATCH: u32 = 8_192;
 /// Number of the first flow that nobody has met.
@@ -118,8 +119,7 @@ pub(super) fn run(
     extent: &Extent,
     progress: impl FnOnce(u64) -> Progress + Send,
 ) -> Result<(Vec<Figure>, &'static [&'static str])> {
-    let space = Space::new().context("make a network namespace")?;
-    let figures = space.run(|| {
+    let figures = space()?.run(|| {
         pin()?;
         let sizes = sizes(extent);
         let steps = sizes.len() as u64 * (u64::from(extent.rounds) + 1);

@@ -5,7 +5,7 @@ use lb_bench::Goal;
 use lb_common::generator::FlowPick;
 use lb_common::{Point, Reason, UPLINK_XDP};
 
-use super::{ANY_BASE, NEW, NEW_MASQUERADED, Path, Size, Stage, XDP_BASE};
+use super::{ALL_MASQUERADED, ANY_BASE, NEW, NEW_MASQUERADED, Path, Size, Stage, XDP_BASE, sizes};
 use crate::bench::datapath::PORT;
 use crate::bench::frame::{Flows, Frames, Segment};
 use crate::bench::node::Interfaces;
@@ -53,6 +53,8 @@ impl Stage {
         let node_port = self.to_node_port(Segment::Ack);
         let (answer, answered) = self.to_node(Segment::Ack);
         let begun = self.of_outsiders(Segment::Syn);
+        let rounds = self.extent.rounds.saturating_mul(sizes(&self.extent).len() as u32);
+        let masqueraded = NEW_MASQUERADED.min(ALL_MASQUERADED / rounds.max(1)).max(1);
         let (forward, reverse) = (Reason::FlowForward, Reason::FlowReverse);
         let mut paths = vec![
             empty("tc: an empty program, and its driver", Kind::Tc, one)?,
@@ -88,7 +90,7 @@ impl Stage {
             ),
             path("xdp_reply", "XDP: reply, masquerading undone", &answer, answered, xdp, reverse)?,
             new(
-                NEW_MASQUERADED,
+                masqueraded,
                 path("xdp_new", "XDP: new flow, masqueraded", &begun, fresh, xdp, Reason::FlowOpened)?,
             ),
         ];

@@ -18,6 +18,8 @@ use crate::bpf::size::Sizes;
 impl Stage {
     pub(super) fn set(extent: &Extent, sizes: u32) -> Result<Self> {
         let plan = Plan::of(extent.ipv6);
+        // First, since it is what most often cannot be had.
+        let callers = Caller::both(&plan)?;
         let interfaces = node::lay(&plan)?;
         let fresh = NEW.saturating_mul(extent.rounds).saturating_mul(sizes);
         let pairs = extent.flows.saturating_add(fresh);
@@ -34,7 +36,8 @@ impl Stage {
         for (kind, name) in PROGRAMS {
             targets.insert(name, driver.add(kind, bench.datapath().program(name)?)?);
         }
-        let callers = Caller::both(bench.datapath(), &plan)?;
+        let [_, hooked] = &callers;
+        hooked.hook(bench.datapath())?;
         let fresh = FRESH;
         Ok(Self { driver, bench, callers, plan, interfaces, targets, masqueraded: 0, extent: *extent, fresh })
     }
