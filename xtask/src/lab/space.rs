@@ -33,9 +33,9 @@ const SYSCTLS: [(&str, &str); 8] = [
     ("ipv6/conf/default/disable_ipv6", "0"),
 ];
 
-/// Source ports of datagrams that are asked once: below those that the kernel chooses from, and below node ports, which
-/// would be answered in place of a socket of the node.
-const SOURCES: std::ops::Range<u16> = 10_000..30_000;
+/// Source ports of datagrams that are asked once: neither node ports nor any that flows are masqueraded with, which a
+/// socket of the node that binds one by number would share.
+const SOURCES: std::ops::Range<u16> = 33_000..61_000;
 
 /// How far from one another spaces begin to use them: several may be in one namespace.
 const APART: u16 = 1409;

@@ -48,8 +48,9 @@ impl Sockets {
         for timeout in [Timeout::Send, Timeout::Recv] {
             set_socket_timeout(&fd, timeout, Some(LIMIT)).map_err(failed("set a time-out"))?;
         }
+        // Those that the kernel has chosen, too: the numbers of others may be among them.
+        set_socket_reuseaddr(&fd, true).map_err(failed("share the port"))?;
         if let Some(from) = from {
-            set_socket_reuseaddr(&fd, true).map_err(failed("share the port"))?;
             bind(&fd, &from).map_err(failed("bind"))?;
         }
         if let Some(to) = to {
