@@ -18,7 +18,8 @@ use super::maps::CONFIG;
 /// Where headers end at the latest. The verifier wants a bound for what is added to the start of a packet.
 const REACH: usize = 1024;
 
-/// A frame in one piece, before it is a socket buffer. Its checksums are complete: it comes from a wire.
+/// A frame in one piece, before it is a socket buffer. Its checksums are complete if it comes from a
+/// wire; of a veth whoever set it up sees to that.
 pub(crate) struct Frame(*mut xdp_md);
 
 impl Frame {

@@ -14,7 +14,7 @@ use crate::env::Env;
 use crate::family::Family;
 use crate::flow::{self, Hit, Made};
 use crate::masquerade;
-use crate::parse::{self as headers, Part};
+use crate::parse::{self as headers, Flags, Part};
 use crate::pkt::Pkt;
 use crate::route::Found;
 use crate::verdict::Verdict;
@@ -57,6 +57,8 @@ fn known<A: Family, P: Pkt, E: Env<A>>(
     if value.point != scratch.point
         || value.kind == FlowKind::Host as u8
         || value.masquerade == Masquerade::None as u8
+        // The first one had no answer, maybe for a next hop that has moved: only tc has the kernel ask for it again.
+        || Flags(scratch.flags).opens()
         || renewal(env, hit, scratch) != Renewal::None
     {
         return Verdict::Pass;

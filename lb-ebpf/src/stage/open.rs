@@ -109,7 +109,10 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
         return Err(Reason::HostFlow);
     }
     scratch.service = choice.memory.service;
-    env.begin(scratch)?;
+    // A flow whose backend has stopped goes on.
+    if scratch.renewal != Renewal::IfServed as u8 {
+        env.begin(scratch)?;
+    }
     clear(env, scratch)?;
     // What begins in the middle must be placed alike by every node and at every retry, and may be evicted.
     let middle = middle(scratch);
