@@ -32,20 +32,13 @@ const NETWORK_CHECK: usize = 24;
 const TCP_CHECK: usize = 16;
 const UDP_CHECK: usize = 6;
 
-/// How long frames are.
-#[inline(always)]
-pub(crate) fn length() -> Option<u32> {
-    let generator = GENERATOR.get_ptr(0)?;
-    // SAFETY: the value of the array's only element, which stays mapped; user space changes it between runs only.
-    Some(unsafe { (*generator).length })
-}
-
 /// Writes the frame into the packet between `start` and `end`, and says what it is for. `None`: it does not
 /// fit.
 #[inline(always)]
 pub(crate) fn write(start: usize, end: usize) -> Option<u32> {
     let generator = GENERATOR.get_ptr_mut(0)?;
-    // SAFETY: as in `length`; one generator runs at a time.
+    // SAFETY: the value of the array's only element, which stays mapped; user space changes it between runs only, and one
+    // generator runs at a time.
     let (generator, own) = unsafe {
         let cursor = (*generator).cursor;
         addr_of_mut!((*generator).cursor).write(cursor.wrapping_add(1));

@@ -8,7 +8,7 @@ mod frame;
 mod programs {
     use aya_ebpf::bindings::{TC_ACT_SHOT, xdp_action};
     use aya_ebpf::btf_maps::{PerCpuArray, ProgramArray};
-    use aya_ebpf::helpers::{bpf_redirect, bpf_skb_change_tail};
+    use aya_ebpf::helpers::bpf_redirect;
     use aya_ebpf::macros::{btf_map, classifier, xdp};
     use aya_ebpf::programs::{TcContext, XdpContext};
     use lb_common::generator;
@@ -39,12 +39,6 @@ mod programs {
     /// Writes the next frame and hands it to the program under test, each time anew: that one rewrites it.
     #[classifier]
     fn drive_tc(ctx: TcContext) -> i32 {
-        let Some(length) = frame::length() else { return TC_ACT_SHOT };
-        // A refusal has another length than what it answers.
-        if ctx.len() != length {
-            // SAFETY: a helper on the context; it refuses what is not to be had.
-            unsafe { bpf_skb_change_tail(ctx.skb.skb, length, 0) };
-        }
         if let Some(target) = frame::write(ctx.data(), ctx.data_end()) {
             // SAFETY: nothing here has to be dropped.
             unsafe { TARGETS_TC.tail_call(&ctx, target) };
