@@ -6,7 +6,7 @@ use lb_common::{FrontendKind, Point, Proto};
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::{self, Scene, Step};
 use lb_ebpf::testing::packet::{Checksum, Packet, flags};
-use lb_ebpf::testing::routes::PODS_AWAY;
+use lb_ebpf::testing::routes::{self, PODS_AWAY};
 use lb_ebpf::testing::schedule::Schedule;
 use lb_ebpf::testing::tables::{Service, Tables};
 use lb_ebpf::testing::world::{Sizes, Uplinks, World};
@@ -24,7 +24,7 @@ pub fn run(input: &[u8]) {
     let uplinks = if how & 8 == 0 { Uplinks::Tc } else { Uplinks::Xdp };
     let world = node().uplinks(uplinks);
     let point = Point::from_number(how & 3).unwrap_or(Point::PodIngress);
-    let before = arrived(data, how & 4 != 0);
+    let before = arrived(data, how & 4 != 0).by(routes::at(point));
     // Twice: the second finds what the first has left.
     for _ in 0..2 {
         let mut after = before.clone();
@@ -66,7 +66,9 @@ fn node() -> World {
     };
     let world = World::new(scenes[0].config(), SIZES, &Schedule::default());
     world.program(&Tables::of(&scenes.iter().flat_map(services).collect::<Vec<_>>()));
-    let send = |point, packet: &Packet| host::run(&world.on_cpu(0), point, &mut Bytes::of(packet));
+    let send = |point, packet: &Packet| {
+        host::run(&world.on_cpu(0), point, &mut Bytes::of(packet).by(routes::at(point)))
+    };
     for scene in scenes {
         let web = scene.web();
         send(Point::PodIngress, &scene.first(scene.client(), web));

@@ -13,9 +13,6 @@ pub mod config_flags {
     pub const MASQUERADE_ALL: u32 = 4;
     /// Clients are local by the interface that they come by: [`crate::interface_flags::LOCAL`] (B80).
     pub const DETECT_INTERFACE: u32 = 8;
-    /// XDP sends frames back by a redirect, as it does by other interfaces: of a veth pair the other end takes those, while
-    /// what is sent by `XDP_TX` stays in its ring unless it has a program itself.
-    pub const BACK_BY_REDIRECT: u32 = 16;
 }
 
 /// An inclusive range of port numbers, in the byte order of the machine.

@@ -17,17 +17,24 @@ pub mod interface_flags {
     /// Frames that XDP programs send may leave by it: its driver takes them (`ndo_xdp_xmit`), and of a veth the far end.
     /// Elsewhere they would vanish.
     pub const FRAMES: u32 = 8;
+    /// XDP sends frames back out of it by a redirect, as it does by other interfaces: of a veth pair the other end takes
+    /// those, while what is sent by `XDP_TX` stays in its ring unless it has a program itself.
+    pub const BACK_BY_REDIRECT: u32 = 16;
 }
 
-/// Value of the map `interfaces`, 4 bytes; hash, key = interface index (u32). An interface of which nothing is to be
+/// Value of the map `interfaces`, 12 bytes; hash, key = interface index (u32). An interface of which nothing is to be
 /// said has no entry.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct InterfaceValue {
     /// [`interface_flags`].
     pub flags: u32,
+    /// The hardware address of an uplink: XDP leaves frames alone that are for another. Else unset.
+    pub mac: [u8; 6],
+    /// Zero.
+    pub pad: [u8; 2],
 }
 
 shared! {
-    InterfaceValue: size 4, align 4, fields [u32];
+    InterfaceValue: size 12, align 4, fields [u32, [u8; 6], [u8; 2]];
 }

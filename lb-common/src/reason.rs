@@ -130,6 +130,7 @@ reasons! {
     NewFlowLimit = 54, "new_flow_limit", Drop, "This CPU has made its share of flows for now: see --new-flow-rate.";
     ServiceFlowLimit = 55, "service_flow_limit", Drop, "The Service has had its share of new flows for now: see its annotation lb.sluice/new-flow-rate.";
     SockBindRefused = 56, "sock_bind_refused", Reject, "bind() of a socket of the host refused: what is sent to that port goes to a Service, see --refuse-shadowed-binds.";
+    OtherHost = 57, "other_host", Pass, "The frame is addressed to another machine, or to many.";
 }
 
 const _: () = {

@@ -62,8 +62,8 @@ pub struct Scratch<A> {
     pub found: u8,
     /// On what terms it goes; the same.
     pub terms: u8,
-    /// Zero.
-    pub pad: [u8; 1],
+    /// Before the host stack: [`crate::interface_flags`] of the interface by which the packet came, the lower eight.
+    pub uplink: u8,
     /// What the fragments of one packet have in common, as it lies in the packet.
     pub identification: u32,
     /// Index of the interface by which the packet came; 0 if it began on this node.
@@ -71,6 +71,6 @@ pub struct Scratch<A> {
 }
 
 shared! {
-    Scratch<Addr4>: size 256, align 8, fields [FlowValue<Addr4>, FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, [u8; 1], u32, u32];
-    Scratch<Addr6>: size 400, align 8, fields [FlowValue<Addr6>, FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, [u8; 1], u32, u32];
+    Scratch<Addr4>: size 256, align 8, fields [FlowValue<Addr4>, FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u32, u32];
+    Scratch<Addr6>: size 400, align 8, fields [FlowValue<Addr6>, FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u32, u32];
 }

@@ -65,7 +65,7 @@ pub fn decide<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Resul
     if route.way == Way::None {
         return Ok(Masquerade::None);
     }
-    let flags = env.interface(route.interface);
+    let flags = env.interface(route.interface).flags;
     let here = flags & interface_flags::PODS != 0;
     if if here { outside || !all } else { flags & interface_flags::OUTWARD == 0 } {
         return Ok(Masquerade::None);
@@ -98,7 +98,7 @@ pub(crate) fn detect<A: Address, E: Env<A>>(env: &E, interface: u32, client: &A)
         return Detected::Unknown;
     }
     let local = if by_interface {
-        env.interface(interface) & interface_flags::LOCAL != 0
+        env.interface(interface).flags & interface_flags::LOCAL != 0
     } else {
         range.contains(client)
     };

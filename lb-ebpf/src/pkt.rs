@@ -23,6 +23,9 @@ pub trait Pkt {
     fn ifindex(&self) -> u32;
     /// Index of the interface by which it came to this node; 0 if it began here. Says something at egress alone.
     fn came_by(&self) -> u32;
+    /// Whether its frame came to this machine alone: not to another, as a switch sends it to everybody that has forgotten who
+    /// is where (`PACKET_OTHERHOST`), nor to many. Says something at ingress alone.
+    fn is_for_us(&self) -> bool;
     /// Of an aggregate: payload of each packet that it is to be cut into, bytes; else 0.
     fn segment(&self) -> u32;
     /// `N` bytes at `offset`; `None` if they are not all there.

@@ -94,7 +94,7 @@ pub fn shortcut<A: Family, P: Pkt, E: Env<A>>(
 ) -> Result<Found, Reason> {
     let route = way(pkt, env, scratch)?;
     let back = route.interface == scratch.interface;
-    let takes = back || env.interface(route.interface) & interface_flags::FRAMES != 0;
+    let takes = back || env.interface(route.interface).flags & interface_flags::FRAMES != 0;
     if route.link == [0; 12] || !takes || !env.send(&route) {
         return Err(Reason::NoRoute);
     }

@@ -6,7 +6,8 @@ use lb_common::{Effect, Point, Proto, Reason};
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::Scene;
 use lb_ebpf::testing::host;
-use lb_ebpf::testing::packet::{Checksum, Packet, Transport, flags};
+use lb_ebpf::testing::packet::{Checksum, FROM_POD, Packet, Transport, flags};
+use lb_ebpf::testing::routes;
 use lb_ebpf::testing::schedule::Schedule;
 use lb_ebpf::testing::tables::{Service, Tables};
 use lb_ebpf::testing::wire;
@@ -254,9 +255,12 @@ proptest! {
         if let Some(ether_type) = data.get_mut(12..15) {
             ether_type.copy_from_slice(if v6 { &[0x86, 0xdd, 0x60] } else { &[0x08, 0x00, 0x45] });
         }
+        if let Some(to) = data.get_mut(..6) {
+            to.copy_from_slice(&FROM_POD.dst);
+        }
         let world = world(&Scene::ALL[0]);
-        let mut bytes = Bytes::new(data.clone());
         let point = Point::from_number(point).expect("below 4");
+        let mut bytes = Bytes::new(data.clone()).by(routes::at(point));
         let verdict = host::run(&world.on_cpu(0), point, &mut bytes);
         let effect = only_reason(&world).effect();
         prop_assert_eq!((verdict, effect, bytes.data()), (Verdict::Pass, Effect::Pass, &data[..]));

@@ -4,11 +4,11 @@ use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::btf_maps::lpm_trie::Key as LpmKey;
-use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns, bpf_redirect};
 use lb_common::{
     AddressValue, AffinityKey, AffinityWord, BackendWord, ClientOf, Config, CpuRecord, FlowKey, FlowValue,
-    FragmentKey, FragmentValue, FrontendKey, FrontendValue, Reason, ServiceStats, Slot, SourceRangeKey,
-    StateRecord,
+    FragmentKey, FragmentValue, FrontendKey, FrontendValue, InterfaceValue, Reason, ServiceStats, Slot,
+    SourceRangeKey, StateRecord,
 };
 use lb_ebpf::env::{FlowTable, Inserted, Note, Tables, Traffic};
 use lb_ebpf::route::{Ask, Route};
@@ -283,9 +283,9 @@ impl<A: Maps, P: Hook> Tables<A> for Around<P> {
     }
 
     #[inline(always)]
-    fn interface(&self, index: u32) -> u32 {
-        // SAFETY: one aligned load of a value of the map.
-        INTERFACES.get_ptr(index).map_or(0, |value| unsafe { addr_of!((*value).flags).read_volatile() })
+    fn interface(&self, index: u32) -> InterfaceValue {
+        // SAFETY: a value of the map, which user space replaces as a whole.
+        INTERFACES.get_ptr(index).map_or_else(Default::default, |value| unsafe { *value })
     }
 
     #[inline(always)]
@@ -296,6 +296,13 @@ impl<A: Maps, P: Hook> Tables<A> for Around<P> {
     #[inline(always)]
     fn send(&self, route: &Route<A>) -> bool {
         P::new(self.context()).send(route)
+    }
+
+    #[inline(always)]
+    fn send_back(&self, interface: u32) {
+        // What it says is what the program says next.
+        // SAFETY: a helper that takes numbers only.
+        unsafe { bpf_redirect(interface, 0) };
     }
 
     #[inline(always)]

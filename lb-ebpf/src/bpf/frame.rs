@@ -4,7 +4,6 @@ use core::ptr::addr_of;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
-use lb_common::config_flags;
 use lb_ebpf::csum;
 use lb_ebpf::parse::LINK;
 use lb_ebpf::pkt::{Covered, Pkt};
@@ -13,7 +12,6 @@ use lb_ebpf::verdict::Verdict;
 
 use super::around::Hook;
 use super::cuts::{crc32c, frame_sum};
-use super::maps::CONFIG;
 
 /// Where headers end at the latest. The verifier wants a bound for what is added to the start of a packet.
 const REACH: usize = 1024;
@@ -36,8 +34,6 @@ impl Frame {
         match verdict {
             Verdict::Pass => xdp_action::XDP_PASS,
             Verdict::Drop => xdp_action::XDP_DROP,
-            // SAFETY: a helper that takes numbers only.
-            Verdict::Redirect if by_redirect() => unsafe { bpf_redirect(self.ifindex(), 0) as u32 },
             Verdict::Redirect => xdp_action::XDP_TX,
             // The helper that knows where has been called already.
             Verdict::Route => xdp_action::XDP_REDIRECT,
@@ -64,12 +60,6 @@ impl Frame {
         let at = start + offset;
         if at + N.max(2) > end { None } else { Some(at as *mut [u8; N]) }
     }
-}
-
-/// Whether what goes back is redirected.
-#[inline(always)]
-fn by_redirect() -> bool {
-    CONFIG.get(0).is_some_and(|config| config.flags & config_flags::BACK_BY_REDIRECT != 0)
 }
 
 impl Hook for Frame {
@@ -105,6 +95,12 @@ impl Pkt for Frame {
     #[inline(always)]
     fn came_by(&self) -> u32 {
         self.ifindex()
+    }
+
+    #[inline(always)]
+    fn is_for_us(&self) -> bool {
+        // The driver does not say. Who asks compares addresses.
+        true
     }
 
     #[inline(always)]

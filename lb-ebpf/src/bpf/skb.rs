@@ -25,6 +25,8 @@ use super::maps::CONFIG;
 const BPF_F_IPV6: u64 = 1 << 7;
 /// `TCX_NEXT`: the next program on the hook decides. Anything else ends the chain, and a CNI's programs with it.
 const TCX_NEXT: i32 = -1;
+/// `pkt_type` of what is for this machine (`PACKET_HOST`, linux/if_packet.h).
+const PACKET_HOST: u32 = 0;
 
 /// A socket buffer at a tc hook.
 pub(crate) struct Skb(*mut __sk_buff);
@@ -75,6 +77,12 @@ impl Pkt for Skb {
     fn came_by(&self) -> u32 {
         // SAFETY: a read of the context.
         unsafe { (*self.0).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    fn is_for_us(&self) -> bool {
+        // SAFETY: a read of the context.
+        unsafe { (*self.0).pkt_type == PACKET_HOST }
     }
 
     #[inline(always)]

@@ -4,8 +4,8 @@ use core::ops::DerefMut;
 
 use lb_common::{
     Address, AddressValue, AffinityKey, AffinityWord, BackendWord, Config, CpuRecord, EventRecord, FlowKey,
-    FlowValue, FlowWord, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Port, Reason, Scratch, Slot,
-    Span,
+    FlowValue, FlowWord, FragmentKey, FragmentValue, FrontendKey, FrontendValue, InterfaceValue, Port,
+    Reason, Scratch, Slot, Span,
 };
 
 use crate::route::{Ask, Route};
@@ -228,13 +228,15 @@ pub trait Tables<A: Address> {
     /// Whether a socket of the host is connected, or connects, to who has sent a packet of `key`; of TCP and UDP. One that
     /// listens is not.
     fn has_socket(&self, key: &FlowKey<A>) -> bool;
-    /// [`lb_common::interface_flags`] of an interface.
-    fn interface(&self, index: u32) -> u32;
+    /// What is known of an interface; unset if nothing is.
+    fn interface(&self, index: u32) -> InterfaceValue;
     /// The route of a packet of `key` that is to go to `to` instead.
     fn route(&self, key: &FlowKey<A>, to: &A, ask: Ask) -> Route<A>;
     /// Notes that [`Verdict::Route`] sends the packet out by `route`; in tc the next hop is then resolved if need be, before
     /// the host stack the frame has its addresses after this, and must not go up any more. False if the kernel refuses.
     fn send(&self, route: &Route<A>) -> bool;
+    /// Notes that [`Verdict::Route`] sends the packet out by the interface that it came by.
+    fn send_back(&self, interface: u32);
     /// Where the search for a free source port towards `backend` starts; moves on by one.
     fn port_cursor(&self, backend: u32) -> u64;
 }

@@ -56,7 +56,7 @@ pub fn depart<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Resul
 /// was sent on past the host stack, and of its flow the half that would tell may have been evicted.
 #[inline(always)]
 fn passes_through<A: Address, E: Env<A>>(env: &E, interface: u32) -> bool {
-    interface != 0 && env.interface(interface) & interface_flags::OUTWARD != 0
+    interface != 0 && env.interface(interface).flags & interface_flags::OUTWARD != 0
 }
 
 /// Whether a node port is served at this address of the node. Most packets are from no port that is one.

@@ -5,6 +5,7 @@
 //! [`Point::OutwardIngress`] as if it came there first. But for one thing: a flow that is new has been decided here, so
 //! that it is decided once, and there it is found.
 
+use lb_common::interface_flags::BACK_BY_REDIRECT;
 use lb_common::{Addr4, Addr6, Effect, FlowKind, Masquerade, Point, Reason, Scratch};
 
 use super::follow::{Renewal, account, renewal};
@@ -39,10 +40,24 @@ fn stages<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32) -> V
     if parsed != Ok(Part::Whole) {
         return Verdict::Pass;
     }
-    match flow::lookup(env, &scratch.key, &mut scratch.value) {
+    let verdict = match flow::lookup(env, &scratch.key, &mut scratch.value) {
         Some(hit) => known(pkt, env, &hit, scratch),
         None => unknown(pkt, env, scratch),
+    };
+    if verdict == Verdict::Redirect && u32::from(scratch.uplink) & BACK_BY_REDIRECT != 0 {
+        env.send_back(scratch.interface);
+        return Verdict::Route;
     }
+    verdict
+}
+
+/// Whether the frame is for the interface that it came by, of which `scratch.uplink` tells from then on. A switch that has
+/// forgotten who is where sends everybody what is for one; tc is told by the kernel.
+#[inline(always)]
+fn is_for_us<A: Family, P: Pkt, E: Env<A>>(pkt: &P, env: &E, scratch: &mut Scratch<A>) -> bool {
+    let uplink = env.interface(scratch.interface);
+    scratch.uplink = uplink.flags as u8;
+    pkt.load(0) == Some(uplink.mac)
 }
 
 /// A packet of a known flow.
@@ -60,6 +75,7 @@ fn known<A: Family, P: Pkt, E: Env<A>>(
         // The first one had no answer, maybe for a next hop that has moved: only tc has the kernel ask for it again.
         || Flags(scratch.flags).opens()
         || renewal(env, hit, scratch) != Renewal::None
+        || !is_for_us(pkt, env, scratch)
     {
         return Verdict::Pass;
     }
@@ -79,11 +95,18 @@ fn known<A: Family, P: Pkt, E: Env<A>>(
 /// A packet without a flow.
 #[inline(always)]
 fn unknown<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, scratch: &mut Scratch<A>) -> Verdict {
-    match open::select(env, scratch) {
-        Ok(Placed::Pair | Placed::Keeping) => {}
-        Ok(Placed::Alone | Placed::Kept) => return Verdict::Pass,
-        Err(reason) if reason.effect() == Effect::Pass => return Verdict::Pass,
-        Err(reason) => return refuse(pkt, env, reason, scratch),
+    let selected = open::select(env, scratch);
+    let passes = match selected {
+        Ok(Placed::Pair | Placed::Keeping) => false,
+        Ok(Placed::Alone | Placed::Kept) => true,
+        Err(reason) => reason.effect() == Effect::Pass,
+    };
+    // Most packets pass: the interface is not looked at for those.
+    if passes || !is_for_us(pkt, env, scratch) {
+        return Verdict::Pass;
+    }
+    if let Err(reason) = selected {
+        return refuse(pkt, env, reason, scratch);
     }
     let mut exit = exit(pkt, env, scratch);
     let mut reason = opened(scratch);

@@ -35,6 +35,10 @@ pub use open::{Placed, place};
 /// A packet at `point`.
 #[inline(always)]
 pub fn classify<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E, point: Point) -> Verdict {
+    // A router takes nothing else either. What pods send is for their bridge, or for each other.
+    if point == Point::OutwardIngress && !pkt.is_for_us() {
+        return leave::<Addr4, E>(env, Reason::OtherHost);
+    }
     let link = parse::link(pkt);
     match link.family {
         4 => stages::<Addr4, P, E>(pkt, env, link.network, point),

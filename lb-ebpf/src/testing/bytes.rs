@@ -237,6 +237,10 @@ impl Pkt for Bytes {
         self.came_by
     }
 
+    fn is_for_us(&self) -> bool {
+        self.data.starts_with(&routes::address_of(self.arrival))
+    }
+
     fn segment(&self) -> u32 {
         self.segment
     }

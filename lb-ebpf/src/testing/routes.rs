@@ -3,8 +3,8 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_common::Address;
 use lb_common::interface_flags::{FRAMES, LOCAL, OUTWARD, PODS};
+use lb_common::{Address, InterfaceValue, Point};
 
 use super::tables::mapped;
 use crate::route::{Ask, Route, Way};
@@ -85,6 +85,26 @@ pub const SILENT: u8 = 253;
 #[must_use]
 pub const fn address_of(interface: u32) -> [u8; 6] {
     [2, 0, 0, 0, 0, interface as u8]
+}
+
+/// The interface by which packets come to a point, or leave from it, unless something else is said.
+#[must_use]
+pub const fn at(point: Point) -> u32 {
+    match point {
+        Point::PodIngress | Point::PodEgress => POD,
+        Point::OutwardIngress | Point::OutwardEgress => UPLINK,
+    }
+}
+
+/// What the programs are told of an interface.
+#[must_use]
+pub fn interface(index: u32) -> InterfaceValue {
+    let known = INTERFACES.into_iter().find(|(known, _)| *known == index);
+    known.map_or_else(InterfaceValue::default, |(_, flags)| InterfaceValue {
+        flags,
+        mac: address_of(index),
+        ..InterfaceValue::default()
+    })
 }
 
 /// Destination and source of frames to the gateway by an interface.

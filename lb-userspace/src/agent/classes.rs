@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use glob::Pattern;
-use lb_common::interface_flags::{FRAMES, LOCAL, OUTWARD, PODS};
+use lb_common::interface_flags::{BACK_BY_REDIRECT, FRAMES, LOCAL, OUTWARD, PODS};
 
 use super::facts;
 use super::interfaces::{Interfaces, Named};
@@ -85,37 +85,45 @@ impl Classes {
         (pods, outward): (&Interfaces, &Interfaces),
         frames: &BTreeSet<u32>,
         coming: &Named,
-    ) -> facts::Flags {
-        let mut flags = facts::Flags::new();
+    ) -> facts::Told {
+        let mut told = facts::Told::new();
         for (index, interface) in &network.interfaces {
             if pods.serves(*index) || coming.contains_key(index) {
-                *flags.entry(*index).or_default() |= PODS;
+                told.entry(*index).or_default().flags |= PODS;
                 // Routes to pods on a bridge lead to the bridge.
                 let master =
                     interface.master.and_then(|master| Some((master, network.interfaces.get(&master)?)));
                 if let Some((index, _)) = master.filter(|(_, master)| master.bridge) {
-                    *flags.entry(index).or_default() |= PODS;
+                    told.entry(index).or_default().flags |= PODS;
                 }
             }
             if outward.serves(*index) {
-                *flags.entry(*index).or_default() |= OUTWARD;
+                let value = told.entry(*index).or_default();
+                value.flags |= if interface.veth { OUTWARD | BACK_BY_REDIRECT } else { OUTWARD };
+                value.mac = interface.mac.unwrap_or_default();
             }
             if frames.contains(index) {
-                *flags.entry(*index).or_default() |= FRAMES;
+                told.entry(*index).or_default().flags |= FRAMES;
             }
             if self.masquerade.is_local(interface, network) {
-                *flags.entry(*index).or_default() |= LOCAL;
+                told.entry(*index).or_default().flags |= LOCAL;
             }
         }
-        flags
+        told
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use lb_common::InterfaceValue;
+
     use super::*;
     use crate::agent::args::Args;
-    use crate::bpf::attach::Class;
+    use crate::agent::interfaces::Attach;
+    use crate::bpf::attach::{AttachError, Class};
+    use crate::bpf::pin::PinError;
     use crate::net::watch::Routes;
 
     fn classes(flags: &str) -> Classes {
@@ -165,6 +173,35 @@ mod tests {
         assert!(problems.is_empty());
     }
 
+    /// Takes whatever is attached.
+    struct Takes;
+
+    impl Attach for Takes {
+        fn attach(&self, _: Class, _: u32, _: &str) -> Result<(), AttachError> {
+            Ok(())
+        }
+
+        fn detach(&self, _: Class, _: u32) -> Result<(), PinError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn programs_learn_how_frames_of_an_uplink_are_addressed_and_sent_back() {
+        let mac = [2, 0, 0, 0, 0, 7];
+        let interface =
+            Interface { name: "eth0".to_owned(), ethernet: true, mac: Some(mac), ..Interface::default() };
+        let interfaces = [(2, interface.clone()), (3, Interface { veth: true, ..interface })];
+        let network = Network { interfaces: interfaces.into(), ..Network::default() };
+        let [pods, mut out] =
+            [Class::Pods, Class::Outward].map(|class| Interfaces::new(class, BTreeSet::new()));
+        let names: Named = [2, 3].map(|index| (index, format!("eth{index}"))).into();
+        out.follow(&names, &BTreeSet::new(), &Takes);
+        let told = classes("").facts(&network, (&pods, &out), &BTreeSet::new(), &Named::new());
+        let value = |flags| InterfaceValue { flags, mac, pad: [0; 2] };
+        assert_eq!(told, [(2, value(OUTWARD)), (3, value(OUTWARD | BACK_BY_REDIRECT))].into());
+    }
+
     #[test]
     fn b80_programs_learn_what_is_behind_interfaces() {
         let none = |class| Interfaces::new(class, BTreeSet::new());
@@ -172,7 +209,8 @@ mod tests {
         let network = node();
         let told = |flags: &str| {
             let classes = classes(flags);
-            classes.facts(&network, (&pods, &out), &BTreeSet::from([2]), &classes.pods(&network))
+            let told = classes.facts(&network, (&pods, &out), &BTreeSet::from([2]), &classes.pods(&network));
+            told.into_iter().map(|(index, value)| (index, value.flags)).collect::<BTreeMap<_, _>>()
         };
         assert_eq!(told(""), [(2, FRAMES), (7, PODS), (8, PODS), (9, PODS)].into());
         let bridge = told("--detect-local-mode BridgeInterface --pod-bridge-interface cni0");

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::cidr::ServiceRanges;
 use super::classes::{Classes, Outward};
-use super::facts::{Facts, Flags};
+use super::facts::{Facts, Told};
 use super::interfaces::{Interfaces, Named};
 use super::masquerade::Ranges;
 use super::nodeports::{NodePortAddresses, is_link_local};
@@ -118,7 +118,7 @@ impl Served {
 }
 
 impl Served {
-    fn facts_of(&self, classes: &Classes, network: &Network, coming: &Named) -> Flags {
+    fn facts_of(&self, classes: &Classes, network: &Network, coming: &Named) -> Told {
         classes.facts(network, (&self.pods, &self.outward), self.xdp.sends(), coming)
     }
 }
@@ -293,13 +293,6 @@ impl Node {
                 Some(problem)
             }
         };
-        let outward = self.classes.outward(&network, &addresses).served;
-        // Before one has the program.
-        if outward.keys().any(|index| network.interfaces.get(index).is_some_and(|interface| interface.veth))
-            && let Err(error) = self.settings.send_back_by_redirect()
-        {
-            warn!("what XDP sends back by a veth does not arrive: {error}");
-        }
         let Some(mut served) = self.served.take() else { return Ok(false) };
         let (classes, datapath, listed) =
             (Arc::clone(&self.classes), Arc::clone(&self.datapath), view.listed);

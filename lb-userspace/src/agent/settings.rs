@@ -64,8 +64,6 @@ impl Settings {
         if former_ranges {
             (config.local4, config.local6) = (former.local4, former.local6);
         }
-        // The program of the former agent works on.
-        config.flags |= former.flags & config_flags::BACK_BY_REDIRECT;
         map.set(0, &config)?;
         Ok(Self { map, config, former_netns: former.netns_cookie })
     }
@@ -73,18 +71,6 @@ impl Settings {
     /// Whether another network namespace was served before: links are then not to this one's interfaces.
     pub(super) fn moved(&self) -> bool {
         self.former_netns != 0 && self.former_netns != self.config.netns_cookie
-    }
-
-    /// From now on XDP redirects what it sends back.
-    ///
-    /// # Errors
-    /// The map is not there.
-    pub(super) fn send_back_by_redirect(&mut self) -> Result<(), MapError> {
-        if self.config.flags & config_flags::BACK_BY_REDIRECT != 0 {
-            return Ok(());
-        }
-        self.config.flags |= config_flags::BACK_BY_REDIRECT;
-        self.map.set(0, &self.config)
     }
 
     /// Puts the node's addresses in force.

@@ -60,10 +60,11 @@ impl Bench {
         let datapath = Datapath::load(&pins, lock, object::embedded()?, sizes)?;
         Array::open(&pins, CONFIG)?.set(0, &config(&plan)?)?;
         let known = Hash::<u32, InterfaceValue>::open(&pins, INTERFACES)?;
-        for (index, flags) in
-            [(interfaces.uplink, interface_flags::OUTWARD), (interfaces.pod, interface_flags::PODS)]
-        {
-            known.insert(&index, &InterfaceValue { flags }, Insert::Any)?;
+        let unset = InterfaceValue::default();
+        let uplink = InterfaceValue { flags: interface_flags::OUTWARD, mac: interfaces.mac, ..unset };
+        let pod = InterfaceValue { flags: interface_flags::PODS, ..unset };
+        for (index, value) in [(interfaces.uplink, uplink), (interfaces.pod, pod)] {
+            known.insert(&index, &value, Insert::Any)?;
         }
         let reasons = PerCpuArray::open(&pins, REASONS)?;
         let mut tables = Reconciler::adopt(Kernel::open(&pins)?, "bench")?;

@@ -22,6 +22,8 @@ pub struct Interface {
     pub overlay: bool,
     /// Whether its packets have an Ethernet header.
     pub ethernet: bool,
+    /// Its hardware address, where that is one of Ethernet.
+    pub mac: Option<[u8; 6]>,
     /// Index of the interface that it is a port of.
     pub master: Option<u32>,
     /// Whether packets can pass: it is up, and so is its other end, or there is a carrier.
@@ -66,6 +68,7 @@ impl Interface {
                 }
                 LinkAttribute::Controller(index) => interface.master = Some(*index),
                 LinkAttribute::Link(index) => below = Some(*index),
+                LinkAttribute::Address(address) => interface.mac = address.as_slice().try_into().ok(),
                 LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
                 LinkAttribute::Xdp(facts) => {
                     interface.xdp = facts.iter().find_map(|fact| match fact {

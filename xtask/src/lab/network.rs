@@ -97,6 +97,14 @@ impl Network {
         self.switch.plug(FIRST + u8::try_from(machine)?, plugged)
     }
 
+    /// Makes every frame reach everybody, whomever it is for, as a switch does that has just forgotten who is where.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn flood(&self) -> Result<()> {
+        self.switch.flood()
+    }
+
     /// Takes the uplink of the machine with this index down, by which it loses routes and addresses, or up again, with
     /// all that it had.
     ///

@@ -46,6 +46,14 @@ impl Switch {
         self.0.ip(&format!("link set port{number} {}\n", if plugged { "up" } else { "down" }))
     }
 
+    /// Forgets who is where and learns no more: what a member sends reaches all others, whomever it is for.
+    pub(super) fn flood(&self) -> Result<()> {
+        let links = sh::read(self.0.command("ip").args(["-o", "link", "show", "master", "br0"]))?;
+        let names = links.lines().filter_map(|line| line.split([':', '@']).nth(1)).map(str::trim);
+        let lines = |name| format!("link set {name} type bridge_slave learning off fdb_flush\n");
+        self.0.ip(&names.map(lines).collect::<String>())
+    }
+
     /// Makes the way of `space`, the member `number`, a wire, as native XDP needs it: what either end sends is whole,
     /// checksums and all, and no longer than the MTU, also where the switch has merged packets; and what XDP sends out of it
     /// arrives.

@@ -5,6 +5,8 @@ mod parts;
 use core::net::{IpAddr, SocketAddr};
 use std::vec::Vec;
 
+use crate::testing::routes::{UPLINK, address_of};
+
 pub use parts::{
     C_TAG, Checksum, Extension, Fragment, ICMP4, ICMP6, Macs, S_TAG, SCTP, TCP, Tag, Transport, UDP, chunks,
     flags,
@@ -43,8 +45,8 @@ pub struct Packet {
     pub data: Vec<u8>,
 }
 
-/// Link-layer addresses of a packet that a pod sends.
-pub const FROM_POD: Macs = Macs { dst: [2, 0, 0, 0, 0, 1], src: [2, 0, 0, 0, 0, 2] };
+/// Link-layer addresses of a packet that a pod sends, and of one that comes by the uplink.
+pub const FROM_POD: Macs = Macs { dst: address_of(UPLINK), src: [2, 0, 0, 0, 0, 2] };
 /// Link-layer addresses of a packet that a pod is sent.
 pub const TO_POD: Macs = FROM_POD.swapped();
 

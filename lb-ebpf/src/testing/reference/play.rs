@@ -18,6 +18,7 @@ use crate::testing::bytes::Bytes;
 use crate::testing::host;
 use crate::testing::packet::{Packet, TO_POD, flags};
 use crate::testing::pairs::Faults;
+use crate::testing::routes;
 use crate::testing::schedule::Schedule;
 use crate::testing::tables::Tables;
 use crate::testing::world::{Sizes, Uplinks, World};
@@ -180,6 +181,7 @@ impl Stage {
 
     fn packet(&mut self, point: Point, packet: &Packet, summed: bool) -> Result<(), String> {
         let mut bytes = if summed { Bytes::summed_by_device(packet.build()) } else { Bytes::of(packet) };
+        bytes = bytes.by(routes::at(point));
         let (verdict, reason) = host::observe(&self.world, point, &mut bytes)?;
         if matches!(verdict, Verdict::Pass | Verdict::Route) && !bytes.device_sum_holds() {
             return Err(format!("{reason:?}: the sum that the device took is not kept"));

@@ -8,8 +8,9 @@ use std::sync::MutexGuard;
 
 use lb_common::{
     Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendWord, Config,
-    CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Port,
-    Reason, Scratch, ServiceStats, Slot, SockUdpKey, SockUdpValue, SourceRangeKey, SweepReport, Tuple,
+    CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue,
+    InterfaceValue, Port, Reason, Scratch, ServiceStats, Slot, SockUdpKey, SockUdpValue, SourceRangeKey,
+    SweepReport, Tuple,
 };
 
 use super::{Early, ServiceCell, World, at, lock, read};
@@ -300,10 +301,9 @@ macro_rules! environment {
                 read(&self.world.sockets).contains(&(key.proto, own, peer))
             }
 
-            fn interface(&self, index: u32) -> u32 {
+            fn interface(&self, index: u32) -> InterfaceValue {
                 self.accessed(|accesses| accesses.interface += 1);
-                let known = routes::INTERFACES.into_iter().find(|(known, _)| *known == index);
-                known.map_or(0, |(_, flags)| flags)
+                routes::interface(index)
             }
 
             fn route(&self, _: &FlowKey<$addr>, to: &$addr, ask: Ask) -> Route<$addr> {
@@ -313,6 +313,10 @@ macro_rules! environment {
             fn send(&self, route: &Route<$addr>) -> bool {
                 self.sent.set(Some(route.interface));
                 true
+            }
+
+            fn send_back(&self, interface: u32) {
+                self.sent.set(Some(interface));
             }
 
             fn port_cursor(&self, backend: u32) -> u64 {

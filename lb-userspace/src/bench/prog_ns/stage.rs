@@ -50,7 +50,7 @@ impl Stage {
     /// From clients in pods to the Services.
     pub(super) fn of_pods(&self, size: Size, segment: Segment) -> Frames {
         Frames {
-            link: [BEHIND, BEHIND],
+            link: [self.interfaces.mac, BEHIND],
             client: self.plan.pods,
             server: self.plan.services,
             servers: size.services,

@@ -9,8 +9,8 @@ use aya::maps::PerCpuArray;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use lb_common::{
     Addr4, Addr6, Address, AffinityKey, AffinityWord, BackendRecord, BackendStats, ClientOf, Config,
-    CpuRecord, FlowKey, FlowKind, FlowValue, FlowWord, FragmentKey, FragmentValue, InterfaceValue,
-    ServiceRecord, ServiceStats, SourceRangeKey, StateRecord, config_flags, maps,
+    CpuRecord, FlowKey, FlowKind, FlowValue, FlowWord, FragmentKey, FragmentValue, ServiceRecord,
+    ServiceStats, SourceRangeKey, StateRecord, config_flags, maps,
 };
 use lb_ebpf::testing::routes;
 use lb_ebpf::testing::tables::Tables;
@@ -73,7 +73,7 @@ impl Kernel {
             self.refill::<FlowKey<Addr6>, FlowValue<Addr6>>(name, [])?;
         }
         self.refill::<FragmentKey, FragmentValue>(maps::FRAGMENTS, [])?;
-        let interfaces = routes::INTERFACES.map(|(index, flags)| (index, InterfaceValue { flags }));
+        let interfaces = routes::INTERFACES.map(|(index, _)| (index, routes::interface(index)));
         self.refill(maps::INTERFACES, interfaces)?;
         self.refill::<AffinityKey, AffinityWord>(maps::AFFINITY, [])?;
         // Numbers of records go on: none may come back.

@@ -1,6 +1,7 @@
 //! Node ports, load balancers and external addresses: who answers whom, and whom they see.
 
 mod errors;
+mod flooded;
 mod kept;
 mod layout;
 mod matrix;
