@@ -46,7 +46,7 @@ pub(super) fn config() -> Config {
         ..scene(false, Proto::Tcp).config()
     };
     config.service_ranges4[0] = Prefix { addr: Addr4([10, 96, 0, 0]), bits: 24, pad: [0; 3] };
-    first[3] = 0x96;
+    first[2..4].copy_from_slice(&[0, 0x96]);
     config.service_ranges6[0] = Prefix { addr: Addr6(first), bits: 64, pad: [0; 3] };
     config
 }
