@@ -12,8 +12,8 @@ macro_rules! offsets {
 }
 
 #[test]
-fn fields_stand_where_schema_4_has_them() {
-    assert_eq!(SCHEMA, 4, "a new schema number needs new golden offsets");
+fn fields_stand_where_schema_5_has_them() {
+    assert_eq!(SCHEMA, 5, "a new schema number needs new golden offsets");
     offsets!(Tuple<Addr4>: src @ 0, dst @ 4, sport @ 8, dport @ 10);
     offsets!(Tuple<Addr6>: src @ 0, dst @ 16, sport @ 32, dport @ 34);
     offsets!(FlowKey<Addr4>: tuple @ 0, proto @ 12);
@@ -48,6 +48,7 @@ fn fields_stand_where_schema_4_has_them() {
     offsets!(FragmentValue: sport @ 0, dport @ 2, proto @ 4, seen @ 8, check @ 12);
     offsets!(AffinityKey: client @ 0, service @ 16);
     offsets!(AddressValue: kind @ 0, flags @ 1);
+    offsets!(InterfaceValue: flags @ 0, mac @ 4);
     offsets!(StateRecord: lru_used @ 0, full @ 16, swept @ 32, begun @ 64, settled @ 80, events @ 96);
     offsets!(CpuRecord: pairs @ 0, rejects @ 8, events @ 16, flows @ 24, suppressed @ 32);
     offsets!(EventRecord: sequence @ 0, time @ 8, cookie @ 16, suppressed @ 24, ifindex @ 28, length @ 32, pid @ 36,
@@ -57,7 +58,7 @@ fn fields_stand_where_schema_4_has_them() {
 }
 
 #[test]
-fn maps_have_the_sizes_and_names_of_schema_4() {
+fn maps_have_the_sizes_and_names_of_schema_5() {
     let golden = [
         ("flows4", 16, 64),
         ("flows6", 40, 88),
@@ -78,7 +79,7 @@ fn maps_have_the_sizes_and_names_of_schema_4() {
         ("backend_stats", 4, 48),
         ("affinity", 20, 8),
         ("fragments", 40, 16),
-        ("interfaces", 4, 4),
+        ("interfaces", 4, 12),
         ("reasons", 4, 8),
         ("events", 4, 96),
         ("config", 4, 360),
