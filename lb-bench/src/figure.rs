@@ -20,6 +20,12 @@ pub enum Unit {
     /// Nanoseconds.
     #[serde(rename = "ns")]
     Nanos,
+    /// Microseconds.
+    #[serde(rename = "us")]
+    Micros,
+    /// Pieces per second.
+    #[serde(rename = "/s")]
+    Rate,
     /// Millions of packets per second.
     #[serde(rename = "Mpps")]
     Mpps,
@@ -38,6 +44,8 @@ impl Unit {
             Self::Mebibytes => format!("{value:.0} MiB"),
             Self::Count => format!("{value:.0}"),
             Self::Nanos => format!("{value:.0} ns"),
+            Self::Micros => format!("{value:.1} us"),
+            Self::Rate => format!("{value:.0} /s"),
             Self::Mpps => format!("{value:.2} Mpps"),
             Self::Ratio => format!("{value:.2}"),
         }
@@ -107,8 +115,9 @@ impl Reading {
     }
 }
 
-/// The least of `samples` that at least `share` (0 to 1) of them do not exceed.
-pub(crate) fn percentile(samples: &[f64], share: f64) -> Option<f64> {
+/// The least of `samples` that at least `share` (0 to 1) of them do not exceed; `None` if there are none.
+#[must_use]
+pub fn percentile(samples: &[f64], share: f64) -> Option<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let rank = (share * sorted.len() as f64).ceil() as usize;

@@ -17,7 +17,7 @@ mod rounds;
 mod row;
 
 pub use facts::{Facts, Machine};
-pub use figure::{Better, Choice, Figure, Goal, Reading, Unit, Verdict};
+pub use figure::{Better, Choice, Figure, Goal, Reading, Unit, Verdict, percentile};
 pub use progress::Progress;
 pub use report::{Measured, Report};
 pub use rounds::Rounds;

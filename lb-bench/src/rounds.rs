@@ -27,18 +27,32 @@ impl Rounds {
         rounds: usize,
         mut measure: impl FnMut(usize) -> Result<f64>,
     ) -> Result<Self> {
-        let mut samples = vec![Vec::with_capacity(rounds); variants];
+        let [rounds] = Self::take_all(variants, rounds, |variant| Ok([measure(variant)?]))?;
+        Ok(rounds)
+    }
+
+    /// As [`Rounds::take`], where several things are read at once.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn take_all<const N: usize>(
+        variants: usize,
+        rounds: usize,
+        mut measure: impl FnMut(usize) -> Result<[f64; N]>,
+    ) -> Result<[Self; N]> {
+        let mut all = std::array::from_fn(|_| Self(vec![Vec::with_capacity(rounds); variants]));
         let mut order: Vec<usize> = (0..variants).collect();
         for _ in 0..rounds {
             fastrand::shuffle(&mut order);
             for &variant in &order {
-                let sample = measure(variant)?;
-                if let Some(samples) = samples.get_mut(variant) {
-                    samples.push(sample);
+                for (one, sample) in all.iter_mut().zip(measure(variant)?) {
+                    if let Some(samples) = one.0.get_mut(variant) {
+                        samples.push(sample);
+                    }
                 }
             }
         }
-        Ok(Self(samples))
+        Ok(all)
     }
 
     /// The samples of a variant, a round each.
@@ -110,6 +124,8 @@ mod tests {
         }
         assert!((0..3).all(|variant| rounds.of(variant).len() == 4));
         assert!(rounds.of(3).is_empty());
+        let [ones, twos] = Rounds::take_all(2, 2, |variant| Ok([variant as f64, -1.0])).unwrap();
+        assert_eq!((ones.of(1), twos.of(0)), ([1.0, 1.0].as_slice(), [-1.0, -1.0].as_slice()));
         assert!(Rounds::take(1, 1, |_| anyhow::bail!("no")).is_err());
     }
 

@@ -10,6 +10,11 @@ pub enum Row {
     /// Packets a second back to another node by the uplink, in tc and XDP, beside forwarding and what is faster than
     /// anybody; two minutes
     VethMpps,
+    /// Requests and answers of one byte over a kept TCP connection, a second, and how long each takes, by the way to the
+    /// server, beside a pair that no proxy touches; one minute
+    Rr,
+    /// The same with a new TCP connection for each; one minute
+    Crr,
 }
 
 impl Row {
@@ -19,6 +24,8 @@ impl Row {
         match self {
             Self::ProgNs => "prog-ns",
             Self::VethMpps => "veth-mpps",
+            Self::Rr => "rr",
+            Self::Crr => "crr",
         }
     }
 }

@@ -166,6 +166,34 @@ fn veth_mpps_carries_frames_each_way() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn conversations_are_had_each_way_by_both_families() -> Result<()> {
+    for row in ["rr", "crr"] {
+        for family in [&[][..], &["--ipv6"][..]] {
+            // It fails if calls go another way than the one that is measured.
+            let answer =
+                bench(&[&[row, "--rounds", "3", "--runs", "20", "--services", "3"], family].concat())?;
+            for services in [1, 3] {
+                for way in ["direct", "socket", "packet", "node_port"] {
+                    for (figure, side) in [
+                        ("", "sluice"),
+                        ("", "control"),
+                        ("_p50", "sluice"),
+                        ("_p99", "ceiling"),
+                        ("_over_direct", "sluice"),
+                        ("_over_direct", "control"),
+                        ("_over_direct", "ceiling"),
+                    ] {
+                        let name = format!("{way}{figure}_{services}");
+                        assert_eq!(samples(&answer, &name, side), 3, "{row}: {name}: {side}");
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What the descriptors of process `id` have after `key` in `/proc/PID/fdinfo`.
 fn descriptors(id: u32, key: &str) -> Result<BTreeSet<u32>> {
     let files = fs::read_dir(format!("/proc/{id}/fdinfo"))?.flatten();

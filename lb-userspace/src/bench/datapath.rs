@@ -12,11 +12,11 @@ use lb_common::generator::FIRST_PORT;
 use lb_common::maps::{CONFIG, FLOWS4, FLOWS6, INTERFACES, REASONS};
 use lb_common::{
     Addr4, Addr6, Address, Config, FlowKey, FlowValue, FrontendKind, InterfaceValue, PortRange, Prefix,
-    Proto, Reason, config_flags, interface_flags,
+    Proto, Reason, config_flags,
 };
 
 use super::frame::nth;
-use super::node::{Interfaces, Plan};
+use super::node::Plan;
 use crate::bpf::load::Datapath;
 use crate::bpf::map::{Array, Hash, Insert, MapError, PerCpuArray};
 use crate::bpf::pin::PinDir;
@@ -49,22 +49,24 @@ pub(super) struct Bench {
 
 impl Bench {
     /// Loads the programs, with room for so many flows, Service ports of `proto` and endpoints, for the node in the
-    /// namespace of this thread, which from here on has mounts of its own.
+    /// namespace of this thread, which from here on has mounts of its own. `interfaces` are what it is told of those.
     ///
     /// # Errors
     /// What the kernel lacks or refused; a build without programs.
-    pub(super) fn load(plan: Plan, proto: Proto, interfaces: Interfaces, sizes: &Sizes) -> Result<Self> {
+    pub(super) fn load(
+        plan: Plan,
+        proto: Proto,
+        interfaces: &[(u32, InterfaceValue)],
+        sizes: &Sizes,
+    ) -> Result<Self> {
         own_bpffs().context("mount a BPF file system of its own")?;
         let pins = PinDir::new(PINS);
         let lock = pins.lock()?;
         let datapath = Datapath::load(&pins, lock, object::embedded()?, sizes)?;
         Array::open(&pins, CONFIG)?.set(0, &config(&plan)?)?;
         let known = Hash::<u32, InterfaceValue>::open(&pins, INTERFACES)?;
-        let unset = InterfaceValue::default();
-        let uplink = InterfaceValue { flags: interface_flags::OUTWARD, mac: interfaces.mac, ..unset };
-        let pod = InterfaceValue { flags: interface_flags::PODS, ..unset };
-        for (index, value) in [(interfaces.uplink, uplink), (interfaces.pod, pod)] {
-            known.insert(&index, &value, Insert::Any)?;
+        for (index, value) in interfaces {
+            known.insert(index, value, Insert::Any)?;
         }
         let reasons = PerCpuArray::open(&pins, REASONS)?;
         let mut tables = Reconciler::adopt(Kernel::open(&pins)?, "bench")?;

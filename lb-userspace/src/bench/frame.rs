@@ -153,6 +153,11 @@ pub(super) fn nth(first: IpAddr, number: u32) -> IpAddr {
     }
 }
 
+/// A number below `count` for each `number` in turn, far from the one before: as the step is a prime, all come up.
+pub(super) const fn scattered(number: u32, count: u32) -> u32 {
+    number.wrapping_mul(7919) % count
+}
+
 #[cfg(test)]
 mod tests {
     use etherparse::{NetSlice, SlicedPacket, TransportSlice};

@@ -4,9 +4,12 @@
 //! All go with the process that made them, but for the cgroups of one that is killed: the next one takes those away.
 
 mod connect;
+mod conversation;
 mod datapath;
 mod frame;
 mod generate;
+mod group;
+mod guest;
 mod node;
 mod prog_ns;
 mod veth_mpps;
@@ -20,6 +23,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::bpf::probe;
 use crate::bpf::space::Space;
+
+use conversation::Talk;
 
 pub use frame::Segment;
 pub use generate::{Load, Sent, generate};
@@ -60,6 +65,8 @@ fn measure(row: Row, extent: &Extent) -> Result<Measured> {
     let (figures, notes) = match row {
         Row::ProgNs => prog_ns::run(extent, |steps| Progress::new(row.name(), steps)),
         Row::VethMpps => veth_mpps::run(extent, |steps| Progress::new(row.name(), steps)),
+        Row::Rr => conversation::run(Talk::Kept, extent, |steps| Progress::new(row.name(), steps)),
+        Row::Crr => conversation::run(Talk::Anew, extent, |steps| Progress::new(row.name(), steps)),
     }
     .with_context(|| format!("the row {}", row.name()))?;
     let Extent { rounds, runs, ipv6, .. } = *extent;

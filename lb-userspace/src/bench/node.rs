@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result, bail};
 use futures::TryStreamExt as _;
+use lb_common::{InterfaceValue, interface_flags};
 use rtnetlink::Error::NetlinkError;
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::neighbour::NeighbourState;
@@ -34,6 +35,8 @@ pub(super) struct Plan {
     pub(super) away: (IpAddr, u8),
     /// Clients in pods, from the first on.
     pub(super) pods: IpAddr,
+    /// The range that they are from.
+    pub(super) within: (IpAddr, u8),
     /// Clients outside, from the first on.
     pub(super) outside: IpAddr,
     /// Where those are routed.
@@ -60,6 +63,7 @@ impl Plan {
                 backends: at([0x100, 0, 0, 1], 1),
                 away: (at([0x100, 0, 0, 1], 0), 64),
                 pods: at([0xfd00, 0x244, 0, 0], 1),
+                within: (at([0xfd00, 0x244, 0, 0], 0), 64),
                 outside: at([0x2001, 2, 0, 0], 1),
                 beyond: (at([0x2001, 2, 0, 0], 0), 48),
                 node: at([0x2001, 0xdb8, 0, 0], 1),
@@ -74,6 +78,7 @@ impl Plan {
                 backends: at([241, 0, 0, 1]),
                 away: (at([241, 0, 0, 0]), 8),
                 pods: at([10, 128, 0, 1]),
+                within: (at([10, 128, 0, 0]), 9),
                 outside: at([198, 18, 0, 1]),
                 beyond: (at([198, 18, 0, 0]), 15),
                 node: at([192, 0, 2, 1]),
@@ -81,6 +86,11 @@ impl Plan {
                 gateway: at([192, 0, 2, 254]),
             }
         }
+    }
+
+    /// Bits of an address.
+    pub(super) const fn width(&self) -> u8 {
+        if self.node.is_ipv4() { 32 } else { 128 }
     }
 
     /// An address that nobody knows.
@@ -102,20 +112,31 @@ pub(super) struct Interfaces {
     pub(super) pod: u32,
 }
 
-/// Lays the interfaces of a node in the namespace of this thread, with routes to backends and clients.
+/// Has the namespace of this thread forward packets.
 ///
 /// # Errors
 /// The kernel refused.
-pub(super) fn lay(plan: &Plan) -> Result<Interfaces> {
-    for (setting, value) in [
-        ("ipv4/ip_forward", "1"),
-        // To whoever is sent back to where he came from.
-        ("ipv4/conf/all/send_redirects", "0"),
-        ("ipv4/conf/default/send_redirects", "0"),
-        ("ipv6/conf/all/forwarding", "1"),
-        ("ipv6/conf/default/forwarding", "1"),
-        ("ipv6/conf/default/accept_dad", "0"),
-    ] {
+pub(super) fn forward(plan: &Plan) -> Result<()> {
+    set(
+        plan,
+        &[
+            ("ipv4/ip_forward", "1"),
+            // To whoever is sent back to where he came from.
+            ("ipv4/conf/all/send_redirects", "0"),
+            ("ipv4/conf/default/send_redirects", "0"),
+            ("ipv6/conf/all/forwarding", "1"),
+            ("ipv6/conf/default/forwarding", "1"),
+            ("ipv6/conf/default/accept_dad", "0"),
+        ],
+    )
+}
+
+/// Sets values of the namespace of this thread, below `/proc/sys/net`.
+///
+/// # Errors
+/// The kernel refused.
+pub(super) fn set(plan: &Plan, settings: &[(&str, &str)]) -> Result<()> {
+    for (setting, value) in settings {
         let path = format!("/proc/sys/net/{setting}");
         // A kernel without IPv6 has no such files.
         match fs::write(&path, value) {
@@ -125,6 +146,15 @@ pub(super) fn lay(plan: &Plan) -> Result<Interfaces> {
             _ => {}
         }
     }
+    Ok(())
+}
+
+/// Lays the interfaces of a node in the namespace of this thread, with routes to backends and clients.
+///
+/// # Errors
+/// The kernel refused.
+pub(super) fn lay(plan: &Plan) -> Result<Interfaces> {
+    forward(plan)?;
     netlink(async |handle| {
         let [uplink, far] = pair(&handle, UPLINK).await?;
         let [pod, _] = pair(&handle, "pod").await?;
@@ -142,7 +172,10 @@ pub(super) fn lay(plan: &Plan) -> Result<Interfaces> {
 }
 
 /// Makes a pair of interfaces called `name` and `name-far`, both up: their indices.
-async fn pair(handle: &Handle, name: &str) -> Result<[u32; 2]> {
+///
+/// # Errors
+/// The kernel refused.
+pub(super) async fn pair(handle: &Handle, name: &str) -> Result<[u32; 2]> {
     let far = format!("{name}-far");
     let made = handle.link().add(LinkVeth::new(name, &far).build()).execute().await;
     made.with_context(|| format!("make the pair of interfaces {name}"))?;
@@ -153,6 +186,16 @@ async fn pair(handle: &Handle, name: &str) -> Result<[u32; 2]> {
         handle.link().change(up).execute().await.with_context(|| format!("set {end} up"))?;
     }
     Ok([index(name)?, index(&far)?])
+}
+
+impl Interfaces {
+    /// What the datapath is told of them.
+    pub(super) fn known(&self) -> [(u32, InterfaceValue); 2] {
+        let uplink =
+            InterfaceValue { flags: interface_flags::OUTWARD, mac: self.mac, ..InterfaceValue::default() };
+        let pod = InterfaceValue { flags: interface_flags::PODS, ..InterfaceValue::default() };
+        [(self.uplink, uplink), (self.pod, pod)]
+    }
 }
 
 /// What is known of an interface.

@@ -139,7 +139,7 @@ impl Stage {
             services: Some(services.saturating_add(64)),
             backends: Some(services.saturating_mul(2).saturating_add(64)),
         };
-        let mut bench = Bench::load(plan, Proto::Udp, interfaces, &room)?;
+        let mut bench = Bench::load(plan, Proto::Udp, &interfaces.known(), &room)?;
         bench.serve(services)?;
         let driver = Driver::load()?;
         let (flows, frames) = (extent.flows.min(FLOWS), extent.runs.saturating_mul(FRAMES));

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::thread;
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
@@ -26,6 +26,12 @@ impl Space {
             File::open("/proc/thread-self/ns/net")
         })?;
         Ok(Self { net })
+    }
+
+    /// A descriptor of it, for as long as the value lives.
+    #[must_use]
+    pub fn net(&self) -> BorrowedFd<'_> {
+        self.net.as_fd()
     }
 
     /// Runs `work` in a thread that is in it.

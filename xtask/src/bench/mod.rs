@@ -55,7 +55,13 @@ enum Row {
 
 impl ValueEnum for Row {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Node(lb_bench::Row::ProgNs), Self::Node(lb_bench::Row::VethMpps), Self::Sync]
+        &[
+            Self::Node(lb_bench::Row::ProgNs),
+            Self::Node(lb_bench::Row::VethMpps),
+            Self::Node(lb_bench::Row::Rr),
+            Self::Node(lb_bench::Row::Crr),
+            Self::Sync,
+        ]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {

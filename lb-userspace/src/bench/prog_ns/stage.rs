@@ -29,7 +29,7 @@ impl Stage {
             services: Some(extent.services.saturating_add(64)),
             backends: Some(extent.services.saturating_mul(2).saturating_add(64)),
         };
-        let bench = Bench::load(plan, Proto::Tcp, interfaces, &room)?;
+        let bench = Bench::load(plan, Proto::Tcp, &interfaces.known(), &room)?;
         let mut driver = Driver::load()?;
         driver.open(interfaces.uplink)?;
         let mut targets = BTreeMap::new();
