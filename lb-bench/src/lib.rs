@@ -7,6 +7,7 @@
 //! | `rounds` | variants measured in rounds, each round in another order; what they say of each other |
 //! | `report` | rows as text and as JSON |
 //! | `row` | the rows of a node |
+//! | `target` | whom those send to where somebody else's rules are measured |
 //! | `progress` | what is being done, on a terminal |
 
 mod facts;
@@ -15,6 +16,7 @@ mod progress;
 mod report;
 mod rounds;
 mod row;
+pub mod target;
 
 pub use facts::{Facts, Machine};
 pub use figure::{Better, Choice, Figure, Goal, Reading, Unit, Verdict, percentile};

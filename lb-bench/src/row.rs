@@ -28,6 +28,15 @@ impl Row {
             Self::Crr => "crr",
         }
     }
+
+    /// Whether it is also measured through rules of somebody else, if there are any.
+    #[must_use]
+    pub const fn has_beside(self) -> bool {
+        match self {
+            Self::ProgNs | Self::Rr | Self::Crr => false,
+            Self::VethMpps => true,
+        }
+    }
 }
 
 #[cfg(test)]

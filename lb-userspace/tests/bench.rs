@@ -156,7 +156,9 @@ fn veth_mpps_carries_frames_each_way() -> Result<()> {
             ("forward", "control"),
             ("tc", "sluice"),
             ("xdp", "sluice"),
+            ("xdp_many", "sluice"),
             ("control", "control"),
+            ("xdp_many_over_one", "sluice"),
             ("tc_over_forward", "sluice"),
             ("xdp_over_ceiling", "sluice"),
         ] {

@@ -32,11 +32,7 @@ use crate::tables::Kernel;
 const PINS: &str = "/sys/fs/bpf/sluice-bench";
 
 /// Port of all Services, of all endpoints, and the node port of the first Service.
-pub(super) const PORT: u16 = 80;
-/// See there.
-pub(super) const BACKEND_PORT: u16 = 8080;
-/// See there.
-pub(super) const NODE_PORT: u16 = 30_080;
+pub(super) use lb_bench::target::{ENDPOINT_PORT as BACKEND_PORT, NODE_PORT, PORT};
 
 /// A datapath that is taken away with the thread that loaded it.
 pub(super) struct Bench {
@@ -60,7 +56,21 @@ impl Bench {
         sizes: &Sizes,
     ) -> Result<Self> {
         own_bpffs().context("mount a BPF file system of its own")?;
-        let pins = PinDir::new(PINS);
+        Self::another(PINS, plan, proto, interfaces, sizes)
+    }
+
+    /// One more, pinned at `pins` in the BPF file system of the first.
+    ///
+    /// # Errors
+    /// As [`Bench::load`].
+    pub(super) fn another(
+        pins: &str,
+        plan: Plan,
+        proto: Proto,
+        interfaces: &[(u32, InterfaceValue)],
+        sizes: &Sizes,
+    ) -> Result<Self> {
+        let pins = PinDir::new(pins);
         let lock = pins.lock()?;
         let datapath = Datapath::load(&pins, lock, object::embedded()?, sizes)?;
         Array::open(&pins, CONFIG)?.set(0, &config(&plan)?)?;

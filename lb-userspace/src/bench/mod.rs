@@ -33,7 +33,7 @@ pub use generate::{Load, Sent, generate};
 const WHERE: &str = "rows of `sluice bench` run on the node itself, as root, not in the agent's pod";
 
 /// How much is measured.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Extent {
     /// Rounds: each has every variant once.
     pub rounds: u32,
@@ -45,6 +45,9 @@ pub struct Extent {
     pub services: u32,
     /// IPv6 in place of IPv4.
     pub ipv6: bool,
+    /// The network namespace with rules of somebody else, as `ip netns` calls it, in which [`lb_bench::target`] is served:
+    /// rows that can go through those, too.
+    pub beside: Option<String>,
 }
 
 /// Measures `rows`, in this order.

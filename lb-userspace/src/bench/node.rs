@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result, bail};
 use futures::TryStreamExt as _;
+use lb_bench::target;
 use lb_common::{InterfaceValue, interface_flags};
 use rtnetlink::Error::NetlinkError;
 use rtnetlink::packet_route::link::LinkAttribute;
@@ -16,8 +17,10 @@ use rustix::net::{AddressFamily, SocketType, socket};
 
 use super::frame::nth;
 
-/// Name of the uplink.
-const UPLINK: &str = "uplink";
+/// Names of the uplink and of the interface of a pod.
+const UPLINK: &str = "slb-uplink";
+/// See there.
+const POD: &str = "slb-pod";
 
 /// The Ethernet address of whoever is behind an interface.
 pub(super) const BEHIND: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -75,13 +78,13 @@ impl Plan {
             Self {
                 services: at([240, 0, 0, 1]),
                 range: (at([240, 0, 0, 0]), 8),
-                backends: at([241, 0, 0, 1]),
+                backends: IpAddr::V4(target::ENDPOINT),
                 away: (at([241, 0, 0, 0]), 8),
                 pods: at([10, 128, 0, 1]),
                 within: (at([10, 128, 0, 0]), 9),
                 outside: at([198, 18, 0, 1]),
                 beyond: (at([198, 18, 0, 0]), 15),
-                node: at([192, 0, 2, 1]),
+                node: IpAddr::V4(target::NODE),
                 bits: 24,
                 gateway: at([192, 0, 2, 254]),
             }
@@ -157,7 +160,7 @@ pub(super) fn lay(plan: &Plan) -> Result<Interfaces> {
     forward(plan)?;
     netlink(async |handle| {
         let [uplink, far] = pair(&handle, UPLINK).await?;
-        let [pod, _] = pair(&handle, "pod").await?;
+        let [pod, _] = pair(&handle, POD).await?;
         let mac = Link::look(&handle, UPLINK).await?.mac;
         handle.address().add(uplink, plan.node, plan.bits).execute().await.context("give an address")?;
         let neighbour = handle.neighbours().add(uplink, plan.gateway).link_layer_address(&BEHIND);
@@ -168,6 +171,23 @@ pub(super) fn lay(plan: &Plan) -> Result<Interfaces> {
             handle.route().add(route.build()).execute().await.context("add a route")?;
         }
         Ok(Interfaces { uplink, far, mac, pod })
+    })
+}
+
+/// Takes away from the namespace of this thread what [`lay`] has put there, if it has.
+///
+/// # Errors
+/// The kernel refused.
+pub(super) fn clear() -> Result<()> {
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None).context("socket")?;
+    netlink(async |handle| {
+        for name in [UPLINK, POD] {
+            // Its far end goes with it, and routes by it.
+            if let Ok(index) = name_to_index(&socket, name) {
+                handle.link().del(index).execute().await.with_context(|| format!("take {name} away"))?;
+            }
+        }
+        Ok(())
     })
 }
 

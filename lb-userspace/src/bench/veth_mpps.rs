@@ -7,23 +7,25 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use lb_bench::{Figure, Progress, Rounds, Unit};
+use lb_bench::{Figure, Goal, Progress, Rounds, Unit};
 use lb_common::{Proto, UPLINK_XDP};
 
-use super::datapath::{BACKEND_PORT, Bench, NODE_PORT};
+use super::datapath::{BACKEND_PORT, Bench, NODE_PORT, PORT};
 use super::frame::{Flows, Frames, Segment};
 use super::node::{self, Interfaces, Plan};
 use super::{Extent, pin, space};
 use crate::bpf::attach::Class;
 use crate::bpf::driver::{Attached, Driver, Kind};
 use crate::bpf::size::Sizes;
+use crate::bpf::space::Space;
 
 /// What has to be known to read the figures.
 const NOTES: &[&str] = &[
     "Frames of 64 bytes (IPv6: 80), UDP, made by the processor that also carries them, over a veth pair without offloads: in by",
     "the uplink, out by it again. Millions a second by the clock on the wall, with the kernel's set-up of each run, some 15 ms.",
     "An XDP program that does nothing stands on the uplink where no other does, since a veth takes such frames only then.",
-    "The control is kernel forwarding measured twice; quotients are medians of those within a round.",
+    "The control is kernel forwarding measured twice; quotients are medians of those within a round. kube-proxy's rules are those",
+    "that it has itself written, of a machine that it has served, for the same node port.",
 ];
 
 /// Frames of a round for each run that is asked for.
@@ -48,10 +50,16 @@ enum Way {
     Tc,
     /// Sluice in XDP.
     Xdp,
+    /// Sluice in XDP, for the ClusterIP of the only Service there is.
+    One,
+    /// Sluice in XDP, for those of as many Services as there are flows.
+    Many,
+    /// The rules that there are beside.
+    KubeProxy,
 }
 
 /// Each is measured once in a round; forwarding twice.
-const VARIANTS: [(Way, &str, &str); 7] = [
+const VARIANTS: [(Way, &str, &str); 10] = [
     (Way::Floor, "floor", "XDP drops on the way in: the generator and the wire"),
     (Way::BounceXdp, "xdp_tx", "XDP back as it came (XDP_TX)"),
     (Way::BounceTc, "tc_redirect", "tc back as it came (redirect)"),
@@ -59,23 +67,43 @@ const VARIANTS: [(Way, &str, &str); 7] = [
     (Way::Forward, "", ""),
     (Way::Tc, "tc", "Sluice in tc"),
     (Way::Xdp, "xdp", "Sluice in XDP"),
+    (Way::One, "xdp_one", "Sluice in XDP, ClusterIP of the only Service"),
+    (Way::Many, "xdp_many", "Sluice in XDP, ClusterIPs of all Services"),
+    // The last one: it is left out where there is nothing beside.
+    (Way::KubeProxy, "kube_proxy", "kube-proxy, nftables"),
 ];
 
-/// What is compared: numbers of variants.
-const QUOTIENTS: [(usize, usize, &str, &str); 5] = [
-    (4, 3, "control", "kernel forwarding over itself"),
-    (5, 3, "tc_over_forward", "Sluice in tc over kernel forwarding"),
-    (5, 2, "tc_over_ceiling", "Sluice in tc over tc back as it came"),
-    (6, 3, "xdp_over_forward", "Sluice in XDP over kernel forwarding"),
-    (6, 1, "xdp_over_ceiling", "Sluice in XDP over XDP back as it came"),
+/// How many variants there are without what is beside.
+const ALONE: usize = VARIANTS.len() - 1;
+
+/// What is compared: numbers of variants, and what is to be reached.
+const QUOTIENTS: [(usize, usize, &str, &str, Option<Goal>); 9] = [
+    (4, 3, "control", "kernel forwarding over itself", None),
+    (5, 3, "tc_over_forward", "Sluice in tc over kernel forwarding", None),
+    (5, 2, "tc_over_ceiling", "Sluice in tc over tc back as it came", None),
+    (6, 3, "xdp_over_forward", "Sluice in XDP over kernel forwarding", None),
+    (6, 1, "xdp_over_ceiling", "Sluice in XDP over XDP back as it came", None),
+    (8, 7, "xdp_many_over_one", "Sluice in XDP, all Services over the only one", None),
+    (5, 9, "tc_over_kube_proxy", "Sluice in tc over kube-proxy", Some(Goal::at_least(2.0, None))),
+    (6, 9, "xdp_over_kube_proxy", "Sluice in XDP over kube-proxy", Some(Goal::at_least(3.5, None))),
+    (9, 3, "kube_proxy_over_forward", "kube-proxy over kernel forwarding", None),
 ];
 
-/// The wire, and what is on it.
+/// What is to be reached with many Services is said of so many.
+const MANY: u32 = 100_000;
+/// Where the datapath with one Service is pinned.
+const ONE: &str = "/sys/fs/bpf/sluice-bench-one";
+
+/// The wires, and what is on them.
 struct Stage {
     driver: Driver,
     bench: Bench,
+    /// A datapath with one Service.
+    one: Bench,
     plan: Plan,
     interfaces: Interfaces,
+    beside: Option<Beside>,
+    services: u32,
     flows: u32,
     frames: u32,
 }
@@ -90,40 +118,47 @@ pub(super) fn run(
 ) -> Result<(Vec<Figure>, &'static [&'static str])> {
     let figures = space()?.run(|| {
         pin()?;
-        let progress = progress(u64::from(extent.rounds) * VARIANTS.len() as u64);
+        let variants = if extent.beside.is_some() { VARIANTS.len() } else { ALONE };
+        let progress = progress(u64::from(extent.rounds) * variants as u64);
         progress.say("filling the tables");
         let mut stage = Stage::set(extent)?;
-        let rounds = Rounds::take(VARIANTS.len(), extent.rounds as usize, |variant| {
+        let rounds = Rounds::take(variants, extent.rounds as usize, |variant| {
             let (way, name, _) = VARIANTS.get(variant).context("no such variant")?;
             progress.say(name);
             let rate = stage.rate(*way).with_context(|| format!("{way:?}"))?;
             progress.step();
             Ok(rate)
         })?;
-        Ok::<_, anyhow::Error>(figures(&rounds))
+        Ok::<_, anyhow::Error>(figures(&rounds, variants, extent.services))
     })?;
     Ok((figures, NOTES))
 }
 
-fn figures(rounds: &Rounds) -> Vec<Figure> {
+fn figures(rounds: &Rounds, variants: usize, services: u32) -> Vec<Figure> {
     let mut figures = Vec::new();
-    for (number, (way, name, title)) in VARIANTS.into_iter().enumerate().filter(|(_, it)| !it.1.is_empty()) {
+    let named = VARIANTS.into_iter().take(variants).enumerate().filter(|(_, it)| !it.1.is_empty());
+    for (number, (way, name, title)) in named {
         let reading = rounds.median(number);
         let figure = Figure::new(name, title, Unit::Mpps);
         figures.push(match way {
-            Way::Tc | Way::Xdp => Figure { sluice: reading, ..figure },
+            Way::Tc | Way::Xdp | Way::One | Way::Many => Figure { sluice: reading, ..figure },
+            Way::KubeProxy => Figure { kube_proxy: reading, ..figure },
             Way::Forward => Figure { control: reading, ..figure },
             Way::Floor | Way::BounceXdp | Way::BounceTc => Figure { ceiling: reading, ..figure },
         });
     }
-    for (one, other, name, title) in QUOTIENTS {
+    let there = QUOTIENTS.into_iter().filter(|it| it.0.max(it.1) < variants);
+    for (one, other, name, title, goal) in there {
         let reading = rounds.over(one, other);
         let figure = Figure::new(name, title, Unit::Ratio);
-        let control = name == "control";
-        figures.push(if control {
-            Figure { control: reading, ..figure }
-        } else {
-            Figure { sluice: reading, ..figure }
+        figures.push(match VARIANTS.map(|it| it.0).get(one) {
+            Some(Way::Forward) => Figure { control: reading, ..figure },
+            Some(Way::KubeProxy) => Figure { kube_proxy: reading, ..figure },
+            Some(Way::Many) => {
+                let goal = (services >= MANY).then(|| Goal::at_least(0.95, Some(1.0)));
+                Figure { goal, sluice: reading, ..figure }
+            }
+            _ => Figure { goal, sluice: reading, ..figure },
         });
     }
     figures
@@ -134,69 +169,100 @@ impl Stage {
         let plan = Plan::of(extent.ipv6);
         let interfaces = node::lay(&plan)?;
         let services = extent.services;
-        let room = Sizes {
-            flows: Some(1 << 16),
+        let room = |services: u32| Sizes {
+            // Nothing is answered: of such flows half of the table is taken at most.
+            flows: Some(1 << 17),
             services: Some(services.saturating_add(64)),
             backends: Some(services.saturating_mul(2).saturating_add(64)),
         };
-        let mut bench = Bench::load(plan, Proto::Udp, &interfaces.known(), &room)?;
+        let mut bench = Bench::load(plan, Proto::Udp, &interfaces.known(), &room(services))?;
         bench.serve(services)?;
-        let driver = Driver::load()?;
+        let mut one = Bench::another(ONE, plan, Proto::Udp, &interfaces.known(), &room(1))?;
+        one.serve(1)?;
+        let beside = extent.beside.as_deref().map(|name| Beside::enter(name, &plan)).transpose()?;
         let (flows, frames) = (extent.flows.min(FLOWS), extent.runs.saturating_mul(FRAMES));
-        Ok(Self { driver, bench, plan, interfaces, flows, frames })
+        let driver = Driver::load()?;
+        Ok(Self { driver, bench, one, plan, interfaces, beside, services, flows, frames })
     }
 
     /// Millions of frames a second that go this way.
     fn rate(&mut self, way: Way) -> Result<f64> {
-        let Interfaces { uplink, far, mac, .. } = self.interfaces;
-        let direct = way == Way::Forward;
+        match (way, self.beside.take()) {
+            (Way::KubeProxy, Some(beside)) => {
+                let rate = beside.space.run(|| self.rate_at(way, beside.interfaces));
+                self.beside = Some(beside);
+                rate
+            }
+            (_, beside) => {
+                self.beside = beside;
+                self.rate_at(way, self.interfaces)
+            }
+        }
+    }
+
+    /// The same in the namespace of this thread, with these interfaces.
+    fn rate_at(&mut self, way: Way, interfaces: Interfaces) -> Result<f64> {
+        let Interfaces { uplink, far, mac, .. } = interfaces;
+        let Plan { node, backends, services, outside, .. } = self.plan;
+        let (server, servers, port) = match way {
+            Way::Forward => (backends, 1, BACKEND_PORT),
+            Way::One => (services, 1, PORT),
+            Way::Many => (services, self.services, PORT),
+            _ => (node, 1, NODE_PORT),
+        };
         let frames = Frames {
             link: [mac, node::BEHIND],
-            client: self.plan.outside,
-            server: if direct { self.plan.backends } else { self.plan.node },
-            servers: 1,
-            port: if direct { BACKEND_PORT } else { NODE_PORT },
+            client: outside,
+            server,
+            servers,
+            port,
             segment: Segment::Datagram,
             reversed: false,
         };
         let mut generator = frames.generator(Flows::in_turn(0, self.flows), far)?;
-        let _on = self.attach(way)?;
+        let _on = self.attach(way, interfaces)?;
         // The first packets of flows are another figure.
         self.carry(&mut generator, self.flows)?;
         let (arrived, took) = self.carry(&mut generator, self.frames)?;
-        let detach = || self.bench.datapath().detach_interface(Class::Outward, uplink);
-        if matches!(way, Way::Tc | Way::Xdp) {
-            detach()?;
+        if let Some(bench) = self.datapath(way) {
+            bench.datapath().detach_interface(Class::Outward, uplink)?;
         }
         ensure!(arrived > 0, "none of {} frames arrived", self.frames);
         Ok(arrived as f64 / took.as_secs_f64() / 1e6)
     }
 
+    /// Whose programs the frames meet.
+    fn datapath(&self, way: Way) -> Option<&Bench> {
+        match way {
+            Way::Tc | Way::Xdp | Way::Many => Some(&self.bench),
+            Way::One => Some(&self.one),
+            Way::Floor | Way::BounceXdp | Way::BounceTc | Way::Forward | Way::KubeProxy => None,
+        }
+    }
+
     /// Puts on both ends of the wire what `way` takes.
-    fn attach(&self, way: Way) -> Result<Vec<Attached>> {
-        let Interfaces { uplink, far, .. } = self.interfaces;
+    fn attach(&self, way: Way, Interfaces { uplink, far, .. }: Interfaces) -> Result<Vec<Attached>> {
         let own = |kind, name, interface| self.driver.attach(kind, name, interface);
-        let datapath = self.bench.datapath();
-        Ok(match way {
-            Way::Floor => vec![own(Kind::Xdp, "count_xdp", uplink)?],
-            Way::BounceXdp => {
+        if let Some(bench) = self.datapath(way) {
+            bench.datapath().attach_interface(Class::Outward, uplink, "uplink")?;
+        }
+        Ok(match (way, self.datapath(way)) {
+            (Way::Tc, _) => vec![own(Kind::Tc, "count_tc", far)?, own(Kind::Xdp, "empty_xdp", uplink)?],
+            (_, Some(bench)) => {
+                let program = bench.datapath().program(UPLINK_XDP)?;
+                vec![own(Kind::Xdp, "count_xdp", far)?, Driver::attach_program(Kind::Xdp, program, uplink)?]
+            }
+            (Way::Floor, _) => vec![own(Kind::Xdp, "count_xdp", uplink)?],
+            (Way::BounceXdp, _) => {
                 vec![own(Kind::Xdp, "count_xdp", far)?, own(Kind::Xdp, "bounce_xdp", uplink)?]
             }
-            Way::BounceTc => vec![
+            (Way::BounceTc, _) => vec![
                 own(Kind::Tc, "count_tc", far)?,
                 own(Kind::Xdp, "empty_xdp", uplink)?,
                 own(Kind::Tc, "bounce_tc", uplink)?,
             ],
-            Way::Forward => vec![own(Kind::Tc, "count_tc", far)?, own(Kind::Xdp, "empty_xdp", uplink)?],
-            Way::Tc => {
-                datapath.attach_interface(Class::Outward, uplink, "uplink")?;
-                vec![own(Kind::Tc, "count_tc", far)?, own(Kind::Xdp, "empty_xdp", uplink)?]
-            }
-            Way::Xdp => {
-                datapath.attach_interface(Class::Outward, uplink, "uplink")?;
-                let program = datapath.program(UPLINK_XDP)?;
-                vec![own(Kind::Xdp, "count_xdp", far)?, Driver::attach_program(Kind::Xdp, program, uplink)?]
-            }
+            // The host forwards.
+            _ => vec![own(Kind::Tc, "count_tc", far)?, own(Kind::Xdp, "empty_xdp", uplink)?],
         })
     }
 
@@ -220,5 +286,29 @@ impl Stage {
             (arrived, took) = (now, begun.elapsed());
         }
         Ok((arrived - before, took))
+    }
+}
+
+/// Rules of somebody else, in a namespace that has got a wire of the bench's.
+struct Beside {
+    space: Space,
+    interfaces: Interfaces,
+}
+
+impl Beside {
+    fn enter(name: &str, plan: &Plan) -> Result<Self> {
+        let space = Space::named(name).with_context(|| format!("open the network namespace {name}"))?;
+        let interfaces = space.run(|| {
+            node::clear()?;
+            node::lay(plan)
+        })?;
+        Ok(Self { space, interfaces })
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // What stays goes with the namespace, and the next one takes it away.
+        let _ = self.space.run(node::clear);
     }
 }

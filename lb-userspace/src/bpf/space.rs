@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
 use std::thread;
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-/// A network namespace without a name: it ends with this value, and with whatever is in it.
+/// A network namespace: one without a name ends with this value, and with whatever is in it.
 #[derive(Debug)]
 pub struct Space {
     net: File,
@@ -32,6 +33,14 @@ impl Space {
     #[must_use]
     pub fn net(&self) -> BorrowedFd<'_> {
         self.net.as_fd()
+    }
+
+    /// The one that `ip netns` calls `name`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn named(name: &str) -> io::Result<Self> {
+        Ok(Self { net: File::open(Path::new("/run/netns").join(name))? })
     }
 
     /// Runs `work` in a thread that is in it.

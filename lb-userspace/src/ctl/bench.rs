@@ -43,6 +43,9 @@ pub(super) struct Args {
     /// IPv6 in place of IPv4
     #[arg(long)]
     ipv6: bool,
+    /// Measure veth-mpps through the rules of this network namespace, too, such as kube-proxy's for 192.0.2.1:30080
+    #[arg(long, value_name = "NETNS", conflicts_with = "ipv6")]
+    beside: Option<String>,
     #[command(subcommand)]
     pub(super) command: Option<Command>,
 }
@@ -76,8 +79,9 @@ impl Args {
             return args.run(out);
         }
         let Self { rounds, runs, flows, services, ipv6, .. } = *self;
+        let beside = self.beside.clone();
         let rows = if self.rows.is_empty() { Row::value_variants() } else { &self.rows };
-        let extent = Extent { rounds, runs, flows, services, ipv6 };
+        let extent = Extent { rounds, runs, flows, services, ipv6, beside };
         Ok(out.document(&Told(run(rows, &extent)?))?)
     }
 }

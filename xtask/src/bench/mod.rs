@@ -4,13 +4,17 @@
 //! `run` that gives [`lb_bench::Figure`]s. Nothing passes or fails by its time: a figure that misses what it must reach
 //! says so, and the verb succeeds.
 
+mod objects;
+mod rules;
+mod steps;
 mod sync;
 mod usage;
 
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -18,6 +22,8 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use lb_bench::{Machine, Measured, Report};
 
+use self::objects::Size;
+use self::rules::Rules;
 use crate::kube::{Binaries, Tool, binaries};
 use crate::lab::Lab;
 use crate::{build, sh};
@@ -39,6 +45,12 @@ pub struct BenchArgs {
     /// Starts of Sluice that are timed, and restarts, before and after kube-proxy, which gets one of each
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     starts: u32,
+    /// Rounds of the rows of `sluice bench` [default: its own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
+    rounds: Option<u32>,
+    /// Runs of a program in one of them, likewise
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    runs: Option<u32>,
     /// Print one JSON document
     #[arg(short, long)]
     json: bool,
@@ -55,13 +67,11 @@ enum Row {
 
 impl ValueEnum for Row {
     fn value_variants<'a>() -> &'a [Self] {
-        &[
-            Self::Node(lb_bench::Row::ProgNs),
-            Self::Node(lb_bench::Row::VethMpps),
-            Self::Node(lb_bench::Row::Rr),
-            Self::Node(lb_bench::Row::Crr),
-            Self::Sync,
-        ]
+        static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
+            let node = lb_bench::Row::value_variants().iter().copied().map(Row::Node);
+            node.chain([Row::Sync]).collect()
+        });
+        &ROWS
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
@@ -82,44 +92,99 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let sluice = build::for_lab("the bench")?;
     let rows: &[Row] = if args.rows.is_empty() { Row::value_variants() } else { &args.rows };
     let facts = Machine::look()?;
-    let mut versions = BTreeMap::from([("sluice".to_owned(), said(&sluice, "--version")?)]);
-    let mut measured = Vec::new();
-    for row in rows {
-        match row {
-            Row::Node(row) => measured.extend(node(&sluice, *row)?),
-            Row::Sync => measured.push(sync(args, &mut versions)?),
-        }
-    }
-    let report = Report { machine: facts.end()?, versions, rows: measured };
+    let versions = BTreeMap::from([("sluice".to_owned(), said(&sluice, "--version")?)]);
+    let mut bench = Bench { args, sluice, versions, cluster: None, rules: None };
+    let measured = rows.iter().map(|row| bench.measure(*row)).collect::<Result<Vec<_>>>()?;
+    let rows = measured.into_iter().flatten().collect();
+    let report = Report { machine: facts.end()?, versions: bench.versions, rows };
     let text = if args.json { format!("{}\n", report.json()?) } else { report.text() };
     stdout().write_all(text.as_bytes()).context("write to standard output")
 }
 
-/// A row of a node, as `sluice bench` measures it.
-fn node(sluice: &Path, row: lb_bench::Row) -> Result<Vec<Measured>> {
-    sh::say(&format!("sluice bench {}", row.name()));
-    let answer = sh::read(Command::new(sluice).args(["-j", "bench", row.name()]))?;
-    let report: Report = serde_json::from_str(&answer).context("read the answer of `sluice bench`")?;
-    Ok(report.rows)
+/// What rows are measured with: made once, when the first of them needs it.
+struct Bench<'a> {
+    args: &'a BenchArgs,
+    sluice: PathBuf,
+    versions: BTreeMap<String, String>,
+    cluster: Option<(Arc<Lab>, Binaries)>,
+    rules: Option<Rules>,
 }
 
-/// The row `sync`; adds the versions of what it runs.
-fn sync(args: &BenchArgs, versions: &mut BTreeMap<String, String>) -> Result<Measured> {
-    let binaries = Binaries::get(&[binaries::CONTROL_PLANE, &[Tool::KubeProxy]].concat())?;
-    let lab = Lab::own()?;
-    let nft = sh::find("nft").context("find nft")?;
-    versions.insert("kube-proxy".to_owned(), said(binaries.path(Tool::KubeProxy)?, "--version")?);
-    versions.insert("nft".to_owned(), said(&nft, "--version")?);
-    let begun = Instant::now();
-    let figures = sync::run(&lab, &binaries, args)?;
-    let settings = [("services", args.services), ("endpoints", args.endpoints)];
-    Ok(Measured {
-        row: "sync".to_owned(),
-        settings: settings.map(|(name, value)| (name.to_owned(), u64::from(value))).into(),
-        seconds: begun.elapsed().as_secs_f64(),
-        figures,
-        notes: sync::NOTES.iter().map(|note| (*note).to_owned()).collect(),
-    })
+impl Bench<'_> {
+    fn measure(&mut self, row: Row) -> Result<Vec<Measured>> {
+        match row {
+            Row::Node(row) => self.node(row),
+            Row::Sync => Ok(vec![self.sync()?]),
+        }
+    }
+
+    /// A row of a node, as `sluice bench` measures it.
+    fn node(&mut self, row: lb_bench::Row) -> Result<Vec<Measured>> {
+        let mut bench = Command::new(&self.sluice);
+        bench.args(["-j", "bench", row.name()]);
+        for (flag, value) in [("--rounds", self.args.rounds), ("--runs", self.args.runs)] {
+            bench.args(value.map(|value| [flag.to_owned(), value.to_string()]).into_iter().flatten());
+        }
+        let mut settings = Vec::new();
+        if row.has_beside() {
+            bench.args(["--beside", self.rules()?.netns()]);
+            settings = self.size().to_vec();
+        }
+        sh::say(&format!("sluice bench {}", row.name()));
+        let answer = sh::read(&mut bench)?;
+        let mut report: Report =
+            serde_json::from_str(&answer).context("read the answer of `sluice bench`")?;
+        for measured in &mut report.rows {
+            let beside =
+                settings.iter().map(|(name, value)| (format!("kube_proxy_{name}"), u64::from(*value)));
+            measured.settings.extend(beside);
+        }
+        Ok(report.rows)
+    }
+
+    /// The row `sync`.
+    fn sync(&mut self) -> Result<Measured> {
+        let args = self.args;
+        let (lab, binaries) = self.cluster()?;
+        let begun = Instant::now();
+        let figures = sync::run(&lab, &binaries, args)?;
+        Ok(Measured {
+            row: "sync".to_owned(),
+            settings: self.size().map(|(name, value)| (name.to_owned(), u64::from(value))).into(),
+            seconds: begun.elapsed().as_secs_f64(),
+            figures,
+            notes: sync::NOTES.iter().map(|note| (*note).to_owned()).collect(),
+        })
+    }
+
+    /// How many Services and endpoints clusters have.
+    fn size(&self) -> [(&'static str, u32); 2] {
+        [("services", self.args.services), ("endpoints", self.args.endpoints)]
+    }
+
+    /// The rules of kube-proxy for as many.
+    fn rules(&mut self) -> Result<&Rules> {
+        if self.rules.is_none() {
+            let (lab, binaries) = self.cluster()?;
+            let size = Size { services: self.args.services, endpoints: self.args.endpoints };
+            self.rules = Some(Rules::write(&lab, &binaries, size)?);
+        }
+        self.rules.as_ref().context("rules that are there")
+    }
+
+    /// What clusters are made of; adds the versions of what they run.
+    fn cluster(&mut self) -> Result<(Arc<Lab>, Binaries)> {
+        if self.cluster.is_none() {
+            let binaries = Binaries::get(&[binaries::CONTROL_PLANE, &[Tool::KubeProxy]].concat())?;
+            let nft = sh::find("nft").context("find nft")?;
+            let told = [("kube-proxy", said(binaries.path(Tool::KubeProxy)?, "--version")?)];
+            let told = told.into_iter().chain([("nft", said(&nft, "--version")?)]);
+            self.versions.extend(told.map(|(name, version)| (name.to_owned(), version)));
+            self.cluster = Some((Lab::own()?, binaries));
+        }
+        let (lab, binaries) = self.cluster.as_ref().context("a cluster that is there")?;
+        Ok((Arc::clone(lab), binaries.clone()))
+    }
 }
 
 /// The first line of what a program says of its version.

@@ -5,6 +5,40 @@ use std::process::Command;
 use serde_json::Value;
 
 #[test]
+fn packets_go_through_rules_that_kube_proxy_has_written() {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    bench.args([
+        "bench",
+        "veth-mpps",
+        "--services",
+        "5",
+        "--endpoints",
+        "2",
+        "--rounds",
+        "3",
+        "--runs",
+        "40",
+        "-j",
+    ]);
+    let output = bench.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(document["versions"]["kube-proxy"].as_str().unwrap().contains("v1."), "{document:#}");
+    let row = &document["rows"][0];
+    assert_eq!(row["settings"]["kube_proxy_services"], 5, "{row:#}");
+    for (figure, side) in [
+        ("kube_proxy", "kube_proxy"),
+        ("kube_proxy_over_forward", "kube_proxy"),
+        ("tc_over_kube_proxy", "sluice"),
+        ("xdp_over_kube_proxy", "sluice"),
+    ] {
+        let found = row["figures"].as_array().unwrap().iter().find(|it| it["name"] == figure).unwrap();
+        assert_eq!(found[side]["samples"].as_array().map(Vec::len), Some(3), "{found:#}");
+        assert_eq!(found["verdict"].is_string(), figure.starts_with(['t', 'x']), "{found:#}");
+    }
+}
+
+#[test]
 fn the_row_sync_reads_all_of_its_figures_of_both_proxies() {
     let mut bench = Command::new(env!("CARGO_BIN_EXE_xtask"));
     bench.args([

@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn flows_and_services_grow_one_at_a_time() {
         let of = |flows, services| {
-            let extent = Extent { rounds: 1, runs: 1, flows, services, ipv6: false };
+            let extent = Extent { rounds: 1, runs: 1, flows, services, ipv6: false, beside: None };
             sizes(&extent).iter().map(|size| (size.flows, size.services)).collect::<Vec<_>>()
         };
         assert_eq!(

@@ -39,7 +39,17 @@ impl Stage {
         let [_, hooked] = &callers;
         hooked.hook(bench.datapath())?;
         let fresh = FRESH;
-        Ok(Self { driver, bench, callers, plan, interfaces, targets, masqueraded: 0, extent: *extent, fresh })
+        Ok(Self {
+            driver,
+            bench,
+            callers,
+            plan,
+            interfaces,
+            targets,
+            masqueraded: 0,
+            extent: extent.clone(),
+            fresh,
+        })
     }
 
     /// The program called `name`.

@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 use procfs::FromRead;
 use procfs::net::Snmp;
 
-use super::Steps;
-use super::objects::Size;
 use super::probe::Probe;
 use super::proxy::{LIMIT, Proxy, Running};
 use super::scene::Scene;
+use crate::bench::objects::Size;
+use crate::bench::steps::Steps;
 use crate::lab::helper::wire::{Load, Reach, Reached};
 use crate::lab::{Space, now_ns};
 use crate::sh;

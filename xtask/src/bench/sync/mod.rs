@@ -5,26 +5,25 @@
 //! are a list and a watch by somebody who does nothing with them.
 
 mod measure;
-mod objects;
 mod probe;
 mod proxy;
 mod scene;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lb_bench::{Choice, Figure, Goal, Reading, Unit};
 
 use self::measure::{Changes, Restart, Start};
-use self::objects::{MOST_ENDPOINTS, Size};
 use self::probe::Probe;
 use self::proxy::{Proxy, Running};
 use self::scene::Scene;
 use super::BenchArgs;
+use super::objects::{self, MOST_ENDPOINTS, Size};
+use super::steps::Steps;
 use crate::kube::Binaries;
 use crate::lab::Lab;
-use crate::sh;
 
 /// What has to be known to read the figures.
 pub(super) const NOTES: &[&str] = &[
@@ -57,7 +56,7 @@ pub(super) fn run(lab: &Arc<Lab>, binaries: &Binaries, args: &BenchArgs) -> Resu
     let size = Size { services: args.services, endpoints: args.endpoints };
     let endpoints = size.services * size.endpoints;
     ensure!(endpoints <= MOST_ENDPOINTS, "{endpoints} endpoints are more than {MOST_ENDPOINTS}: make fewer");
-    let steps = Steps(Instant::now());
+    let steps = Steps::new();
     steps.say("starting etcd and an API server");
     let scene = Scene::new(lab, binaries)?;
     let (mut sluice, mut kube_proxy) = (Taken::default(), Taken::default());
@@ -216,13 +215,4 @@ fn figures(size: Size, sluice: &Taken, kube_proxy: &Taken, lists: &[f64]) -> Vec
             taken.starts.iter().map(|start| start.cpu).collect()
         }),
     ]
-}
-
-/// What is being done, and since when.
-struct Steps(Instant);
-
-impl Steps {
-    fn say(&self, what: &str) {
-        sh::say(&format!("{:>4.0} s  {what}", self.0.elapsed().as_secs_f32()));
-    }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
-use super::objects::{ENDPOINTS, PODS, TARGET};
 use super::proxy::Proxy;
+use crate::bench::objects::{ENDPOINTS, PODS, TARGET};
 use crate::kube::{Binaries, Cluster, ControlPlane, Part};
 use crate::lab::helper::wire::Transport;
 use crate::lab::{Lab, Machine, Network, Pod};

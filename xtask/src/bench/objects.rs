@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::Steps;
+use super::steps::Steps;
 use crate::kube::{Api, ControlPlane};
 use crate::sh;
 
