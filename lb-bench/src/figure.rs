@@ -14,6 +14,9 @@ pub enum Unit {
     /// 2^20 bytes.
     #[serde(rename = "MiB")]
     Mebibytes,
+    /// Bytes.
+    #[serde(rename = "bytes")]
+    Bytes,
     /// Pieces.
     #[serde(rename = "count")]
     Count,
@@ -42,6 +45,7 @@ impl Unit {
             Self::Seconds => format!("{value:.2} s"),
             Self::Millis => format!("{value:.1} ms"),
             Self::Mebibytes => format!("{value:.0} MiB"),
+            Self::Bytes => format!("{value:.0} bytes"),
             Self::Count => format!("{value:.0}"),
             Self::Nanos => format!("{value:.0} ns"),
             Self::Micros => format!("{value:.1} us"),

@@ -8,13 +8,15 @@ pub enum Row {
     /// Nanoseconds of a program run, by path, over an empty program; two minutes
     ProgNs,
     /// Packets a second back to another node by the uplink, in tc and XDP, beside forwarding and what is faster than
-    /// anybody; two minutes
+    /// anybody; three minutes
     VethMpps,
     /// Requests and answers of one byte over a kept TCP connection, a second, and how long each takes, by the way to the
     /// server, beside a pair that no proxy touches; one minute
     Rr,
     /// The same with a new TCP connection for each; one minute
     Crr,
+    /// Bytes per flow, Service and endpoint, beside the sizes of keys and values; some seconds
+    Mem,
 }
 
 impl Row {
@@ -26,16 +28,14 @@ impl Row {
             Self::VethMpps => "veth-mpps",
             Self::Rr => "rr",
             Self::Crr => "crr",
+            Self::Mem => "mem",
         }
     }
 
     /// Whether it is also measured through rules of somebody else, if there are any.
     #[must_use]
     pub const fn has_beside(self) -> bool {
-        match self {
-            Self::ProgNs | Self::Rr | Self::Crr => false,
-            Self::VethMpps => true,
-        }
+        matches!(self, Self::VethMpps)
     }
 }
 

@@ -196,6 +196,20 @@ fn conversations_are_had_each_way_by_both_families() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn mem_knows_what_each_thing_takes() -> Result<()> {
+    let answer = bench(&["mem", "--services", "50"])?;
+    for name in ["flow4", "flow6", "flow_lru4", "service", "service_user", "endpoint", "endpoint_user"] {
+        assert_eq!(samples(&answer, name, "sluice"), 1, "{name}");
+    }
+    // What is said of a flow does not depend on how many there are.
+    let figures = answer["rows"][0]["figures"].as_array().context("no figures")?;
+    let flow = figures.iter().find(|figure| figure["name"] == "flow4").context("no flow4")?;
+    let [takes, least] = ["sluice", "ceiling"].map(|side| flow[side]["value"].as_f64());
+    ensure!(takes > least && takes < Some(400.0), "{flow:#}");
+    Ok(())
+}
+
 /// What the descriptors of process `id` have after `key` in `/proc/PID/fdinfo`.
 fn descriptors(id: u32, key: &str) -> Result<BTreeSet<u32>> {
     let files = fs::read_dir(format!("/proc/{id}/fdinfo"))?.flatten();

@@ -96,7 +96,15 @@ impl Bench {
     /// # Errors
     /// There is no room for them.
     pub(super) fn serve(&mut self, count: u32) -> Result<()> {
-        let services = (0..count).map(|number| service(&self.plan, self.proto, number)).collect();
+        self.serve_each(count, 1)
+    }
+
+    /// The same, of so many endpoints each.
+    ///
+    /// # Errors
+    /// As [`Bench::serve`].
+    pub(super) fn serve_each(&mut self, count: u32, endpoints: u32) -> Result<()> {
+        let services = (0..count).map(|number| service(&self.plan, self.proto, number, endpoints)).collect();
         self.tables.desire(Change::Replace(services));
         self.tables.step(Instant::now());
         while let Some(grace) = self.tables.begin_grace() {
@@ -178,10 +186,18 @@ fn prefix<A: Address>(addr: A, bits: u8) -> Prefix<A> {
     Prefix { addr, bits, pad: [0; 3] }
 }
 
-/// Service number `number`: a ClusterIP, an endpoint on another node; the first has a node port, too.
-fn service(plan: &Plan, proto: Proto, number: u32) -> (ServicePortKey, Option<Arc<ServicePort>>) {
+/// Service number `number`: a ClusterIP, so many endpoints on another node; the first has a node port, too.
+fn service(
+    plan: &Plan,
+    proto: Proto,
+    number: u32,
+    endpoints: u32,
+) -> (ServicePortKey, Option<Arc<ServicePort>>) {
     let addr = nth(plan.services, number);
-    let backend = vec![SocketAddr::new(nth(plan.backends, number), BACKEND_PORT)];
+    let first = number.saturating_mul(endpoints);
+    let backend: Vec<_> = (first..first.saturating_add(endpoints))
+        .map(|number| SocketAddr::new(nth(plan.backends, number), BACKEND_PORT))
+        .collect();
     let key = ServicePortKey {
         namespace: "bench".into(),
         name: format!("service-{number}").into(),

@@ -10,6 +10,7 @@ mod frame;
 mod generate;
 mod group;
 mod guest;
+mod mem;
 mod node;
 mod prog_ns;
 mod veth_mpps;
@@ -70,6 +71,7 @@ fn measure(row: Row, extent: &Extent) -> Result<Measured> {
         Row::VethMpps => veth_mpps::run(extent, |steps| Progress::new(row.name(), steps)),
         Row::Rr => conversation::run(Talk::Kept, extent, |steps| Progress::new(row.name(), steps)),
         Row::Crr => conversation::run(Talk::Anew, extent, |steps| Progress::new(row.name(), steps)),
+        Row::Mem => mem::run(extent, |steps| Progress::new(row.name(), steps)),
     }
     .with_context(|| format!("the row {}", row.name()))?;
     let Extent { rounds, runs, ipv6, .. } = *extent;
