@@ -32,6 +32,9 @@ pub enum Unit {
     /// Millions of packets per second.
     #[serde(rename = "Mpps")]
     Mpps,
+    /// Parts of a hundred.
+    #[serde(rename = "percent")]
+    Percent,
     /// How many times another number.
     #[serde(rename = "ratio")]
     Ratio,
@@ -51,6 +54,7 @@ impl Unit {
             Self::Micros => format!("{value:.1} us"),
             Self::Rate => format!("{value:.0} /s"),
             Self::Mpps => format!("{value:.2} Mpps"),
+            Self::Percent => format!("{value:.2} %"),
             Self::Ratio => format!("{value:.2}"),
         }
     }

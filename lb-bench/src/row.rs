@@ -15,6 +15,8 @@ pub enum Row {
     Rr,
     /// The same with a new TCP connection for each; one minute
     Crr,
+    /// Packets of established connections under a flood of SYNs, beside before it; one minute
+    Flood,
     /// Bytes per flow, Service and endpoint, beside the sizes of keys and values; some seconds
     Mem,
 }
@@ -28,6 +30,7 @@ impl Row {
             Self::VethMpps => "veth-mpps",
             Self::Rr => "rr",
             Self::Crr => "crr",
+            Self::Flood => "flood",
             Self::Mem => "mem",
         }
     }

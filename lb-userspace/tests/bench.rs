@@ -197,6 +197,20 @@ fn conversations_are_had_each_way_by_both_families() -> Result<()> {
 }
 
 #[test]
+fn established_connections_outlive_a_flood() -> Result<()> {
+    let tiny = ["flood", "--rounds", "3", "--runs", "40", "--flows", "90", "--services", "7"];
+    let answer = bench(&tiny)?;
+    for (name, count) in [("before", 3), ("calm", 3), ("flood", 3), ("flood_over_calm", 3), ("begun", 3)] {
+        assert_eq!(samples(&answer, name, "sluice"), count, "{name}");
+    }
+    assert_eq!(samples(&answer, "flood", "control"), 3);
+    let figures = answer["rows"][0]["figures"].as_array().context("no figures")?;
+    let evicted = figures.iter().find(|figure| figure["name"] == "evicted").context("no evicted")?;
+    ensure!(evicted["sluice"]["value"] == 0.0 && evicted["verdict"] == "held", "{evicted:#}");
+    Ok(())
+}
+
+#[test]
 fn mem_knows_what_each_thing_takes() -> Result<()> {
     let answer = bench(&["mem", "--services", "50"])?;
     for name in ["flow4", "flow6", "flow_lru4", "service", "service_user", "endpoint", "endpoint_user"] {

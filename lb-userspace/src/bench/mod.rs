@@ -6,6 +6,8 @@
 mod connect;
 mod conversation;
 mod datapath;
+mod established;
+mod flood;
 mod frame;
 mod generate;
 mod group;
@@ -16,10 +18,12 @@ mod prog_ns;
 mod veth_mpps;
 
 use std::collections::BTreeMap;
+use std::process;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use lb_bench::{Machine, Measured, Progress, Report, Row};
+use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::bpf::probe;
@@ -71,6 +75,7 @@ fn measure(row: Row, extent: &Extent) -> Result<Measured> {
         Row::VethMpps => veth_mpps::run(extent, |steps| Progress::new(row.name(), steps)),
         Row::Rr => conversation::run(Talk::Kept, extent, |steps| Progress::new(row.name(), steps)),
         Row::Crr => conversation::run(Talk::Anew, extent, |steps| Progress::new(row.name(), steps)),
+        Row::Flood => flood::run(extent, |steps| Progress::new(row.name(), steps)),
         Row::Mem => mem::run(extent, |steps| Progress::new(row.name(), steps)),
     }
     .with_context(|| format!("the row {}", row.name()))?;
@@ -90,11 +95,27 @@ fn space() -> Result<Space> {
     Space::new().with_context(|| format!("make a network namespace: {WHERE}"))
 }
 
+/// Which of the processors that this process may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Side {
+    /// The first.
+    First,
+    /// The last: if there are two, another one.
+    Last,
+}
+
 /// Keeps this thread, and those that it starts, on the last of the processors that it may use.
 fn pin() -> Result<()> {
-    let allowed = sched_getaffinity(None).context("sched_getaffinity")?;
-    let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu)).unwrap_or_default();
+    pin_to(Side::Last)
+}
+
+/// The same on either side of what the whole process may use.
+fn pin_to(side: Side) -> Result<()> {
+    let all = Pid::from_raw(process::id().cast_signed());
+    let allowed = sched_getaffinity(all).context("sched_getaffinity")?;
+    let mut usable = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+    let chosen = if side == Side::First { usable.next() } else { usable.next_back() };
     let mut one = CpuSet::new();
-    one.set(last);
+    one.set(chosen.unwrap_or_default());
     sched_setaffinity(None, &one).context("sched_setaffinity")
 }

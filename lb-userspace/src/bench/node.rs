@@ -113,6 +113,10 @@ pub(super) struct Interfaces {
     pub(super) mac: [u8; 6],
     /// That of the interface of a pod.
     pub(super) pod: u32,
+    /// That of the pod's end of it.
+    pub(super) pod_far: u32,
+    /// The Ethernet address of the node's end.
+    pub(super) pod_mac: [u8; 6],
 }
 
 /// Has the namespace of this thread forward packets.
@@ -160,8 +164,8 @@ pub(super) fn lay(plan: &Plan) -> Result<Interfaces> {
     forward(plan)?;
     netlink(async |handle| {
         let [uplink, far] = pair(&handle, UPLINK).await?;
-        let [pod, _] = pair(&handle, POD).await?;
-        let mac = Link::look(&handle, UPLINK).await?.mac;
+        let [pod, pod_far] = pair(&handle, POD).await?;
+        let [mac, pod_mac] = [Link::look(&handle, UPLINK).await?.mac, Link::look(&handle, POD).await?.mac];
         handle.address().add(uplink, plan.node, plan.bits).execute().await.context("give an address")?;
         let neighbour = handle.neighbours().add(uplink, plan.gateway).link_layer_address(&BEHIND);
         neighbour.state(NeighbourState::Permanent).execute().await.context("name a neighbour")?;
@@ -170,7 +174,7 @@ pub(super) fn lay(plan: &Plan) -> Result<Interfaces> {
             let route = route.and_then(|route| route.gateway(plan.gateway)).context("make a route")?;
             handle.route().add(route.build()).execute().await.context("add a route")?;
         }
-        Ok(Interfaces { uplink, far, mac, pod })
+        Ok(Interfaces { uplink, far, mac, pod, pod_far, pod_mac })
     })
 }
 

@@ -37,8 +37,6 @@ const NEW: u32 = 2_000;
 const NEW_MASQUERADED: u32 = 100;
 /// Of those, all rounds together: the node has only 29 000 ports towards an endpoint.
 const ALL_MASQUERADED: u32 = 20_000;
-/// Flows that are begun before the first of them is confirmed.
-const BATCH: u32 = 8_192;
 /// Number of the first flow that nobody has met.
 const FRESH: u32 = 0x1000_0000;
 /// Numbers of paths: the empty program of tc once more, that of XDP, that of tc for any flow.

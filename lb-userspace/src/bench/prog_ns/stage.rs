@@ -6,12 +6,13 @@ use anyhow::{Context as _, Result};
 use lb_common::generator::FIRST_PORT;
 use lb_common::{Point, Proto};
 
-use super::{BATCH, FRESH, NEW, PROGRAMS, Size, Stage};
+use super::{FRESH, NEW, PROGRAMS, Size, Stage};
 use crate::bench::Extent;
 use crate::bench::connect::Caller;
-use crate::bench::datapath::{BACKEND_PORT, Bench, NODE_PORT, PORT};
+use crate::bench::datapath::{Bench, NODE_PORT, PORT};
+use crate::bench::established;
 use crate::bench::frame::{Flows, Frames, Segment};
-use crate::bench::node::{self, BEHIND, Interfaces, Plan};
+use crate::bench::node::{self, Plan};
 use crate::bpf::driver::{Driver, TargetNumber};
 use crate::bpf::size::Sizes;
 
@@ -59,21 +60,12 @@ impl Stage {
 
     /// From clients in pods to the Services.
     pub(super) fn of_pods(&self, size: Size, segment: Segment) -> Frames {
-        Frames {
-            link: [self.interfaces.mac, BEHIND],
-            client: self.plan.pods,
-            server: self.plan.services,
-            servers: size.services,
-            port: PORT,
-            segment,
-            reversed: false,
-        }
+        established::of_pods(&self.plan, self.interfaces.mac, size.services, segment)
     }
 
     /// From the endpoints of the Services to clients in pods.
     pub(super) fn to_pods(&self, size: Size, segment: Segment) -> Frames {
-        let server = self.plan.backends;
-        Frames { server, port: BACKEND_PORT, reversed: true, ..self.of_pods(size, segment) }
+        established::to_pods(&self.plan, self.interfaces.mac, size.services, segment)
     }
 
     /// From a client outside to the node port.
@@ -121,15 +113,8 @@ impl Stage {
 
     /// Has the table hold the connections from number `from` on, confirmed.
     pub(super) fn fill(&mut self, from: u32, size: Size) -> Result<()> {
-        let Interfaces { pod, .. } = self.interfaces;
-        let [syn, ack] = [Segment::Syn, Segment::Ack].map(|segment| self.of_pods(size, segment));
-        let answer = self.to_pods(size, Segment::SynAck);
-        for first in (from..size.flows).step_by(BATCH as usize) {
-            let flows = Flows::in_turn(first, BATCH.min(size.flows - first));
-            self.drive(&syn, flows, Point::PodIngress, pod)?;
-            self.drive(&answer, flows, Point::PodEgress, pod)?;
-            self.drive(&ack, flows, Point::PodIngress, pod)?;
-        }
-        Ok(())
+        let targets = [self.target(Point::PodIngress.program())?, self.target(Point::PodEgress.program())?];
+        let (driver, interfaces) = (&mut self.driver, self.interfaces);
+        established::establish(driver, targets, interfaces, &self.plan, size.services, from..size.flows)
     }
 }
