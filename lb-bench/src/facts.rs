@@ -35,6 +35,9 @@ pub struct Facts {
     pub jit: String,
     /// What the kernel does against which flaw of the processor.
     pub mitigations: Vec<String>,
+    /// What the interfaces of a veth pair do for the host, by ethtool's names; empty if no row has asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offloads: Vec<String>,
     /// The mean number of processes that ran or were about to, in the minute before the first figure.
     pub load_before: f32,
     /// Percent of the processors' time that the hypervisor gave to others meanwhile.
@@ -58,6 +61,7 @@ impl Machine {
             // Told in the first network namespace alone.
             jit: read("/proc/sys/net/core/bpf_jit_enable").unwrap_or_else(|_| "unknown".to_owned()),
             mitigations: mitigations(),
+            offloads: Vec::new(),
             load_before: LoadAverage::current().context("read /proc/loadavg")?.one,
             steal_percent: 0.0,
         };
@@ -78,14 +82,27 @@ impl Machine {
 impl Facts {
     /// Names and values, for people.
     #[must_use]
-    pub fn lines(&self) -> [(&'static str, String); 5] {
-        let Self { kernel, cpu, cpus, memory_mib, hz, jit, mitigations, load_before, steal_percent } = self;
+    pub fn lines(&self) -> [(&'static str, String); 6] {
+        let Self {
+            kernel,
+            cpu,
+            cpus,
+            memory_mib,
+            hz,
+            jit,
+            mitigations,
+            offloads,
+            load_before,
+            steal_percent,
+        } = self;
+        let offloads = if offloads.is_empty() { "unknown".to_owned() } else { offloads.join(", ") };
         let hz = hz.map_or_else(|| "unknown".to_owned(), |hz| hz.to_string());
         [
             ("kernel", kernel.clone()),
             ("machine", format!("{cpus} CPUs ({cpu}), {memory_mib} MiB")),
             ("settings", format!("HZ {hz}, bpf_jit_enable {jit}")),
             ("mitigations", mitigations.join("; ")),
+            ("offloads", offloads),
             ("beside", format!("load before {load_before:.1}, steal {steal_percent:.1} %")),
         ]
     }

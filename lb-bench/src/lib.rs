@@ -6,12 +6,15 @@
 //! | `figure` | a reading of each side, what is to be reached, and whether it is |
 //! | `rounds` | variants measured in rounds, each round in another order; what they say of each other |
 //! | `report` | rows as text and as JSON |
+//! | `html`, `page` | the same for browsers, with plots; and as a page of the documentation |
 //! | `row` | the rows of a node |
 //! | `target` | whom those send to where somebody else's rules are measured |
 //! | `progress` | what is being done, on a terminal |
 
 mod facts;
 mod figure;
+mod html;
+mod page;
 mod progress;
 mod report;
 mod rounds;

@@ -12,13 +12,14 @@ use crate::Facts;
 use crate::{Figure, Reading, Verdict};
 
 /// Shown where there is no value.
-const NONE: &str = "-";
+pub(crate) const NONE: &str = "-";
 
 /// One of the readings of a figure.
 type Side = fn(&Figure) -> Option<&Reading>;
 
-/// Readings that only some rows have: titles of their columns, and where they are.
-const SOME: [(&str, Side); 3] = [
+/// The readings of a figure: titles of their columns, and where they are.
+pub(crate) const SIDES: [(&str, Side); 4] = [
+    ("SLUICE", |figure| figure.sluice.as_ref()),
     ("KUBE-PROXY", |figure| figure.kube_proxy.as_ref()),
     ("CONTROL", |figure| figure.control.as_ref()),
     ("CEILING", |figure| figure.ceiling.as_ref()),
@@ -50,33 +51,46 @@ pub struct Report {
     pub rows: Vec<Measured>,
 }
 
+impl Measured {
+    /// What it was measured with.
+    pub(crate) fn headline(&self) -> String {
+        let settings: Vec<_> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        format!("{}; measured in {:.0} s", settings.join(", "), self.seconds)
+    }
+}
+
 impl Report {
+    /// The figures that have a goal, by row, and whether they reach it.
+    pub(crate) fn verdicts(&self) -> impl Iterator<Item = (&Measured, &Figure, Verdict)> {
+        let figures = self.rows.iter().flat_map(|row| row.figures.iter().map(move |figure| (row, figure)));
+        figures.filter_map(|(row, figure)| Some((row, figure, figure.verdict()?)))
+    }
+
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
-        for Measured { row, settings, seconds, figures, notes } in &self.rows {
-            let settings: Vec<_> = settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
-            let _ = writeln!(text, "{row}: {}; measured in {seconds:.0} s\n", settings.join(", "));
-            let there =
-                SOME.into_iter().filter(|(_, read)| figures.iter().any(|figure| read(figure).is_some()));
-            let some: Vec<_> = there.collect();
-            let mut table = Table::new();
-            table.load_preset(presets::NOTHING);
+        for measured in &self.rows {
+            let Measured { row, figures, notes, .. } = measured;
+            let _ = writeln!(text, "{row}: {}\n", measured.headline());
+            // Sluice has its own column.
+            let there = SIDES.iter().skip(1);
+            let some: Vec<_> =
+                there.filter(|(_, read)| figures.iter().any(|figure| read(figure).is_some())).collect();
             let always = ["FIGURE", "MUST", "AIM", "SLUICE", "VERDICT"];
-            table.set_header(always.into_iter().chain(some.iter().map(|(title, _)| *title)));
-            for figure in figures {
+            let titles: Vec<_> = always.into_iter().chain(some.iter().map(|(title, _)| *title)).collect();
+            let rows = figures.iter().map(|figure| {
                 let readings = some.iter().map(|(_, read)| cell(figure, read(figure)));
-                table.add_row(cells(figure).into_iter().chain(readings));
-            }
-            for column in table.column_iter_mut() {
-                column.set_padding((0, 2));
-            }
-            for line in table.lines() {
-                let _ = writeln!(text, "{}", line.trim_end());
-            }
+                cells(figure).into_iter().chain(readings).collect()
+            });
+            lines(&mut text, &titles, rows);
             let _ = writeln!(text, "\n{}\n", notes.join("\n"));
         }
+        let verdicts = self.verdicts().map(|(row, figure, verdict)| {
+            vec![row.row.clone(), figure.title.trim().to_owned(), verdict.text().to_owned()]
+        });
+        lines(&mut text, &["ROW", "FIGURE", "VERDICT"], verdicts);
+        text.push('\n');
         for (name, value) in self.machine.lines() {
             let _ = writeln!(text, "{name:<12} {value}");
         }
@@ -104,27 +118,43 @@ impl Report {
     }
 }
 
-fn cells(figure: &Figure) -> [String; 5] {
-    let goal = |value: Option<f64>| value.map_or_else(|| NONE.to_owned(), |value| figure.unit.text(value));
-    [
-        figure.title.clone(),
-        goal(figure.goal.map(|goal| goal.must)),
-        goal(figure.goal.and_then(|goal| goal.aim)),
-        cell(figure, figure.sluice.as_ref()),
-        figure.verdict().map_or(NONE, Verdict::text).to_owned(),
-    ]
+/// A table without frames.
+fn lines(text: &mut String, titles: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(titles);
+    table.add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    for line in table.lines() {
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
 }
 
-fn cell(figure: &Figure, reading: Option<&Reading>) -> String {
+fn cells(figure: &Figure) -> [String; 5] {
+    let [must, aim] = goal_text(figure);
+    let verdict = figure.verdict().map_or(NONE, Verdict::text).to_owned();
+    [figure.title.clone(), must, aim, cell(figure, figure.sluice.as_ref()), verdict]
+}
+
+/// What must be reached, and what should.
+pub(crate) fn goal_text(figure: &Figure) -> [String; 2] {
+    let goals = [figure.goal.map(|goal| goal.must), figure.goal.and_then(|goal| goal.aim)];
+    goals.map(|value| value.map_or_else(|| NONE.to_owned(), |value| figure.unit.text(value)))
+}
+
+/// What was read, with what has to be known of it.
+pub(crate) fn cell(figure: &Figure, reading: Option<&Reading>) -> String {
     reading.map_or_else(|| NONE.to_owned(), |reading| reading.text(figure.unit))
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{Choice, Goal, Unit};
 
-    fn report() -> Report {
+    pub(crate) fn report() -> Report {
         let start = Figure {
             goal: Some(Goal::at_most(3.0, Some(1.5))),
             sluice: Reading::of(Choice::Median, &[1.25, 1.5, 1.0]),
@@ -169,7 +199,8 @@ mod tests {
             ]
         );
         assert_eq!(line("packets"), ["packets lost", "0", "-", "2 (worst of 2)", "MISSED", "-"]);
-        assert!(text.contains("\n\nNumbers.\n\nkernel"), "{text}");
+        assert!(text.contains("\n\nNumbers.\n\nROW"), "{text}");
+        assert_eq!(line("sync  "), ["sync", "start to first answer", "held, aim too"]);
         assert_eq!(line("kernel"), ["kernel", "6.18.0"]);
         assert_eq!(line("nft"), ["nft", "nftables v1.0.6"]);
     }

@@ -207,6 +207,7 @@ fn established_connections_outlive_a_flood() -> Result<()> {
     let figures = answer["rows"][0]["figures"].as_array().context("no figures")?;
     let evicted = figures.iter().find(|figure| figure["name"] == "evicted").context("no evicted")?;
     ensure!(evicted["sluice"]["value"] == 0.0 && evicted["verdict"] == "held", "{evicted:#}");
+    ensure!(answer["machine"]["offloads"].as_array().is_some_and(|names| !names.is_empty()), "{answer:#}");
     Ok(())
 }
 

@@ -22,12 +22,15 @@ use std::process;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use lb_bench::{Machine, Measured, Progress, Report, Row};
+use lb_bench::{Facts, Machine, Measured, Progress, Report, Row};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::bpf::probe;
 use crate::bpf::space::Space;
+use crate::net::driver::Drivers;
+
+use node::Plan;
 
 use conversation::Talk;
 
@@ -65,7 +68,17 @@ pub fn run(rows: &[Row], extent: &Extent) -> Result<Report> {
     let version = format!("sluice {}", env!("CARGO_PKG_VERSION"));
     let measured = rows.iter().map(|row| measure(*row, extent)).collect::<Result<_>>()?;
     let versions = BTreeMap::from([("sluice".to_owned(), version)]);
-    Ok(Report { machine: machine.end()?, versions, rows: measured })
+    let offloads = offloads()?;
+    Ok(Report { machine: Facts { offloads, ..machine.end()? }, versions, rows: measured })
+}
+
+/// What a veth pair does for the host, as it is made.
+fn offloads() -> Result<Vec<String>> {
+    space()?.run(|| {
+        let interfaces = node::lay(&Plan::of(false))?;
+        let drivers = Drivers::open().context("open a netlink socket")?;
+        Ok(drivers.offloads(interfaces.uplink))
+    })
 }
 
 fn measure(row: Row, extent: &Extent) -> Result<Measured> {

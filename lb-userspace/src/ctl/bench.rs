@@ -1,7 +1,10 @@
 //! `sluice bench`.
 
+use std::fs;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum as _};
 use lb_bench::{Report, Row};
 use serde::{Serialize, Serializer};
@@ -15,6 +18,7 @@ Examples:
   sluice bench                             every row
   sluice bench prog-ns --flows 1000        with a thousand connections at most
   sluice -j bench > figures.json           the same as JSON, with all samples
+  sluice bench --html figures.html         the same with plots besides
   sluice bench generate --help             a packet generator
 
 It runs on the node itself, as root, not in the agent's pod, and takes nothing of the node's: namespaces, maps and cgroups
@@ -46,6 +50,9 @@ pub(super) struct Args {
     /// Measure veth-mpps through the rules of this network namespace, too, such as kube-proxy's for 192.0.2.1:30080
     #[arg(long, value_name = "NETNS", conflicts_with = "ipv6")]
     beside: Option<String>,
+    /// Write a report with plots, one HTML document
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     #[command(subcommand)]
     pub(super) command: Option<Command>,
 }
@@ -82,6 +89,10 @@ impl Args {
         let beside = self.beside.clone();
         let rows = if self.rows.is_empty() { Row::value_variants() } else { &self.rows };
         let extent = Extent { rounds, runs, flows, services, ipv6, beside };
-        Ok(out.document(&Told(run(rows, &extent)?))?)
+        let report = run(rows, &extent)?;
+        if let Some(file) = &self.html {
+            fs::write(file, report.html()).with_context(|| format!("write {}", file.display()))?;
+        }
+        Ok(out.document(&Told(report))?)
     }
 }

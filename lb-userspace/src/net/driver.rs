@@ -69,6 +69,17 @@ impl Drivers {
         self.active(index).is_none_or(|names| names.iter().any(|name| name == STRIPS_TAGS))
     }
 
+    /// What the interface does for the host of segments, aggregates and checksums, by ethtool's names.
+    #[must_use]
+    pub fn offloads(&self, index: u32) -> Vec<String> {
+        const KINDS: [&str; 4] = ["-checksum", "-segmentation", "-gro", "-lro"];
+        let names = self.active(index).into_iter().flatten();
+        let names = names.map(|name| String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned());
+        let mut names: Vec<_> = names.filter(|name| KINDS.iter().any(|kind| name.contains(kind))).collect();
+        names.sort();
+        names
+    }
+
     /// The features that are active, by name.
     fn active(&self, index: u32) -> Option<Vec<Vec<u8>>> {
         // ETHTOOL_A_FEATURES_HEADER with ETHTOOL_A_HEADER_DEV_INDEX.
