@@ -135,6 +135,20 @@ impl Machine {
         self.pods.fetch_add(1, Ordering::Relaxed) % 254 + 1
     }
 
+    /// How many frames native XDP has sent from its uplink: back, or to another interface.
+    ///
+    /// # Errors
+    /// When it has no uplink.
+    pub fn xdp_frames(&self) -> Result<u64> {
+        let counters = sh::read(self.host.command("ethtool").args(["-S", "up0"]))?;
+        let of = |line: &str| {
+            let (name, count) = line.split_once(": ")?;
+            let is_sent = name.ends_with("xdp_tx") || name.ends_with("xdp_redirect");
+            if is_sent { count.parse::<u64>().ok() } else { None }
+        };
+        Ok(counters.lines().filter_map(of).sum())
+    }
+
     /// `sluice ARGS` with this machine's pin directory, run on it.
     #[must_use]
     pub fn sluice(&self, args: &[&str]) -> Command {

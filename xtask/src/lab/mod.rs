@@ -40,7 +40,7 @@ pub use owned::Owned;
 pub use pod::Pod;
 pub use run::Lab;
 pub use space::Space;
-pub use switch::Switch;
+pub use switch::{Switch, wire};
 
 /// Asks `done` every few milliseconds until it says yes.
 ///

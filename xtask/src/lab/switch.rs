@@ -54,17 +54,26 @@ impl Switch {
         self.0.ip(&names.map(lines).collect::<String>())
     }
 
-    /// Makes the way of `space`, the member `number`, a wire, as native XDP needs it: what either end sends is whole,
-    /// checksums and all, and no longer than the MTU, also where the switch has merged packets; and what XDP sends out of it
-    /// arrives.
+    /// Makes the way of `space`, the member `number`, a wire.
     ///
     /// # Errors
     /// When it is not connected, or a command fails.
     pub fn wire(&self, space: &Space, number: u8) -> Result<()> {
-        sh::read(space.command("ethtool").args(["-K", "up0", "tx", "off"]))?;
-        sh::read(self.0.command("ethtool").args(["-K", &format!("port{number}"), "gro", "on", "tx", "off"]))?;
-        Ok(())
+        wire((space, "up0"), (&self.0, &format!("port{number}")))
     }
+}
+
+/// Makes a veth pair a wire, as native XDP at its `near` end needs it: what either end sends is whole, checksums and all, and
+/// no longer than the MTU, also where the `far` end's space has merged packets; and what XDP sends out of it arrives.
+///
+/// # Errors
+/// When there are no such interfaces, or a command fails.
+pub fn wire(near: (&Space, &str), far: (&Space, &str)) -> Result<()> {
+    let set = |(space, interface): (&Space, &str), features: &[&str]| {
+        sh::read(space.command("ethtool").args(["-K", interface]).args(features)).map(drop)
+    };
+    set(near, &["tx", "off"])?;
+    set(far, &["gro", "on", "tx", "off"])
 }
 
 /// The lines of `ip` that make a member's interface what it is to be.

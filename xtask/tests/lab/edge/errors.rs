@@ -30,7 +30,10 @@ fn at(scene: &Scene, svc: Svc, front: Front, family: usize) -> [String; 2] {
 
 #[test]
 fn b104_who_asks_from_outside_is_refused_where_nobody_listens() {
-    let scene = shared();
+    shared().for_each(refused);
+}
+
+fn refused(scene: &Scene) {
     let svc = Svc { name: "deaf", number: 60 };
     let clients = scene.clients();
     for (index, pod) in scene.pods.iter().enumerate() {
@@ -49,7 +52,10 @@ fn b104_who_asks_from_outside_is_refused_where_nobody_listens() {
 
 #[test]
 fn b104_routers_on_the_way_from_outside_are_told_from_the_service() {
-    let scene = shared();
+    shared().for_each(told_by_routers);
+}
+
+fn told_by_routers(scene: &Scene) {
     let svc = Svc { name: "hops", number: 61 };
     let [one, two] = scene.network.machines() else { panic!("two machines") };
     let told = |addr: IpAddr, hops: &str, family: usize| {
@@ -106,7 +112,10 @@ fn set_way(scene: &Scene, machine: usize, (pod, index): (&Pod, usize), is_narrow
 
 #[test]
 fn b104_b107_the_way_from_outside_is_measured_through_the_service() {
-    let scene = shared();
+    shared().for_each(measured);
+}
+
+fn measured(scene: &Scene) {
     let (datagrams, streams) = (Svc { name: "datagrams", number: 62 }, Svc { name: "streams", number: 63 });
     let [near, far] = &scene.pods;
     // Which machine finds its way on to be narrow. Each front is asked once, for who asks remembers.

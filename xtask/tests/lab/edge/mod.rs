@@ -28,10 +28,14 @@ use crate::support::{Mode, SOON, WAYS, Way};
 use scene::{DETECTOR, Scene};
 use service::{Front, Svc};
 
-/// The scene that those share which only need some Services of their own. The reaper removes it.
-fn shared() -> &'static Scene {
-    static SHARED: OnceLock<Scene> = OnceLock::new();
-    SHARED.get_or_init(|| Scene::new("shared", Mode::Host, &[]))
+/// The scenes that those share which only need some Services of their own: without XDP, and with it. The reaper removes
+/// them.
+fn shared() -> impl Iterator<Item = &'static Scene> {
+    static SHARED: [OnceLock<Scene>; 2] = [OnceLock::new(), OnceLock::new()];
+    let made = |(scene, xdp): (&'static OnceLock<Scene>, bool)| {
+        scene.get_or_init(|| Scene::with_xdp("shared", Mode::Host, xdp, &[]))
+    };
+    SHARED.iter().zip([false, true]).map(made)
 }
 
 const FRONTS: [Front; 3] = [Front::NodePort(0), Front::ExternalIp, Front::LoadBalancer];

@@ -15,7 +15,10 @@ use crate::support::{Mode, WAYS, long};
 
 #[test]
 fn b79_clients_outside_with_equal_ports_do_not_collide() {
-    let scene = shared();
+    shared().for_each(equal_ports);
+}
+
+fn equal_ports(scene: &Scene) {
     let svc = Svc { name: "equal", number: 64 };
     let clients = scene.clients();
     // Nobody of the first machine: all come in by its uplink.
@@ -52,7 +55,10 @@ fn b79_clients_outside_with_equal_ports_do_not_collide() {
 
 #[test]
 fn b48_two_addresses_of_one_backend_are_asked_from_one_port_outside() {
-    let scene = shared();
+    shared().for_each(one_port);
+}
+
+fn one_port(scene: &Scene) {
     let svc = Svc { name: "twice", number: 65 };
     let outside = &scene.clients()[0];
     for (backend, node) in [((&scene.there, 1), true), ((&scene.here, 0), false)] {

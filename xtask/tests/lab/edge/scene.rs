@@ -69,9 +69,13 @@ pub(super) struct Scene {
 impl Scene {
     /// Makes it with pods that have interfaces and routes, and an agent on each machine that has these `flags`.
     pub(super) fn new(name: &str, mode: Mode, flags: &[&str]) -> Self {
-        let setting =
-            Setting { mode, layout: Layout::Routed, detector: flags.contains(&DETECTOR[0]), xdp: false };
-        Self::made(&format!("{name}-{mode:?}").to_lowercase(), setting, flags)
+        Self::with_xdp(name, mode, false, flags)
+    }
+
+    /// As [`Scene::new`], with native XDP at the uplinks if `xdp`.
+    pub(super) fn with_xdp(name: &str, mode: Mode, xdp: bool, flags: &[&str]) -> Self {
+        let setting = Setting { mode, layout: Layout::Routed, detector: flags.contains(&DETECTOR[0]), xdp };
+        Self::made(&format!("{name}-{mode:?}-{}", u8::from(xdp)).to_lowercase(), setting, flags)
     }
 
     /// Makes it in this setting.
@@ -131,14 +135,6 @@ impl Scene {
     /// Takes the agent of the machine with this index, to end it.
     pub(super) fn take_agent(&self, machine: usize) -> Agent {
         self.agents[machine].lock().unwrap().take().unwrap()
-    }
-
-    /// Whether XDP has sent frames at the first machine's uplink.
-    pub(super) fn has_sent_frames(&self) -> bool {
-        let output = self.first().host().command("ethtool").args(["-S", "up0"]).output().unwrap();
-        let counters = String::from_utf8(output.stdout).unwrap();
-        let sent = |line: &&str| line.contains("xdp_tx:") || line.contains("xdp_redirect:");
-        counters.lines().filter(sent).any(|line| !line.ends_with(": 0"))
     }
 
     /// What the agents have logged.

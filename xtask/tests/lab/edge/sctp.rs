@@ -3,6 +3,7 @@
 use serde_json::json;
 use xtask::lab::wait_for;
 
+use super::scene::Scene;
 use super::service::{Front, Svc};
 use super::shared;
 use crate::endpoints::READY;
@@ -11,7 +12,10 @@ use crate::support::{SOON, TARGET, WAYS};
 
 #[test]
 fn b46_sctp_comes_in_from_outside() {
-    let scene = shared();
+    shared().for_each(sctp);
+}
+
+fn sctp(scene: &Scene) {
     let [one, _] = scene.network.machines() else { panic!("two machines") };
     for (index, (name, pod)) in ["sctp-here", "sctp-there"].into_iter().zip(&scene.pods).enumerate() {
         let svc = Svc { name, number: 69 + u8::try_from(index).unwrap() };

@@ -22,8 +22,8 @@ const OTHER: Svc = Svc { name: "others", number: 81 };
 struct Rebuilt(PathBuf);
 
 impl Rebuilt {
-    fn new() -> Self {
-        let path = lab().dir().join("rebuilt");
+    fn new(name: &str) -> Self {
+        let path = lab().dir().join(name);
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/edge/rebuilt.py");
         let output = Command::new("python3").args(["-B", script]).arg(binary()).arg(&path).output().unwrap();
         let changed = String::from_utf8_lossy(&output.stdout).trim().parse::<u32>();
@@ -84,7 +84,16 @@ fn flap(scene: &Scene, kept: &Kept<'_>) {
 
 #[test]
 fn b7_b58_b70_b71_b97_conversations_outlive_all_that_happens_around_them() {
-    let scene = Scene::new("kept", Mode::Host, &DETECTOR);
+    outlive(false);
+}
+
+#[test]
+fn b7_b58_b70_b71_b97_conversations_do_so_before_the_host_stack() {
+    outlive(true);
+}
+
+fn outlive(xdp: bool) {
+    let scene = Scene::with_xdp("kept", Mode::Host, xdp, &DETECTOR);
     let [here, there] = [(&scene.here, 0), (&scene.there, 1)];
     let third = (&scene.pods[0], 0);
     serve(&scene.pods[0]);
@@ -112,7 +121,7 @@ fn b7_b58_b70_b71_b97_conversations_outlive_all_that_happens_around_them() {
             scene.start_agent(machine, &binary());
         }
     });
-    let rebuilt = Rebuilt::new();
+    let rebuilt = Rebuilt::new(if xdp { "rebuilt-xdp" } else { "rebuilt" });
     let before = tags(&scene, 0);
     kept.notice_nothing("agents of another build", || {
         for machine in [0, 1] {
@@ -137,4 +146,5 @@ fn b7_b58_b70_b71_b97_conversations_outlive_all_that_happens_around_them() {
             wait_for(SOON, asked).unwrap_or_else(|error| panic!("{} {way:?}: {error}", client.name));
         }
     }
+    assert_eq!(scene.first().xdp_frames().unwrap() > 0, xdp);
 }

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use serde_json::json;
-use xtask::lab::wait_for;
+use serde_json::{Value, json};
+use xtask::lab::{wait_for, wire};
 
 use super::kept::Kept;
 use super::scene::Scene;
@@ -48,29 +48,42 @@ fn second_uplink(scene: &Scene) {
 
 /// Waits until these uplinks are served.
 fn served(scene: &Scene, expected: &[&str]) {
-    let mut last = serde_json::Value::Null;
+    let mut last = Value::Null;
     wait_for(SOON * 4, || {
-        last = scene.first().sluice_json(&["status"]).unwrap_or_default()["uplinks"].clone();
-        last == json!(expected)
+        last = scene.first().sluice_json(&["status"]).unwrap_or_default();
+        let native = |way: &Value| way["native"] == scene.setting.xdp;
+        last["uplinks"] == json!(expected) && last["xdp"].as_array().is_some_and(|all| all.iter().all(native))
     })
     .unwrap_or_else(|error| panic!("{error}: {last}, should be {expected:?}\n{}", scene.log()));
 }
 
 #[test]
 fn b79_b115_ways_and_addresses_change_under_conversations() {
-    let scene = Scene::new("uplinks", Mode::Host, &["--nodeport-addresses", "all"]);
+    ways_change(false);
+}
+
+#[test]
+fn b79_b115_ways_and_addresses_change_under_conversations_before_the_host_stack() {
+    ways_change(true);
+}
+
+fn ways_change(xdp: bool) {
+    let scene = Scene::with_xdp("uplinks", Mode::Host, xdp, &["--nodeport-addresses", "all"]);
     let [here, there] = [(&scene.here, 0), (&scene.there, 1)];
     let (outside, host) = (scene.network.outside(), scene.first().host());
     let node = scene.first().ips();
-    let wire =
+    let ends =
         both(|family| format!("addr add {}/{} dev out1{}", WIRE[0][family], [24, 64][family], DAD[family]))
             + &both(|family| format!("addr add {}/{} dev lo", ASKS[family], [32, 128][family]));
     outside
         .ip(&format!(
-            "link add out1 type veth peer name up1 netns {}\nlink set out1 up\n{wire}",
+            "link add out1 type veth peer name up1 netns {}\nlink set out1 up\n{ends}",
             host.netns()
         ))
         .unwrap();
+    if xdp {
+        wire((host, "up1"), (outside, "out1")).unwrap();
+    }
     second_uplink(&scene);
     scene.serve(SVC, &[here, there], &json!({}));
     let client = &scene.clients()[0];
@@ -134,6 +147,7 @@ fn b79_b115_ways_and_addresses_change_under_conversations() {
         wait_for(SOON, || outside.ask(way.socket, new).is_ok())
             .unwrap_or_else(|error| panic!("{new}: {error}\n{}", scene.log()));
     }
+    assert_eq!(scene.first().xdp_frames().unwrap() > 0, xdp);
 }
 
 /// Somebody asks anew.
