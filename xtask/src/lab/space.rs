@@ -203,30 +203,12 @@ impl Space {
         self.open_from(socket, self.source(socket, to), Some(to))?.ask()
     }
 
-    /// As [`Space::ask`], by one socket for each of `asked`, all at once.
+    /// As [`Space::ask`], by one socket for each of `asked`, many at once.
     ///
     /// # Errors
     /// When the helper is gone.
     pub fn ask_all(&self, asked: &[(Socket, SocketAddr)]) -> Result<Vec<Result<Answer, Failure>>, Failure> {
-        self.answers(asked.iter().map(|(socket, to)| (*socket, self.source(*socket, *to), *to)).collect())
-    }
-
-    /// As [`Space::ask_all`], by sockets whose ports the kernel chooses. On a node those that a socket may ask for are also
-    /// ports that others' flows are masqueraded to.
-    ///
-    /// # Errors
-    /// As for [`Space::ask_all`].
-    pub fn ask_all_unbound(
-        &self,
-        asked: &[(Socket, SocketAddr)],
-    ) -> Result<Vec<Result<Answer, Failure>>, Failure> {
-        self.answers(asked.iter().map(|(socket, to)| (*socket, None, *to)).collect())
-    }
-
-    fn answers(
-        &self,
-        asked: Vec<(Socket, Option<SocketAddr>, SocketAddr)>,
-    ) -> Result<Vec<Result<Answer, Failure>>, Failure> {
+        let asked = asked.iter().map(|(socket, to)| (*socket, self.source(*socket, *to), *to)).collect();
         match self.must(&Request::AskAll(asked))? {
             Reply::Answers(answers) => Ok(answers),
             other => Err(Failure::protocol(&other)),

@@ -1,11 +1,11 @@
 //! Client sockets, kept by number between requests.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::thread;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use std::{io, iter, thread};
 
 use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto};
@@ -15,6 +15,9 @@ use super::wire::{Answer, Failure, Opened, Socket, millis};
 
 /// How long any call may take before it counts as unanswered.
 const LIMIT: Duration = Duration::from_secs(4);
+
+/// How many sockets ask at once: a busy machine must not take as long for them as one waits in silence.
+const AT_ONCE: usize = 128;
 
 /// The open sockets.
 #[derive(Default)]
@@ -79,18 +82,30 @@ impl Sockets {
     }
 }
 
-/// Asks by a socket of its own each, all at once: what waits for silence waits once.
+/// Asks by a socket of its own each, many at once: what waits for silence holds up nothing else.
 pub(super) fn ask_all(asked: &[(Socket, Option<SocketAddr>, SocketAddr)]) -> Vec<Result<Answer, Failure>> {
     let once = |(kind, from, to): (Socket, Option<SocketAddr>, SocketAddr)| {
         let mut sockets = Sockets::default();
         let opened = sockets.open(kind, from, Some(to))?;
         sockets.ask(opened.id, None)
     };
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let answered = iter::from_fn(|| {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            Some((index, once(*asked.get(index)?)))
+        });
+        answered.collect::<Vec<_>>()
+    };
+    let ended = || Err(Failure::other("the thread that asked has panicked"));
+    let mut answers: Vec<_> = asked.iter().map(|_| ended()).collect();
     thread::scope(|scope| {
-        let asking: Vec<_> = asked.iter().map(|asked| scope.spawn(move || once(*asked))).collect();
-        let ended = |_| Failure::other("the thread that asked has panicked");
-        asking.into_iter().map(|asking| asking.join().unwrap_or_else(|panic| Err(ended(panic)))).collect()
-    })
+        let asking: Vec<_> = (0..asked.len().min(AT_ONCE)).map(|_| scope.spawn(work)).collect();
+        for (index, answer) in asking.into_iter().flat_map(|asking| asking.join().unwrap_or_default()) {
+            answers[index] = answer;
+        }
+    });
+    answers
 }
 
 /// Sends one line or datagram, to `to` where that is given, and waits for the answer.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
+use rustix::net::listen;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 
 use super::wire::{Answer, Failure, Transport};
@@ -13,13 +14,18 @@ use super::wire::{Answer, Failure, Transport};
 /// How much of what was sent to a socket for datagrams may wait there, in bytes of the kernel's memory.
 const WAITING: usize = 8 << 20;
 
+/// How many connections may wait to be accepted. The 128 of the standard library are fewer than there are clients that ask
+/// at once; who is turned away tries again after a second, and after three.
+const BACKLOG: i32 = 4096;
+
 /// Starts a server on every address of both families. It runs until the process ends.
 pub(super) fn start(transport: Transport, port: u16, name: String) -> Result<(), Failure> {
     let begun = Instant::now();
     let bind = (Ipv6Addr::UNSPECIFIED, port);
     let name: Arc<str> = name.into();
     match transport {
-        Transport::Tcp => TcpListener::bind(bind).map(|listener| {
+        Transport::Tcp => TcpListener::bind(bind).and_then(|listener| {
+            listen(&listener, BACKLOG)?;
             thread::spawn(move || {
                 for stream in listener.incoming().flatten() {
                     let name = Arc::clone(&name);
@@ -27,6 +33,7 @@ pub(super) fn start(transport: Transport, port: u16, name: String) -> Result<(),
                     thread::spawn(move || serve_stream(&stream, &name));
                 }
             });
+            Ok(())
         }),
         Transport::Udp => UdpSocket::bind(bind).and_then(|socket| {
             // Hundreds of clients may ask before a busy machine lets this answer the first.

@@ -56,7 +56,7 @@ pub enum Request {
         /// For an unconnected socket: whom to send to.
         to: Option<SocketAddr>,
     },
-    /// Ask by sockets of their own, all at once: kind, address to bind to, whom to ask.
+    /// Ask by sockets of their own, many at once: kind, address to bind to, whom to ask.
     AskAll(Vec<(Socket, Option<SocketAddr>, SocketAddr)>),
     /// Close a socket.
     Close {

@@ -43,7 +43,7 @@ impl Owed {
 impl Case<'_> {
     /// What Sluice owes; `None` where the Service or the place is none of the matrix (B36, B52 to B57, B67, B69, B74 to B77).
     fn owed(&self) -> Option<Owed> {
-        let Self { vector, kind, setting, sockets } = self;
+        let Self { vector, kind, setting, serving } = self;
         let is_plain = kind.is_of_the_matrix()
             && PLAIN.contains(&vector.front)
             && vector.way != Way::Echo
@@ -62,7 +62,7 @@ impl Case<'_> {
         let by_socket = match from {
             _ if from_outside => false,
             Sender::Node(_) => true,
-            _ => sockets[at] && vector.way == Way::Tcp,
+            _ => serving.sockets[at] && vector.way == Way::Tcp,
         };
         let seen = |node: usize| match from {
             // A hairpin is masqueraded, but for one that its own socket makes.

@@ -6,9 +6,10 @@ mod matrix;
 mod outcome;
 mod reasons;
 mod scene;
+mod serving;
 mod vectors;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fmt::Write as _;
 use std::io::{Write as _, stdout};
@@ -20,10 +21,10 @@ use xtask::sh;
 
 use self::matrix::Matrices;
 use self::outcome::Outcome;
-use self::reasons::{Case, Reason, Setting, Sockets};
+use self::reasons::{Case, Reason, Setting};
 use self::scene::Scene;
+use self::serving::Serving;
 use self::vectors::Vector;
-use crate::support::{PACKETS, SOCKETS};
 
 const DETECTOR: Setting = Setting { detector: true, masquerade_all: false };
 const SETTINGS: [Setting; 3] = [
@@ -32,8 +33,8 @@ const SETTINGS: [Setting; 3] = [
     Setting { detector: true, masquerade_all: true },
 ];
 
-/// One node of each, and the other way round.
-const MIXED: [Sockets; 2] = [[true, false], [false, true]];
+/// What came of each question.
+type Outcomes = BTreeMap<Vector, Outcome>;
 
 impl Setting {
     /// The flags that both proxies know.
@@ -41,11 +42,6 @@ impl Setting {
         let detector = self.detector.then_some("--cluster-cidr=10.244.0.0/16,fd00:10:244::/48");
         detector.into_iter().chain(self.masquerade_all.then_some("--masquerade-all")).collect()
     }
-}
-
-/// What `--socket-lb` says.
-fn mode(sockets: bool) -> &'static str {
-    if sockets { "all" } else { "host" }
 }
 
 /// Has `start` start something on each node at once.
@@ -59,13 +55,24 @@ fn on_both(scene: &Scene, start: impl Fn(usize) -> Agent + Sync) -> Vec<Agent> {
 }
 
 /// What Sluice makes of `vectors`. It leaves nothing behind.
-fn ours(scene: &Scene, setting: Setting, sockets: Sockets, vectors: &[Vector]) -> Vec<Outcome> {
+fn ours(scene: &Scene, setting: Setting, serving: Serving, vectors: &BTreeSet<Vector>) -> Outcomes {
+    if serving.xdp {
+        scene.cluster.network().wire().unwrap();
+    }
+    let sent = || scene.machines().iter().map(|machine| machine.xdp_frames().unwrap()).collect::<Vec<_>>();
+    let before = sent();
     let agents = on_both(scene, |node| {
-        let own = if sockets[node] { SOCKETS } else { PACKETS };
-        let flags = [own, &setting.flags(), &["--reject-rate", "1000000"]].concat();
-        Agent::start(&scene.machines()[node], &flags).unwrap()
+        let machine = &scene.machines()[node];
+        let flags = [serving.flags(node), setting.flags(), vec!["--reject-rate", "1000000"]].concat();
+        let agent = Agent::start(machine, &flags).unwrap();
+        let ways = machine.sluice_json(&["status"]).unwrap()["xdp"].clone();
+        assert_eq!(ways[0]["native"], serving.xdp, "{ways}\n{}", agent.log());
+        agent
     });
     let outcomes = scene.ask(vectors);
+    for (before, after) in before.into_iter().zip(sent()) {
+        assert_eq!(after > before, serving.xdp, "{serving}: XDP has sent {before}, then {after} frames");
+    }
     for (agent, machine) in agents.into_iter().zip(scene.machines()) {
         agent.stop().unwrap();
         sh::read(&mut machine.sluice(&["cleanup"])).unwrap();
@@ -74,7 +81,7 @@ fn ours(scene: &Scene, setting: Setting, sockets: Sockets, vectors: &[Vector]) -
 }
 
 /// What kube-proxy makes of them. Datagrams are soon forgotten: another setting must not meet what this one has decided.
-fn theirs(scene: &Scene, setting: Setting, vectors: &[Vector]) -> Vec<Outcome> {
+fn theirs(scene: &Scene, setting: Setting, vectors: &BTreeSet<Vector>) -> Outcomes {
     let flags =
         [&setting.flags()[..], &["--conntrack-udp-timeout=1s", "--conntrack-udp-timeout-stream=1s"]].concat();
     let binaries = Binaries::get(&[Tool::KubeProxy]).unwrap();
@@ -104,11 +111,9 @@ impl Compared {
             self.equal += 1;
             return;
         }
-        let Case { vector, kind, setting, sockets } = case;
+        let Case { vector, kind, setting, serving } = case;
         let flags = setting.flags().join(" ");
-        let modes = sockets.map(mode).join(", ");
-        let text =
-            format!("{vector} of ({kind}); {flags} --socket-lb {modes}: kube-proxy {theirs}; Sluice {ours}");
+        let text = format!("{vector} of ({kind}); {flags} {serving}: kube-proxy {theirs}; Sluice {ours}");
         match case.explained(theirs, ours) {
             Some(reasons) => {
                 self.explained.entry(reasons.into_iter().collect()).or_insert((0, text)).0 += 1;
@@ -136,29 +141,27 @@ impl Compared {
 fn b36_b42_b54_b55_b67_b69_b73_b74_b77_the_same_questions_to_kube_proxy() {
     let long = env::var_os("SLUICE_TEST_LONG").is_some();
     let scene = Scene::new();
-    let all = vectors::all(&scene.kinds);
-    let some = || {
-        let matrix = all.iter().filter(|vector| vectors::is_of_the_matrix(vector, &scene.kinds));
-        [vectors::pairwise(&all), matrix.copied().collect()].concat()
+    let (questions, settings) = match long {
+        true => (vectors::all(&scene.kinds), &SETTINGS[..]),
+        false => (vectors::some(&scene.kinds), &[DETECTOR][..]),
     };
-    let (vectors, settings) = if long { (all.clone(), &SETTINGS[..]) } else { (some(), &[DETECTOR][..]) };
+    let mut all = Vec::new();
+    for (serving, questions) in Serving::ALL.into_iter().zip(&questions) {
+        for setting in settings {
+            all.push((*setting, serving, ours(&scene, *setting, serving, questions)));
+        }
+    }
+    let asked = questions.iter().flatten().copied().collect();
     let (mut compared, mut not_held) = (Compared::default(), Vec::new());
-    let sockets = if long { &MIXED[..] } else { &MIXED[..1] };
-    let ours: Vec<_> = settings
-        .iter()
-        .flat_map(|setting| sockets.iter().map(|sockets| (*setting, *sockets)))
-        .map(|(setting, sockets)| (sockets, ours(&scene, setting, sockets, &vectors)))
-        .collect();
-    for (setting, ours) in settings.iter().zip(ours.chunks(sockets.len())) {
-        let theirs = theirs(&scene, *setting, &vectors);
-        for (sockets, ours) in ours {
-            let modes = sockets.map(mode).join(", ");
+    for setting in settings {
+        let theirs = theirs(&scene, *setting, &asked);
+        for (_, serving, ours) in all.iter().filter(|(of, ..)| of == setting) {
             let mut matrices = Matrices::default();
-            for (vector, (theirs, ours)) in vectors.iter().zip(theirs.iter().zip(ours)) {
-                let kind = &scene.kinds[vector.kind];
-                let case = Case { vector, kind, setting: *setting, sockets: *sockets };
-                compared.add(&case, theirs, ours);
-                matrices.add(&case, &format!("{} --socket-lb {modes}", setting.flags().join(" ")), ours);
+            for (vector, ours) in ours {
+                let case =
+                    Case { vector, kind: &scene.kinds[vector.kind], setting: *setting, serving: *serving };
+                compared.add(&case, &theirs[vector], ours);
+                matrices.add(&case, &format!("{} {serving}", setting.flags().join(" ")), ours);
             }
             not_held.extend(matrices.finish());
         }

@@ -84,12 +84,6 @@ impl Met {
     }
 }
 
-/// Whether silence is part of what was met. Some of it between answers is that of a busy machine, which loses datagrams.
-pub(super) fn is_silent(met: &[Result<Answer, Failure>]) -> bool {
-    let silences = met.iter().filter(|met| met.as_ref().is_err_and(Failure::is_silence)).count();
-    silences > 1 + met.len() / 8
-}
-
 /// All that came of asking again and again.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Outcome(pub(super) BTreeSet<Met>);
@@ -101,8 +95,7 @@ impl Outcome {
             Ok(answer) => Met::answer(answer, own, nodes),
             Err(failure) => Met::failure(failure),
         });
-        let silent = is_silent(met);
-        let all: BTreeSet<_> = each.filter(|met| silent || *met != Met::Silence).collect();
+        let all: BTreeSet<_> = each.collect();
         let one = matches!(all.iter().collect::<Vec<_>>()[..], [Met::Answer(..)]);
         Self(if sticky && one { BTreeSet::from([Met::Stuck]) } else { all })
     }

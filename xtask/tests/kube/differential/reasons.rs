@@ -7,18 +7,16 @@ use xtask::sh;
 
 use super::kinds::Kind;
 use super::outcome::{By, Met, Outcome, Seen};
+use super::serving::Serving;
 use super::vectors::{Front, Sender, Vector, Way};
 
-/// What both proxies were told, and what Sluice was besides.
-#[derive(Clone, Copy, Debug)]
+/// What both proxies were told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Setting {
     /// Whether pods are told by their addresses.
     pub(super) detector: bool,
     pub(super) masquerade_all: bool,
 }
-
-/// By node: whether TCP of its pods is translated at their sockets.
-pub(super) type Sockets = [bool; 2];
 
 /// A reason, by its name in docs/differences.md.
 pub(super) type Reason = &'static str;
@@ -41,7 +39,7 @@ pub(super) struct Case<'a> {
     pub(super) vector: &'a Vector,
     pub(super) kind: &'a Kind,
     pub(super) setting: Setting,
-    pub(super) sockets: Sockets,
+    pub(super) serving: Serving,
 }
 
 impl Case<'_> {
@@ -81,14 +79,14 @@ impl Case<'_> {
 
     /// Why the endpoint `by` sees another address.
     fn seen(&self, by: By, theirs: Seen, ours: Seen) -> Option<Reason> {
-        let Self { vector, setting, sockets, .. } = self;
+        let Self { vector, setting, serving, .. } = self;
         let at = vector.at();
         if (theirs, ours) != (Seen::Node(at), Seen::Own) {
             return None;
         }
         let here = vector.from.is_pod() && vector.from.node() == Some(at);
         if vector.from == Sender::Backend(at) && by == By::Pod(at) {
-            return (sockets[at] && vector.way == Way::Tcp).then_some(HAIRPIN);
+            return (serving.sockets[at] && vector.way == Way::Tcp).then_some(HAIRPIN);
         }
         match by {
             By::Node(node) if node == at && here && setting.masquerade_all => Some(MASQUERADE_ALL),
@@ -158,7 +156,7 @@ fn what_no_reason_predicts_is_not_explained() {
         Vector { kind: 0, front: Front::NodePort(0), from: Sender::Outside, way: Way::Tcp, family: 0 };
     let kind = &super::kinds::all()[0];
     let setting = Setting { detector: true, masquerade_all: false };
-    let case = Case { vector: &vector, kind, setting, sockets: [true; 2] };
+    let case = Case { vector: &vector, kind, setting, serving: Serving::ALL[0] };
     let of = |met: &[Met]| Outcome(met.iter().cloned().collect());
     let (here, there) = (|seen| Met::Answer(By::Pod(0), seen), |seen| Met::Answer(By::Pod(1), seen));
     let theirs = of(&[here(Seen::Node(0)), there(Seen::Node(0))]);

@@ -1,6 +1,6 @@
 //! Two nodes, a pod that asks and one that serves on each, a client outside, and Services of every kind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use xtask::lab::{Machine, Network, Pod, Space};
 use xtask::sh;
 
 use super::kinds::{self, Kind, Special};
-use super::outcome::{By, Outcome, is_silent};
+use super::outcome::{By, Outcome};
 use super::vectors::{Front, Sender, Vector, Way};
 use crate::support::{TARGET, binaries, lab, slice};
 
@@ -35,10 +35,6 @@ const ELSEWHERE: [&str; 2] = ["192.0.2.", "fd02::"];
 /// How often an address is asked of which fewer endpoints than there are have answered. kube-proxy chooses by chance: one
 /// of two has not shown itself by then in one case of two billion.
 const TRIES: usize = 32;
-
-/// How many questions of a sender wait at once: silence takes as long as a socket has patience, and a busy machine must not
-/// take as long.
-const AT_ONCE: usize = 100;
 
 /// What there is. Pods end before the machines that they are on.
 pub(super) struct Scene {
@@ -179,36 +175,31 @@ impl Scene {
     }
 
     /// Asks all `vectors`, each sender by itself: what came of each.
-    pub(super) fn ask(&self, vectors: &[Vector]) -> Vec<Outcome> {
+    pub(super) fn ask(&self, vectors: &BTreeSet<Vector>) -> BTreeMap<Vector, Outcome> {
         let sticky = |vector: &Vector| self.kinds[vector.kind].special == Special::Sticky;
         // Who asks twice at once before it is remembered may be remembered twice.
-        let _ = self.ask_once(&vectors.iter().copied().filter(sticky).collect::<Vec<_>>());
+        let _ = self.ask_once(&vectors.iter().copied().filter(sticky).collect());
         self.ask_once(vectors)
     }
 
-    fn ask_once(&self, vectors: &[Vector]) -> Vec<Outcome> {
-        let mut outcomes = vec![None; vectors.len()];
+    fn ask_once(&self, vectors: &BTreeSet<Vector>) -> BTreeMap<Vector, Outcome> {
         let of = |sender: Sender, echo: bool| {
             let is_meant = |vector: &Vector| vector.from == sender && (vector.way == Way::Echo) == echo;
-            let own = vectors.iter().enumerate().filter(|(_, vector)| is_meant(vector));
-            let (indices, own): (Vec<_>, Vec<_>) = own.unzip();
+            let own: Vec<_> = vectors.iter().copied().filter(is_meant).collect();
             let met = if echo { self.ping(sender, &own) } else { self.connect(sender, &own) };
-            indices.into_iter().zip(met).collect::<Vec<_>>()
+            own.into_iter().zip(met).collect::<Vec<_>>()
         };
         thread::scope(|scope| {
             let both = Sender::ALL.into_iter().flat_map(|sender| [(sender, true), (sender, false)]);
             let asking: Vec<_> = both.map(|(sender, echo)| scope.spawn(move || of(sender, echo))).collect();
-            for (index, met) in asking.into_iter().flat_map(|thread| sh::joined(thread.join())) {
-                outcomes[index] = Some(met);
-            }
-        });
-        outcomes.into_iter().map(Option::unwrap).collect()
+            asking.into_iter().flat_map(|thread| sh::joined(thread.join())).collect()
+        })
     }
 
     /// Sends an echo request for each of `vectors`, all at once.
-    fn ping(&self, sender: Sender, vectors: &[&Vector]) -> Vec<Outcome> {
+    fn ping(&self, sender: Sender, vectors: &[Vector]) -> Vec<Outcome> {
         let (space, _) = self.sender(sender);
-        let ping = |vector: &&Vector| {
+        let ping = |vector: &Vector| {
             let mut command = space.command("ping");
             command.args(["-n", "-c", "1", "-W", "3"]).arg(self.to(vector).ip().to_string());
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -219,7 +210,7 @@ impl Scene {
     }
 
     /// Asks `vectors` again and again, until of each all endpoints of its Service have answered, or it has failed.
-    fn connect(&self, sender: Sender, vectors: &[&Vector]) -> Vec<Outcome> {
+    fn connect(&self, sender: Sender, vectors: &[Vector]) -> Vec<Outcome> {
         let (space, own) = self.sender(sender);
         let kind = |index: usize| &self.kinds[vectors[index].kind];
         let sticky = |index: usize| kind(index).special == Special::Sticky;
@@ -227,29 +218,21 @@ impl Scene {
         for round in 0..TRIES {
             let is_open = |index: &usize| {
                 let met = &met[*index];
-                let refused = met.iter().any(|met| met.as_ref().is_err_and(|failure| !failure.is_silence()));
                 let answered: BTreeSet<_> = met.iter().flatten().map(|answer| &answer.pod).collect();
                 let enough = kind(*index).ends.list().len().max(1);
                 let tired = sticky(*index) && round >= TRIES / 4;
-                !refused && !is_silent(met) && answered.len() < enough && !tired
+                met.iter().all(Result::is_ok) && answered.len() < enough && !tired
             };
             let mut open: Vec<_> = (0..vectors.len()).filter(is_open).collect();
             // Who asked in step with a rotation would meet one endpoint of it only.
             fastrand::shuffle(&mut open);
-            for chunk in open.chunks(AT_ONCE) {
-                let asked = chunk.iter().map(|index| {
-                    let vector = vectors[*index];
-                    (if vector.way == Way::Tcp { Socket::Tcp } else { Socket::Udp }, self.to(vector))
-                });
-                let asked: Vec<_> = asked.collect();
-                let answers = match sender {
-                    Sender::Node(_) => space.ask_all_unbound(&asked),
-                    _ => space.ask_all(&asked),
-                }
-                .unwrap();
-                for (index, answer) in chunk.iter().zip(answers) {
-                    met[*index].push(answer);
-                }
+            let asked = open.iter().map(|index| {
+                let vector = &vectors[*index];
+                (if vector.way == Way::Tcp { Socket::Tcp } else { Socket::Udp }, self.to(vector))
+            });
+            let answers = space.ask_all(&asked.collect::<Vec<_>>()).unwrap();
+            for (index, answer) in open.into_iter().zip(answers) {
+                met[index].push(answer);
             }
         }
         let outcome = |(index, met): (usize, &Vec<Result<Answer, Failure>>)| {

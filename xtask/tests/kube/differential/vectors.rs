@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::kinds::{Ends, Kind, Special};
+use super::serving::Serving;
 
 /// Who asks. Numbers are indices of nodes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -84,8 +85,12 @@ pub(super) enum Way {
     Echo,
 }
 
+impl Way {
+    const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Echo];
+}
+
 /// A question.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Vector {
     /// The index of the Service.
     pub(super) kind: usize,
@@ -130,12 +135,6 @@ impl Vector {
     fn has_front(&self) -> bool {
         self.front != Front::Unallocated || self.kind == 0
     }
-
-    /// What it is made of, by axis.
-    fn coordinates(&self) -> [String; 5] {
-        let Self { kind, front, from, way, family } = self;
-        [kind.to_string(), format!("{front:?}"), format!("{from:?}"), format!("{way:?}"), family.to_string()]
-    }
 }
 
 impl fmt::Display for Vector {
@@ -145,13 +144,34 @@ impl fmt::Display for Vector {
     }
 }
 
-/// The product of all axes.
-pub(super) fn all(kinds: &[Kind]) -> Vec<Vector> {
+/// Questions, by the index of how Sluice serves meanwhile ([`Serving::ALL`]).
+pub(super) type Questions = [BTreeSet<Vector>; 4];
+
+/// All that there are, asked every time.
+pub(super) fn all(kinds: &[Kind]) -> Questions {
+    [(); 4].map(|()| product(kinds).into_iter().collect())
+}
+
+/// As few as have every pair of two axes' values; and all of the matrix.
+pub(super) fn some(kinds: &[Kind]) -> Questions {
+    let all = product(kinds);
+    let mut questions = Questions::default();
+    for (serving, vector) in pairwise(&all) {
+        questions[serving].insert(vector);
+    }
+    for (serving, questions) in questions.iter_mut().enumerate() {
+        questions.extend(all.iter().filter(|vector| is_of_the_matrix(vector, kinds, serving)));
+    }
+    questions
+}
+
+/// The product of all axes but how Sluice serves.
+fn product(kinds: &[Kind]) -> Vec<Vector> {
     let mut all = Vec::new();
     for (kind, it) in kinds.iter().enumerate() {
         for front in Front::ALL {
             for from in Sender::ALL {
-                for way in [Way::Tcp, Way::Udp, Way::Echo] {
+                for way in Way::ALL {
                     let both = [0, 1].map(|family| Vector { kind, front, from, way, family });
                     all.extend(both.into_iter().filter(|vector| vector.is_meant(it)));
                 }
@@ -161,28 +181,38 @@ pub(super) fn all(kinds: &[Kind]) -> Vec<Vector> {
     all
 }
 
-/// Whether it is of the matrix: of each kind every sender asks every place, by one of the ways and families in turn.
-pub(super) fn is_of_the_matrix(vector: &Vector, kinds: &[Kind]) -> bool {
-    let sender = Sender::ALL.iter().position(|it| *it == vector.from);
-    let front = PLAIN.iter().position(|it| *it == vector.front);
-    let way = [Way::Tcp, Way::Udp].iter().position(|it| *it == vector.way);
-    let (Some(sender), Some(front), Some(way)) = (sender, front, way) else { return false };
-    kinds[vector.kind].is_of_the_matrix() && (vector.kind + sender + 2 * front) % 4 == 2 * way + vector.family
+fn index<T: PartialEq>(all: &[T], one: T) -> usize {
+    all.iter().position(|it| *it == one).unwrap_or(all.len())
 }
 
-/// As few as have every pair of two axes' values that `all` has, taken greedily.
-pub(super) fn pairwise(all: &[Vector]) -> Vec<Vector> {
+/// Whether it is of the matrix: of each kind every sender asks every place, each time by another of the ways and families.
+fn is_of_the_matrix(vector: &Vector, kinds: &[Kind], serving: usize) -> bool {
+    let Vector { kind, front, from, way, family } = *vector;
+    let turn = kind + index(&Sender::ALL, from) + 2 * index(&PLAIN, front) + serving;
+    kinds[kind].is_of_the_matrix() && PLAIN.contains(&front) && turn % 4 == 2 * index(&Way::ALL, way) + family
+}
+
+/// As few as have every pair of two axes' values, taken greedily.
+fn pairwise(all: &[Vector]) -> Vec<(usize, Vector)> {
     // In an order that does not exhaust one value of an axis before it comes to the next.
     const STRIDE: usize = 7919;
     let mut seen = BTreeSet::new();
-    let shuffled = (0..all.len()).map(|index| all[index * STRIDE % all.len()]);
-    let chosen = shuffled.filter(|vector| {
-        let coordinates = vector.coordinates();
-        let pairs = (0..5).flat_map(|one| (0..one).map(move |other| (one, other)));
+    let asked = all.len() * Serving::ALL.len();
+    let shuffled = (0..asked).map(|turn| turn * STRIDE % asked);
+    let each = shuffled.map(|index| (index / all.len(), all[index % all.len()]));
+    let chosen = each.filter(|(serving, vector)| {
+        let Vector { kind, front, from, way, family } = *vector;
+        let at = [
+            *serving,
+            kind,
+            index(&Front::ALL, front),
+            index(&Sender::ALL, from),
+            index(&Way::ALL, way),
+            family,
+        ];
+        let pairs = (0..at.len()).flat_map(|one| (0..one).map(move |other| (one, other)));
         let before = seen.len();
-        seen.extend(
-            pairs.map(|(one, other)| (one, other, coordinates[one].clone(), coordinates[other].clone())),
-        );
+        seen.extend(pairs.map(|(one, other)| (one, other, at[one], at[other])));
         seen.len() > before
     });
     chosen.collect()
@@ -190,12 +220,17 @@ pub(super) fn pairwise(all: &[Vector]) -> Vec<Vector> {
 
 #[test]
 fn every_pair_of_values_is_asked() {
-    let all = all(&super::kinds::all());
-    assert_ne!(all.len() % 7919, 0, "the stride meets all");
-    let chosen = pairwise(&all);
-    let triples = |vectors: &[Vector]| -> BTreeSet<_> {
-        vectors.iter().map(|vector| (vector.kind, vector.from)).collect()
+    let kinds = super::kinds::all();
+    let product = product(&kinds);
+    assert_ne!(product.len() * Serving::ALL.len() % 7919, 0, "the stride meets all");
+    let some = some(&kinds);
+    let who = |vectors: &mut dyn Iterator<Item = &Vector>| -> BTreeSet<_> {
+        vectors.map(|vector| (vector.kind, vector.from)).collect()
     };
-    assert_eq!(triples(&all), triples(&chosen));
-    assert!(chosen.len() < all.len() / 5, "{} of {}", chosen.len(), all.len());
+    assert_eq!(who(&mut product.iter()), who(&mut some.iter().flatten()));
+    for questions in &some {
+        let fronts: BTreeSet<_> = questions.iter().map(|vector| (vector.from, vector.front)).collect();
+        assert!(PLAIN.iter().all(|front| Sender::ALL.iter().all(|from| fronts.contains(&(*from, *front)))));
+        assert!(questions.len() < product.len() / 10, "{} of {}", questions.len(), product.len());
+    }
 }
