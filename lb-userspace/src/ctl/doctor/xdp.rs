@@ -12,17 +12,25 @@ const CHECK: &str = "xdp";
 pub(super) fn look(pins: &PinDir, network: &Network) -> anyhow::Result<Vec<Finding>> {
     let Some(status) = StatusFile::of(pins.root())?.read()? else { return Ok(Vec::new()) };
     let reader = Reader::open(pins)?;
-    let ours = |name: &str| {
-        let interface = network.interfaces.values().find(|interface| interface.name == name);
-        interface.and_then(|interface| interface.xdp).is_some_and(|id| reader.is_ours(id))
+    let finding = |xdp: &Xdp| {
+        let interface = network.interfaces.values().find(|interface| interface.name == xdp.interface);
+        let ours = interface.and_then(|interface| interface.xdp).is_some_and(|id| reader.is_ours(id));
+        judge(xdp, ours, interface.is_some_and(|interface| interface.veth))
     };
-    Ok(status.xdp.iter().map(|xdp| judge(xdp, ours(&xdp.interface))).collect())
+    Ok(status.xdp.iter().map(finding).collect())
 }
 
-/// What the agent says of an uplink; `ours`: whether our program is there now.
-fn judge(xdp: &Xdp, ours: bool) -> Finding {
+/// What the agent says of an uplink; `ours`: whether our program is there now; `veth`: whether it is an end of a veth pair.
+fn judge(xdp: &Xdp, ours: bool, veth: bool) -> Finding {
     let name = &xdp.interface;
     match (&xdp.why, ours) {
+        (None, true) if veth => Finding::new(
+            Level::Note,
+            CHECK,
+            format!("{name} is served by native XDP, and an end of a veth pair; the other cannot be seen from here"),
+        )
+        .follows("if that leaves checksums unfinished, what XDP sends on arrives damaged")
+        .remedy("`ethtool -K OTHER-END tx off`, in its network namespace, unless that is done; or --xdp off"),
         (None, true) => Finding::new(Level::Ok, CHECK, format!("{name} is served by native XDP")),
         (None, false) => Finding::new(
             Level::Warning,
@@ -51,10 +59,12 @@ mod tests {
     #[test]
     fn what_is_said_of_an_uplink_is_compared_with_what_is_there() {
         let native = Xdp { interface: "eth0".to_owned(), native: true, ..Xdp::default() };
-        assert_eq!(judge(&native, true).level, Level::Ok);
-        assert_eq!(judge(&native, false).level, Level::Warning);
+        assert_eq!(judge(&native, true, false).level, Level::Ok);
+        assert_eq!(judge(&native, false, false).level, Level::Warning);
+        let veth = judge(&native, true, true);
+        assert!(veth.level == Level::Note && veth.remedy.is_some_and(|remedy| remedy.contains("tx off")));
         let (why, remedy) = (Some("taken".to_owned()), Some("give it back".to_owned()));
-        let finding = judge(&Xdp { native: false, why, remedy, ..native }, false);
+        let finding = judge(&Xdp { native: false, why, remedy, ..native }, false, false);
         assert_eq!((finding.level, finding.remedy.as_deref()), (Level::Note, Some("give it back")));
         assert_eq!(finding.found, "eth0 is served by tc alone: taken");
     }
