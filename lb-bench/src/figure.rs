@@ -32,6 +32,9 @@ pub enum Unit {
     /// Millions of packets per second.
     #[serde(rename = "Mpps")]
     Mpps,
+    /// 10^9 bits per second.
+    #[serde(rename = "Gbit/s")]
+    Gbits,
     /// Parts of a hundred.
     #[serde(rename = "percent")]
     Percent,
@@ -54,6 +57,7 @@ impl Unit {
             Self::Micros => format!("{value:.1} us"),
             Self::Rate => format!("{value:.0} /s"),
             Self::Mpps => format!("{value:.2} Mpps"),
+            Self::Gbits => format!("{value:.2} Gbit/s"),
             Self::Percent => format!("{value:.2} %"),
             Self::Ratio => format!("{value:.2}"),
         }

@@ -15,6 +15,10 @@ pub enum Row {
     Rr,
     /// The same with a new TCP connection for each; one minute
     Crr,
+    /// The same in datagrams of a connected UDP socket; one minute
+    Udp,
+    /// Bits a second of one TCP stream and of four, by the same ways; one minute
+    Stream,
     /// Packets of established connections under a flood of SYNs, beside before it; one minute
     Flood,
     /// Bytes per flow, Service and endpoint, beside the sizes of keys and values; some seconds
@@ -30,6 +34,8 @@ impl Row {
             Self::VethMpps => "veth-mpps",
             Self::Rr => "rr",
             Self::Crr => "crr",
+            Self::Udp => "udp",
+            Self::Stream => "stream",
             Self::Flood => "flood",
             Self::Mem => "mem",
         }

@@ -170,13 +170,15 @@ fn veth_mpps_carries_frames_each_way() -> Result<()> {
 
 #[test]
 fn conversations_are_had_each_way_by_both_families() -> Result<()> {
-    for row in ["rr", "crr"] {
+    for row in ["rr", "crr", "udp"] {
         for family in [&[][..], &["--ipv6"][..]] {
             // It fails if calls go another way than the one that is measured.
             let answer =
                 bench(&[&[row, "--rounds", "3", "--runs", "20", "--services", "3"], family].concat())?;
             for services in [1, 3] {
-                for way in ["direct", "socket", "packet", "node_port"] {
+                // Datagrams of pods are left alone at the socket.
+                let ways = ["direct", "packet", "node_port", "socket"];
+                for way in &ways[..if row == "udp" { 3 } else { 4 }] {
                     for (figure, side) in [
                         ("", "sluice"),
                         ("", "control"),
@@ -222,6 +224,21 @@ fn mem_knows_what_each_thing_takes() -> Result<()> {
     let flow = figures.iter().find(|figure| figure["name"] == "flow4").context("no flow4")?;
     let [takes, least] = ["sluice", "ceiling"].map(|side| flow[side]["value"].as_f64());
     ensure!(takes > least && takes < Some(400.0), "{flow:#}");
+    Ok(())
+}
+
+#[test]
+fn streams_flow_each_way_in_both_families() -> Result<()> {
+    for family in [&[][..], &["--ipv6"][..]] {
+        let tiny = ["stream", "--rounds", "3", "--runs", "200", "--services", "3"];
+        let answer = bench(&[&tiny[..], family].concat())?;
+        for streams in [1, 4] {
+            for way in ["direct", "socket", "packet", "node_port"] {
+                assert_eq!(samples(&answer, &format!("{way}_{streams}"), "sluice"), 3, "{way}");
+                assert_eq!(samples(&answer, &format!("{way}_over_direct_{streams}"), "control"), 3, "{way}");
+            }
+        }
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The frames that a generator writes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result, bail};
 use etherparse::PacketBuilder;
@@ -150,6 +150,14 @@ pub(super) fn nth(first: IpAddr, number: u32) -> IpAddr {
     match first {
         IpAddr::V4(first) => IpAddr::V4((first.to_bits().wrapping_add(number)).into()),
         IpAddr::V6(first) => IpAddr::V6((first.to_bits().wrapping_add(u128::from(number))).into()),
+    }
+}
+
+/// The address of the family of `addr` that stands for none.
+pub(super) const fn unspecified(addr: IpAddr) -> IpAddr {
+    match addr {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     }
 }
 

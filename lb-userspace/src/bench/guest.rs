@@ -1,6 +1,6 @@
 //! Somebody behind an interface of a node, in a namespace of his own.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 
 use anyhow::{Context as _, Result};
@@ -9,7 +9,7 @@ use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::{RouteScope, RouteType};
 use rtnetlink::{AddressAddRequest, Handle, LinkUnspec, RouteMessageBuilder};
 
-use super::frame::nth;
+use super::frame::{nth, unspecified};
 use super::node::{Link, Plan, netlink, pair, set};
 use super::space;
 use crate::bpf::space::Space;
@@ -46,7 +46,11 @@ impl Guest {
         range: (IpAddr, u8),
     ) -> Result<Self> {
         let space = space()?;
-        space.run(|| prepare(plan))?;
+        space.run(|| {
+            prepare(plan)?;
+            // All of it at once: the kernel takes an address of IPv6 for its own some time after it has given it.
+            take(range)
+        })?;
         let near =
             node.run(|| netlink(async |handle| connect(&handle, &space, name, plan, addr, range).await))?;
         let link = space.run(|| {
@@ -95,9 +99,7 @@ fn owned(handle: &Handle, plan: &Plan, link: u32, addr: IpAddr) -> AddressAddReq
 
 /// Has everything leave by `link`, from `addr` unless a socket is bound.
 async fn leave_as(handle: &Handle, plan: &Plan, link: u32, addr: IpAddr) -> Result<()> {
-    let everybody =
-        if addr.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-    let route = RouteMessageBuilder::<IpAddr>::new().destination_prefix(everybody, 0);
+    let route = RouteMessageBuilder::<IpAddr>::new().destination_prefix(unspecified(addr), 0);
     let route = route.and_then(|route| route.gateway(plan.gateway));
     let route = route.and_then(|route| route.pref_source(addr)).context("make a route")?;
     let route = route.output_interface(link).onlink().build();
@@ -135,6 +137,8 @@ pub(super) fn prepare(plan: &Plan) -> Result<()> {
             ("ipv4/tcp_max_tw_buckets", "1048576"),
             // Seven seconds, then a call has failed.
             ("ipv4/tcp_syn_retries", "2"),
+            // Who answers at all addresses of a range has none of them at an interface.
+            ("ipv6/ip_nonlocal_bind", "1"),
             ("ipv6/conf/default/accept_ra", "0"),
         ],
     )

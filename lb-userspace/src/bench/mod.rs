@@ -86,8 +86,13 @@ fn measure(row: Row, extent: &Extent) -> Result<Measured> {
     let (figures, notes) = match row {
         Row::ProgNs => prog_ns::run(extent, |steps| Progress::new(row.name(), steps)),
         Row::VethMpps => veth_mpps::run(extent, |steps| Progress::new(row.name(), steps)),
-        Row::Rr => conversation::run(Talk::Kept, extent, |steps| Progress::new(row.name(), steps)),
-        Row::Crr => conversation::run(Talk::Anew, extent, |steps| Progress::new(row.name(), steps)),
+        Row::Rr => conversation::run(&[Talk::Kept], extent, |steps| Progress::new(row.name(), steps)),
+        Row::Crr => conversation::run(&[Talk::Anew], extent, |steps| Progress::new(row.name(), steps)),
+        Row::Udp => conversation::run(&[Talk::Datagrams], extent, |steps| Progress::new(row.name(), steps)),
+        Row::Stream => {
+            let talks = [Talk::Streams(1), Talk::Streams(4)];
+            conversation::run(&talks, extent, |steps| Progress::new(row.name(), steps))
+        }
         Row::Flood => flood::run(extent, |steps| Progress::new(row.name(), steps)),
         Row::Mem => mem::run(extent, |steps| Progress::new(row.name(), steps)),
     }

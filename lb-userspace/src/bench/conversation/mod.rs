@@ -1,45 +1,35 @@
-//! The rows of conversations: requests and answers of real sockets through a Service, beside the same without a proxy.
+//! The rows of conversations: real sockets that talk through a Service, beside the same without a proxy.
 //!
 //! Client, server and what is between them share a processor, or the machine's scheduler would be what is measured.
 
 mod scene;
 mod talk;
 
-use anyhow::Result;
-use lb_bench::{Figure, Goal, Progress, Rounds, Unit};
+use anyhow::{Context as _, Result};
+use lb_bench::{Figure, Goal, Progress, Reading, Rounds, Unit};
 
 use self::scene::{Scene, Way};
 use super::{Extent, pin, space};
 
-pub(super) use talk::Talk;
+pub(super) use self::talk::Talk;
 
 /// What has to be known to read the figures.
 const NOTES: &[&str] = &[
-    "Threads of one process in namespaces of their own, on one processor, ask for a byte and get a byte; every call goes to",
-    "another Service, from an address that has never called before. Rates and times are medians by round, of ratios the medians",
-    "of those within a round. The server is on the node. The control is the server's own address, by way of a node that no proxy",
-    "has touched, in ratios over itself; the ceiling is a wire between client and server. Sluice is in tc, on pods and uplink.",
+    "Threads of one process in namespaces of their own, on one processor; every call of Sluice's goes to another Service, from an",
+    "address that has never called before. Rates and times are medians by round, of ratios the medians of those within a round.",
+    "The server is on the node. The control is the server's own address, by way of a node that no proxy has touched, in ratios over",
+    "itself; the ceiling is a wire between client and server. Sluice is in tc, at pods and uplink.",
 ];
 
 /// Services that are measured with, as far as they are asked for.
 const SERVICES: u32 = 10_000;
 
-/// Each is measured once in a round; the direct way twice.
-const VARIANTS: [Way; 7] =
-    [Way::Wire, Way::Direct, Way::Direct, Way::Through, Way::Socket, Way::Packet, Way::NodePort];
-/// Numbers of variants.
-const WIRE: usize = 0;
-/// See there.
-const DIRECT: usize = 1;
-/// See there.
-const AGAIN: usize = 2;
-
-/// What is told of: numbers of variants.
-const WAYS: [(usize, &str, &str); 4] = [
-    (3, "direct", "the server's own address"),
-    (4, "socket", "ClusterIP, at the socket"),
-    (5, "packet", "ClusterIP, on the way"),
-    (6, "node_port", "node port from outside"),
+/// What is told of, by name and title.
+const WAYS: [(Way, &str, &str); 4] = [
+    (Way::Through, "direct", "the server's own address"),
+    (Way::Socket, "socket", "ClusterIP, at the socket"),
+    (Way::Packet, "packet", "ClusterIP, on the way"),
+    (Way::NodePort, "node_port", "node port from outside"),
 ];
 
 /// One Service, and as many as there are.
@@ -47,71 +37,101 @@ fn sizes(extent: &Extent) -> [u32; 2] {
     [1, extent.services.min(SERVICES)]
 }
 
-/// Measures all of it.
+/// Measures `talks`, one after the other.
 ///
 /// # Errors
 /// What the machine lacks; calls that fail, or do not go the way that is measured.
 pub(super) fn run(
-    talk: Talk,
+    talks: &[Talk],
     extent: &Extent,
     progress: impl FnOnce(u64) -> Progress + Send,
 ) -> Result<(Vec<Figure>, &'static [&'static str])> {
+    let first = *talks.first().context("nothing to measure")?;
+    let [one, many] = sizes(extent);
+    let phases = talks.iter().flat_map(|talk| match talk {
+        Talk::Streams(_) => vec![(*talk, many)],
+        Talk::Kept | Talk::Anew | Talk::Datagrams => vec![(*talk, one), (*talk, many)],
+    });
+    let phases: Vec<_> = phases.collect();
     let node = space()?;
     let figures = node.run(|| {
         pin()?;
-        let sizes = sizes(extent);
-        let progress = progress(u64::from(extent.rounds) * (sizes.len() * VARIANTS.len()) as u64);
+        // The first of them measures twice.
+        let mut variants =
+            vec![Way::Direct, Way::Direct, Way::Wire, Way::Through, Way::Packet, Way::NodePort];
+        if first != Talk::Datagrams {
+            // Pods' datagrams are translated on the way alone.
+            variants.push(Way::Socket);
+        }
+        let progress = progress(u64::from(extent.rounds) * (phases.len() * variants.len()) as u64);
         progress.say("filling the tables");
-        let mut scene = Scene::set(talk, extent, &node)?;
+        let mut scene = Scene::set(first, extent, &node)?;
         let mut figures = Vec::new();
-        for services in sizes {
+        for (talk, services) in phases {
             scene.serve(services)?;
             progress.say(&format!("{services} Services"));
-            let rounds = Rounds::take_all(VARIANTS.len(), extent.rounds as usize, |variant| {
-                let told = scene.talk(VARIANTS[variant])?;
+            let rounds = Rounds::take_all(variants.len(), extent.rounds as usize, |variant| {
+                let way = *variants.get(variant).context("no such variant")?;
+                let told = scene.talk(talk, way).with_context(|| format!("{way:?}"))?;
                 progress.step();
                 let [half, most] = told.latency;
                 Ok([told.rate, half, most])
             })?;
-            figures.extend(tell(talk, services, &rounds));
+            figures.extend(tell(talk, services, &variants, &rounds));
         }
         Ok::<_, anyhow::Error>(figures)
     })?;
     Ok((figures, NOTES))
 }
 
-/// What `rounds` of rates and latencies say.
-fn tell(talk: Talk, services: u32, rounds: &[Rounds; 3]) -> Vec<Figure> {
-    const READ: [(&str, &str, Unit); 3] =
-        [("", "", Unit::Rate), ("_p50", ", p50", Unit::Micros), ("_p99", ", p99", Unit::Micros)];
-    let goal = match talk {
-        Talk::Kept => Goal::at_least(0.97, Some(1.05)),
-        Talk::Anew => Goal::at_least(0.97, Some(1.1)),
+/// What must be reached through a ClusterIP over the direct way.
+const fn goal(talk: Talk) -> Option<Goal> {
+    let aim = match talk {
+        Talk::Anew => 1.1,
+        Talk::Kept | Talk::Datagrams => 1.05,
+        Talk::Streams(1) => 1.0,
+        Talk::Streams(_) => return None,
     };
+    Some(Goal::at_least(0.97, Some(aim)))
+}
+
+/// What `rounds` of rates and latencies of `variants` say.
+fn tell(talk: Talk, services: u32, variants: &[Way], rounds: &[Rounds; 3]) -> Vec<Figure> {
+    let mut read =
+        vec![("", "", Unit::Rate), ("_p50", ", p50", Unit::Micros), ("_p99", ", p99", Unit::Micros)];
+    let mut about = (services.to_string(), format!("{services} Services"));
+    if let Talk::Streams(count) = talk {
+        read = vec![("", "", Unit::Gbits)];
+        about = (count.to_string(), format!("{count} streams, {services} Services"));
+    }
+    let number = |way| variants.iter().position(|variant| *variant == way);
+    let over = |one: Option<usize>, other: Option<usize>| rounds[0].over(one?, other?);
+    // Twice, side by side.
+    let direct = number(Way::Direct);
+    let again = direct.map(|direct| direct + 1);
     let mut figures = Vec::new();
     for (way, name, title) in WAYS {
+        let Some(sluice) = number(way) else { continue };
+        let (sluice, wire) = (Some(sluice), number(Way::Wire));
         let figure = |kind: &str, what: &str, unit| {
-            Figure::new(
-                format!("{name}{kind}_{services}"),
-                format!("{title}{what}: {services} Services"),
-                unit,
-            )
+            let (number, text) = &about;
+            Figure::new(format!("{name}{kind}_{number}"), format!("{title}{what}: {text}"), unit)
         };
-        for ((kind, what, unit), rounds) in READ.into_iter().zip(rounds) {
+        for ((kind, what, unit), rounds) in read.iter().zip(rounds) {
+            let median = |variant: Option<usize>| -> Option<Reading> { rounds.median(variant?) };
             figures.push(Figure {
-                sluice: rounds.median(way),
-                control: rounds.median(DIRECT),
-                ceiling: rounds.median(WIRE),
-                ..figure(kind, what, unit)
+                sluice: median(sluice),
+                control: median(direct),
+                ceiling: median(wire),
+                ..figure(kind, what, *unit)
             });
         }
-        let [rates, ..] = rounds;
         figures.push(Figure {
             // Said of ClusterIPs.
-            goal: matches!(VARIANTS[way], Way::Socket | Way::Packet).then_some(goal),
-            sluice: rates.over(way, DIRECT),
-            control: rates.over(AGAIN, DIRECT),
-            ceiling: rates.over(WIRE, DIRECT),
+            goal: goal(talk).filter(|_| matches!(way, Way::Socket | Way::Packet)),
+            sluice: over(sluice, direct),
+            control: over(again, direct),
+            ceiling: over(wire, direct),
             ..figure("_over_direct", ", over a node without a proxy", Unit::Ratio)
         });
     }

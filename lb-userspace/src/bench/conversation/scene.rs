@@ -1,17 +1,18 @@
 //! Who talks to whom: namespaces, and what is between them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context as _, Result, ensure};
-use lb_common::{InterfaceValue, Proto, Reason, interface_flags};
+use lb_common::{InterfaceValue, Reason, interface_flags};
 
 use super::talk::{Called, Server, Talk, Told, converse};
-use crate::bench::Extent;
 use crate::bench::datapath::{BACKEND_PORT, Bench, NODE_PORT, PORT};
 use crate::bench::group::Group;
 use crate::bench::guest::{self, Guest};
 use crate::bench::node::{self, Link, Plan, netlink};
-use crate::bench::space;
+use crate::bench::{Extent, space};
 use crate::bpf::attach::Class;
 use crate::bpf::size::Sizes;
 use crate::bpf::space::Space;
@@ -33,102 +34,97 @@ pub(super) enum Way {
     NodePort,
 }
 
-/// A pod that calls, and one that answers, on one node.
-struct Pods {
+/// A node, a pod that calls on it and one that answers, and a client outside.
+struct Site {
     client: Guest,
+    outside: Guest,
     server: Guest,
     _answers: Server,
 }
 
-impl Pods {
-    fn on(node: &Space, plan: &Plan) -> Result<Self> {
-        let client = Guest::at(node, "client", plan, plan.pods, plan.within)?;
-        let server = Guest::at(node, "server", plan, plan.backends, plan.away)?;
-        let answers = serve(&server.space, plan)?;
-        Ok(Self { client, server, _answers: answers })
+impl Site {
+    fn on(node: &Space, plan: &Plan, talk: Talk, taken: &Arc<AtomicU64>) -> Result<Self> {
+        node.run(|| node::forward(plan))?;
+        let client = Guest::at(node, "slb-client", plan, plan.pods, plan.within)?;
+        let server = Guest::at(node, "slb-server", plan, plan.backends, plan.away)?;
+        let outside = Guest::at(node, "slb-outside", plan, plan.outside, plan.beyond)?;
+        node.run(|| {
+            netlink(async |handle| {
+                let add = handle.address().add(outside.interface.index, plan.node, plan.width());
+                add.execute().await.context("give an address")
+            })
+        })?;
+        let answers = Server::at(&server.space, talk, plan.backends, BACKEND_PORT, taken)?;
+        Ok(Self { client, outside, server, _answers: answers })
     }
-}
-
-/// Has `space` answer at all addresses of endpoints.
-fn serve(space: &Space, plan: &Plan) -> Result<Server> {
-    space.run(|| guest::take(plan.away))?;
-    let any =
-        if plan.node.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-    Server::at(space, any, BACKEND_PORT)
 }
 
 /// All of them.
 pub(super) struct Scene {
     plan: Plan,
-    talk: Talk,
-    /// He is wired to the namespace that answers.
+    extent: Extent,
+    /// He is wired to a namespace that answers.
     wired: Guest,
-    _wired_answers: Server,
-    direct: Pods,
-    pods: Pods,
-    outside: Guest,
+    _wire_answers: Server,
+    direct: Site,
+    own: Site,
     hooked: Group,
     bench: Bench,
     services: u32,
-    /// Conversations of each way in a round.
-    count: u32,
     /// How many connections there were.
     connections: u32,
-    _untouched: [Space; 2],
+    /// Bytes that streams have brought.
+    taken: Arc<AtomicU64>,
+    /// They are there as long as somebody holds them.
+    _nodes: [Space; 2],
 }
 
 impl Scene {
-    /// Sets it, with Sluice on `node`, which is the namespace of this thread.
+    /// Sets it for conversations like `talk`, with Sluice on `node`, which is the namespace of this thread.
     ///
     /// # Errors
     /// What the machine lacks.
     pub(super) fn set(talk: Talk, extent: &Extent, node: &Space) -> Result<Self> {
         let plan = Plan::of(extent.ipv6);
+        let taken = Arc::new(AtomicU64::new(0));
         // First, since it is what most often cannot be had.
         let hooked = Group::new("hooked")?;
-        let untouched = [space()?, space()?];
-        let [wire, router] = &untouched;
-        wire.run(|| guest::prepare(&plan))?;
-        let wired = Guest::at(wire, "client", &plan, plan.pods, plan.within)?;
-        let wired_answers = serve(wire, &plan)?;
-        router.run(|| node::forward(&plan))?;
-        let direct = Pods::on(router, &plan)?;
-        node::forward(&plan)?;
-        let pods = Pods::on(node, &plan)?;
-        let outside = Guest::at(node, "uplink", &plan, plan.outside, plan.beyond)?;
-        netlink(async |handle| {
-            let add = handle.address().add(outside.interface.index, plan.node, plan.width());
-            add.execute().await.context("give an address")
+        let (wire, router) = (space()?, space()?);
+        wire.run(|| {
+            guest::prepare(&plan)?;
+            guest::take(plan.away)
         })?;
+        let wired = Guest::at(&wire, "slb-client", &plan, plan.pods, plan.within)?;
+        let wire_answers = Server::at(&wire, talk, plan.backends, BACKEND_PORT, &taken)?;
+        let direct = Site::on(&router, &plan, talk, &taken)?;
+        let own = Site::on(node, &plan, talk, &taken)?;
         let interfaces = [
-            (pods.client.interface, Class::Pods, interface_flags::PODS),
-            (pods.server.interface, Class::Pods, interface_flags::PODS),
-            (outside.interface, Class::Outward, interface_flags::OUTWARD),
+            (own.client.interface, Class::Pods, interface_flags::PODS),
+            (own.server.interface, Class::Pods, interface_flags::PODS),
+            (own.outside.interface, Class::Outward, interface_flags::OUTWARD),
         ];
         let known = interfaces.map(|(Link { index, mac, .. }, class, flags)| {
             let mac = if class == Class::Outward { mac } else { Default::default() };
             (index, InterfaceValue { flags, mac, ..InterfaceValue::default() })
         });
-        let count = talk.count(extent);
-        let bench = Bench::load(plan, Proto::Tcp, &known, &room(extent, talk))?;
+        let bench = Bench::load(plan, talk.proto(), &known, &room(extent, talk))?;
         for (Link { index, .. }, class, _) in interfaces {
             bench.datapath().attach_interface(class, index, &format!("interface {index}"))?;
         }
         bench.datapath().attach_cgroup(hooked.dir(), false)?;
         Ok(Self {
             plan,
-            talk,
+            extent: extent.clone(),
             wired,
-            _wired_answers: wired_answers,
+            _wire_answers: wire_answers,
             direct,
-            pods,
-            outside,
+            own,
             hooked,
             bench,
             services: 0,
-            count,
             connections: 0,
-            _untouched: untouched,
+            taken,
+            _nodes: [wire, router],
         })
     }
 
@@ -145,35 +141,35 @@ impl Scene {
     ///
     /// # Errors
     /// A call that fails; calls that did not go this way.
-    pub(super) fn talk(&mut self, way: Way) -> Result<Told> {
-        let Self { plan, talk, services, count, .. } = *self;
-        let endpoints = Called { first: plan.backends, count: services, port: BACKEND_PORT };
-        let clusters = Called { first: plan.services, count: services, port: PORT };
-        let node_port = Called { first: plan.node, count: 1, port: NODE_PORT };
+    pub(super) fn talk(&mut self, talk: Talk, way: Way) -> Result<Told> {
+        let Self { plan, services, .. } = *self;
+        let of = |first: IpAddr, count, port| Called { first, count, port };
+        // Only one address answers datagrams.
+        let many = if talk == Talk::Datagrams { 1 } else { services };
+        let endpoints = of(plan.backends, many, BACKEND_PORT);
         let (guest, called) = match way {
             Way::Wire => (&mut self.wired, endpoints),
             Way::Direct => (&mut self.direct.client, endpoints),
-            Way::Through => (&mut self.pods.client, endpoints),
-            Way::Socket | Way::Packet => (&mut self.pods.client, clusters),
-            Way::NodePort => (&mut self.outside, node_port),
+            Way::Through => (&mut self.own.client, endpoints),
+            Way::Socket | Way::Packet => (&mut self.own.client, of(plan.services, many, PORT)),
+            Way::NodePort => (&mut self.own.outside, of(plan.node, 1, NODE_PORT)),
         };
         guest.renew()?;
         let counted = || {
-            Ok::<_, anyhow::Error>([
-                self.bench.count(Reason::SockConnected)?,
-                self.bench.count(Reason::FlowOpened)?,
-            ])
+            let [socket, packet] =
+                [Reason::SockConnected, Reason::FlowOpened].map(|reason| self.bench.count(reason));
+            Ok::<_, anyhow::Error>([socket?, packet?])
         };
         let before = counted()?;
         let inside = if way == Way::Socket { Some(self.hooked.enter()?) } else { None };
-        let told = guest.space.run(|| converse(talk, called, self.connections, count))?;
+        let told = guest.space.run(|| converse(talk, &self.extent, called, self.connections, &self.taken))?;
         drop(inside);
         self.connections = self.connections.wrapping_add(told.connections);
         // Connections that the socket hook has translated, and the packet path.
         let expected = match way {
-            Way::Wire | Way::Direct | Way::Through => [0, 0],
             Way::Socket => [told.connections, 0],
             Way::Packet | Way::NodePort => [0, told.connections],
+            _ => [0, 0],
         };
         let after = counted()?;
         let counted = [after[0] - before[0], after[1] - before[1]];

@@ -1,17 +1,20 @@
-//! The two ends of conversations: who asks, and who answers, a byte each.
+//! The two ends of conversations: who asks, and who answers.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use lb_bench::percentile;
+use lb_common::Proto;
 use rustix::net::{Shutdown, shutdown};
 
 use crate::bench::Extent;
-use crate::bench::frame::{nth, scattered};
+use crate::bench::frame::{nth, scattered, unspecified};
 use crate::bpf::space::Space;
 
 /// How long an answer may take.
@@ -20,32 +23,46 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LIMIT: Duration = Duration::from_secs(1);
 /// One in so many more is had before they are timed.
 const WARM: u32 = 20;
+/// Bytes that are written or read at once where many are.
+const MUCH: usize = 128 << 10;
 
 /// What a conversation is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::bench) enum Talk {
-    /// A request and an answer over a TCP connection that is kept.
+    /// A byte there and a byte back over a TCP connection that is kept.
     Kept,
     /// The same over one that is made for them, and closed by who asked.
     Anew,
+    /// The same in datagrams of a connected UDP socket.
+    Datagrams,
+    /// So many TCP connections at once, one way, as much as goes.
+    Streams(u32),
 }
 
 impl Talk {
-    /// How many are had each way in a round.
-    pub(super) fn count(self, extent: &Extent) -> u32 {
-        // About a seventh of a second.
-        let part = match self {
-            Self::Kept => 2,
-            Self::Anew => 10,
-        };
-        (extent.runs / part).max(1)
+    /// The protocol of the Services.
+    pub(super) const fn proto(self) -> Proto {
+        match self {
+            Self::Datagrams => Proto::Udp,
+            Self::Kept | Self::Anew | Self::Streams(_) => Proto::Tcp,
+        }
+    }
+
+    /// How many are had each way in a round: about a seventh of a second.
+    fn count(self, extent: &Extent) -> u32 {
+        match self {
+            Self::Kept | Self::Datagrams => extent.runs.div_ceil(2),
+            Self::Anew => extent.runs.div_ceil(10),
+            Self::Streams(count) => count,
+        }
     }
 
     /// How many connections that takes.
     pub(super) fn connections(self, extent: &Extent) -> u32 {
         match self {
-            Self::Kept => 1,
+            Self::Kept | Self::Datagrams => 1,
             Self::Anew => self.count(extent) + self.count(extent).div_ceil(WARM),
+            Self::Streams(count) => count,
         }
     }
 }
@@ -59,7 +76,7 @@ pub(super) struct Called {
 }
 
 impl Called {
-    /// Number `number`, as often as not far from the one before.
+    /// Number `number`, mostly far from the one before.
     fn number(self, number: u32) -> SocketAddr {
         SocketAddr::new(nth(self.first, scattered(number, self.count)), self.port)
     }
@@ -68,19 +85,27 @@ impl Called {
 /// What was had.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Told {
-    /// Conversations a second.
+    /// Conversations a second; of streams 10^9 bits.
     pub(super) rate: f64,
-    /// Microseconds that half of them did not exceed, and 99 of 100.
+    /// Microseconds that half of them did not exceed, and 99 of 100; none of streams.
     pub(super) latency: [f64; 2],
     /// Connections that were made, those that nobody timed among them.
     pub(super) connections: u32,
 }
 
-/// Has `count` conversations with who is `called`, from number `from` on, out of the namespace of this thread.
+/// Has conversations with who is `called`, from number `from` on, out of the namespace of this thread. `taken` counts the bytes
+/// that servers take.
 ///
 /// # Errors
 /// A call that fails, or is not answered in time.
-pub(super) fn converse(talk: Talk, called: Called, from: u32, count: u32) -> Result<Told> {
+pub(super) fn converse(
+    talk: Talk,
+    extent: &Extent,
+    called: Called,
+    from: u32,
+    taken: &AtomicU64,
+) -> Result<Told> {
+    let count = talk.count(extent);
     let mut connections = 0;
     let mut dial = || {
         let to = called.number(from.wrapping_add(connections));
@@ -89,15 +114,43 @@ pub(super) fn converse(talk: Talk, called: Called, from: u32, count: u32) -> Res
         stream.set_read_timeout(Some(PATIENCE)).context("setsockopt")?;
         Ok::<_, anyhow::Error>((stream, to))
     };
-    let exchange = |(stream, to): &(TcpStream, SocketAddr)| ask(stream).with_context(|| format!("ask {to}"));
+    let exchange = |(stream, to): &(TcpStream, SocketAddr)| {
+        let asked = (&*stream).write_all(&[1]).and_then(|()| one(|| (&*stream).read(&mut [0])));
+        asked.with_context(|| format!("ask {to}"))
+    };
     let (rate, latency) = match talk {
         Talk::Kept => {
             let kept = dial()?;
             time(count, || exchange(&kept))?
         }
         Talk::Anew => time(count, || exchange(&dial()?))?,
+        Talk::Datagrams => {
+            let to = called.number(from);
+            connections = 1;
+            let socket = UdpSocket::bind((unspecified(to.ip()), 0)).context("bind()")?;
+            socket.connect(to).with_context(|| format!("connect() to {to}"))?;
+            socket.set_read_timeout(Some(PATIENCE)).context("setsockopt")?;
+            time(count, || {
+                let asked = socket.send(&[1]).and_then(|_| one(|| socket.recv(&mut [0])));
+                asked.with_context(|| format!("ask {to}"))
+            })?
+        }
+        Talk::Streams(_) => {
+            let streams = (0..count).map(|_| dial()).collect::<Result<Vec<_>>>()?;
+            (pour(&streams, Duration::from_micros(10) * extent.runs, taken)?, [0.0; 2])
+        }
     };
     Ok(Told { rate, latency, connections })
+}
+
+/// That `read` has read one byte.
+fn one(read: impl FnOnce() -> io::Result<usize>) -> io::Result<()> {
+    match read() {
+        Ok(1) => Ok(()),
+        Ok(_) => Err(ErrorKind::UnexpectedEof.into()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ErrorKind::TimedOut.into()),
+        Err(error) => Err(error),
+    }
 }
 
 /// How many of `count` are had a second, and how long one takes, in microseconds: the median, and what one of 100 exceeds.
@@ -119,43 +172,100 @@ fn time(count: u32, mut one: impl FnMut() -> Result<()>) -> Result<(f64, [f64; 2
     Ok((rate, [at(0.5), at(0.99)]))
 }
 
-/// Sends a byte and waits for the one that comes back.
-fn ask(mut stream: &TcpStream) -> io::Result<()> {
-    stream.write_all(&[1])?;
-    match stream.read(&mut [0]) {
-        Ok(1) => Ok(()),
-        Ok(_) => Err(ErrorKind::UnexpectedEof.into()),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ErrorKind::TimedOut.into()),
-        Err(error) => Err(error),
-    }
+/// How many 10^9 bits a second servers take of `streams`, all at once, for `time` at most a second.
+fn pour(streams: &[(TcpStream, SocketAddr)], time: Duration, taken: &AtomicU64) -> Result<f64> {
+    let time = time.min(LIMIT);
+    let over = AtomicBool::new(false);
+    let fill = |(stream, to): &(TcpStream, SocketAddr)| {
+        let much = vec![0; MUCH];
+        let mut poured = stream.set_write_timeout(Some(PATIENCE));
+        while poured.is_ok() && !over.load(Ordering::Relaxed) {
+            poured = (&*stream).write_all(&much);
+        }
+        // The next may begin when all has arrived.
+        let ended = poured.and_then(|()| stream.shutdown(std::net::Shutdown::Write));
+        let ended = ended.and_then(|()| (&*stream).read_to_end(&mut Vec::new()));
+        ended.map(|_| ()).with_context(|| format!("send to {to}"))
+    };
+    thread::scope(|scope| {
+        let streams: Vec<_> = streams.iter().map(|stream| scope.spawn(|| fill(stream))).collect();
+        thread::sleep(time / WARM);
+        let (begun, before) = (Instant::now(), taken.load(Ordering::Relaxed));
+        thread::sleep(time);
+        let (bytes, seconds) = (taken.load(Ordering::Relaxed) - before, begun.elapsed().as_secs_f64());
+        over.store(true, Ordering::Relaxed);
+        for stream in streams {
+            match stream.join() {
+                Ok(ended) => ended?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(bytes as f64 * 8.0 / seconds / 1e9)
+    })
 }
 
-/// Answers at a port until it is dropped, one connection after the other.
+/// Answers at a port until it is dropped.
 #[derive(Debug)]
-pub(super) struct Server(Arc<TcpListener>);
+pub(super) struct Server(Arc<Socket>);
+
+#[derive(Debug)]
+enum Socket {
+    Listener(TcpListener),
+    Datagrams(UdpSocket),
+}
 
 impl Server {
-    /// At `port` of all addresses of `space`.
+    /// At `port` of all addresses of `space`; datagrams at `addr` alone, or answers would not come from there. What streams bring
+    /// is counted in `taken`.
     ///
     /// # Errors
     /// The kernel refused.
-    pub(super) fn at(space: &Space, any: IpAddr, port: u16) -> Result<Self> {
-        let listener = space.run(|| TcpListener::bind((any, port))).context("listen")?;
-        let listener = Arc::new(listener);
-        let serving = Arc::clone(&listener);
-        thread::Builder::new().name("answers".to_owned()).spawn(move || {
-            while let Ok((stream, _)) = serving.accept() {
-                // Whoever asks notices.
-                let _ = answer(stream);
+    pub(super) fn at(
+        space: &Space,
+        talk: Talk,
+        addr: IpAddr,
+        port: u16,
+        taken: &Arc<AtomicU64>,
+    ) -> Result<Self> {
+        let socket = space.run(|| match talk {
+            Talk::Datagrams => UdpSocket::bind((addr, port)).map(Socket::Datagrams),
+            _ => TcpListener::bind((unspecified(addr), port)).map(Socket::Listener),
+        });
+        let socket = Arc::new(socket.context("listen")?);
+        let (serving, taken) = (Arc::clone(&socket), Arc::clone(taken));
+        // Whoever asks notices what fails here.
+        let work = move || match (&*serving, talk) {
+            (Socket::Listener(listener), Talk::Streams(_)) => {
+                while let Ok((stream, _)) = listener.accept() {
+                    let taken = Arc::clone(&taken);
+                    thread::spawn(move || swallow(stream, &taken));
+                }
             }
-        })?;
-        Ok(Self(listener))
+            (Socket::Listener(listener), _) => {
+                while let Ok((stream, _)) = listener.accept() {
+                    let _ = answer(stream);
+                }
+            }
+            (Socket::Datagrams(socket), _) => {
+                // The socket is shut down: nothing comes from nobody.
+                while let Ok((1.., from)) = socket.recv_from(&mut [0]) {
+                    let _ = socket.send_to(&[1], from);
+                }
+            }
+        };
+        thread::Builder::new().name("answers".to_owned()).spawn(work).context("start a thread")?;
+        Ok(Self(socket))
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = shutdown(&*self.0, Shutdown::Both);
+        let socket: BorrowedFd<'_> = match &*self.0 {
+            Socket::Listener(listener) => listener.as_fd(),
+            Socket::Datagrams(socket) => socket.as_fd(),
+        };
+        // It says that datagrams have no connection, and wakes who waits for one.
+        let _ = shutdown(socket, Shutdown::Both);
     }
 }
 
@@ -166,4 +276,12 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
         stream.write_all(&byte)?;
     }
     Ok(())
+}
+
+/// Takes what comes, until nothing does.
+fn swallow(mut stream: TcpStream, taken: &AtomicU64) {
+    let mut much = vec![0; MUCH];
+    while let Ok(bytes @ 1..) = stream.read(&mut much) {
+        taken.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
