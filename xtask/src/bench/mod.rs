@@ -4,13 +4,19 @@
 //! `run` that gives [`lb_bench::Figure`]s. Nothing passes or fails by its time: a figure that misses what it must reach
 //! says so, and the verb succeeds.
 
+mod churn;
+mod measure;
 mod objects;
+mod probe;
+mod proxy;
 mod rules;
+mod scene;
 mod steps;
 mod sync;
 mod usage;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,7 +26,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use lb_bench::{Machine, Measured, Report};
+use lb_bench::{Facts, Figure, Machine, Measured, Report};
 
 use self::objects::Size;
 use self::rules::Rules;
@@ -45,6 +51,12 @@ pub struct BenchArgs {
     /// Starts of Sluice that are timed, and restarts, before and after kube-proxy, which gets one of each
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     starts: u32,
+    /// How long endpoints are replaced, for each proxy
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(2..=600))]
+    seconds: u32,
+    /// Measure `sync` with 1000 x 10 and 5000 x 50 as well; ten minutes more
+    #[arg(long)]
+    full: bool,
     /// Rounds of the rows of `sluice bench` [default: its own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
     rounds: Option<u32>,
@@ -54,13 +66,24 @@ pub struct BenchArgs {
     /// Print one JSON document
     #[arg(short, long)]
     json: bool,
+    /// Measure nothing: tell what this document of an earlier `-j` has
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rows", "full"])]
+    from: Option<PathBuf>,
+    /// Write a report with plots, one HTML document
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write a page of the documentation, such as docs/results.md
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
 }
 
 /// A row: figures that are measured together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Row {
-    /// One that takes a cluster.
+    /// What the API server says becomes what connections meet.
     Sync,
+    /// Endpoints come and go.
+    Churn,
     /// One of a node.
     Node(lb_bench::Row),
 }
@@ -69,7 +92,7 @@ impl ValueEnum for Row {
     fn value_variants<'a>() -> &'a [Self] {
         static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
             let node = lb_bench::Row::value_variants().iter().copied().map(Row::Node);
-            node.chain([Row::Sync]).collect()
+            node.chain([Row::Sync, Row::Churn]).collect()
         });
         &ROWS
     }
@@ -77,6 +100,11 @@ impl ValueEnum for Row {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         match self {
             Self::Node(row) => row.to_possible_value(),
+            Self::Churn => {
+                Some(PossibleValue::new("churn").help(
+                    "Requests lost while a fifth of the endpoints is replaced each second; three minutes",
+                ))
+            }
             Self::Sync => Some(PossibleValue::new("sync").help(
                 "From the API server to the tables: start, restart, one endpoint, memory, CPU; some minutes",
             )),
@@ -89,16 +117,41 @@ impl ValueEnum for Row {
 /// # Errors
 /// An unfit machine, a failed build, a cluster that does not start; a proxy that does not do its work at all.
 pub fn run(args: &BenchArgs) -> Result<()> {
+    let report = match &args.from {
+        Some(file) => {
+            let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+            serde_json::from_str(&text)
+                .with_context(|| format!("{} is no document of `-j`", file.display()))?
+        }
+        None => measure(args)?,
+    };
+    for (file, text) in [(&args.html, Report::html as fn(&Report) -> String), (&args.page, page)] {
+        if let Some(file) = file {
+            fs::write(file, text(&report)).with_context(|| format!("write {}", file.display()))?;
+        }
+    }
+    let text = if args.json { format!("{}\n", report.json()?) } else { report.text() };
+    stdout().write_all(text.as_bytes()).context("write to standard output")
+}
+
+/// The report as a page of the documentation.
+fn page(report: &Report) -> String {
+    report.page(
+        "Made by `cargo xtask bench`, which [CONTRIBUTING.md](../CONTRIBUTING.md) explains, on the machine named here; \
+         yours has other figures, and the same command. What is missed is shown like what is held. Intervals are those \
+         of the median, with 95 % confidence.",
+    )
+}
+
+fn measure(args: &BenchArgs) -> Result<Report> {
     let sluice = build::for_lab("the bench")?;
     let rows: &[Row] = if args.rows.is_empty() { Row::value_variants() } else { &args.rows };
     let facts = Machine::look()?;
     let versions = BTreeMap::from([("sluice".to_owned(), said(&sluice, "--version")?)]);
-    let mut bench = Bench { args, sluice, versions, cluster: None, rules: None };
+    let mut bench = Bench { args, sluice, versions, offloads: Vec::new(), cluster: None, rules: None };
     let measured = rows.iter().map(|row| bench.measure(*row)).collect::<Result<Vec<_>>>()?;
-    let rows = measured.into_iter().flatten().collect();
-    let report = Report { machine: facts.end()?, versions: bench.versions, rows };
-    let text = if args.json { format!("{}\n", report.json()?) } else { report.text() };
-    stdout().write_all(text.as_bytes()).context("write to standard output")
+    let machine = Facts { offloads: bench.offloads, ..facts.end()? };
+    Ok(Report { machine, versions: bench.versions, rows: measured.into_iter().flatten().collect() })
 }
 
 /// What rows are measured with: made once, when the first of them needs it.
@@ -106,6 +159,8 @@ struct Bench<'a> {
     args: &'a BenchArgs,
     sluice: PathBuf,
     versions: BTreeMap<String, String>,
+    /// Of the wires that rows of a node have.
+    offloads: Vec<String>,
     cluster: Option<(Arc<Lab>, Binaries)>,
     rules: Option<Rules>,
 }
@@ -114,7 +169,8 @@ impl Bench<'_> {
     fn measure(&mut self, row: Row) -> Result<Vec<Measured>> {
         match row {
             Row::Node(row) => self.node(row),
-            Row::Sync => Ok(vec![self.sync()?]),
+            Row::Sync => self.sizes().into_iter().map(|size| self.sync(size)).collect(),
+            Row::Churn => Ok(vec![self.churn()?]),
         }
     }
 
@@ -128,12 +184,13 @@ impl Bench<'_> {
         let mut settings = Vec::new();
         if row.has_beside() {
             bench.args(["--beside", self.rules()?.netns()]);
-            settings = self.size().to_vec();
+            settings = self::settings(self.size()).to_vec();
         }
         sh::say(&format!("sluice bench {}", row.name()));
         let answer = sh::read(&mut bench)?;
         let mut report: Report =
             serde_json::from_str(&answer).context("read the answer of `sluice bench`")?;
+        self.offloads = report.machine.offloads;
         for measured in &mut report.rows {
             let beside =
                 settings.iter().map(|(name, value)| (format!("kube_proxy_{name}"), u64::from(*value)));
@@ -142,32 +199,40 @@ impl Bench<'_> {
         Ok(report.rows)
     }
 
-    /// The row `sync`.
-    fn sync(&mut self) -> Result<Measured> {
+    /// The row `sync`, of one size.
+    fn sync(&mut self, size: Size) -> Result<Measured> {
         let args = self.args;
         let (lab, binaries) = self.cluster()?;
         let begun = Instant::now();
-        let figures = sync::run(&lab, &binaries, args)?;
-        Ok(Measured {
-            row: "sync".to_owned(),
-            settings: self.size().map(|(name, value)| (name.to_owned(), u64::from(value))).into(),
-            seconds: begun.elapsed().as_secs_f64(),
-            figures,
-            notes: sync::NOTES.iter().map(|note| (*note).to_owned()).collect(),
-        })
+        let figures = sync::run(&lab, &binaries, args, size)?;
+        Ok(measured("sync", &settings(size), begun, figures, sync::NOTES))
+    }
+
+    /// The row `churn`.
+    fn churn(&mut self) -> Result<Measured> {
+        let args = self.args;
+        let (lab, binaries) = self.cluster()?;
+        let begun = Instant::now();
+        let figures = churn::run(&lab, &binaries, args)?;
+        Ok(measured("churn", &[("seconds", args.seconds)], begun, figures, churn::NOTES))
     }
 
     /// How many Services and endpoints clusters have.
-    fn size(&self) -> [(&'static str, u32); 2] {
-        [("services", self.args.services), ("endpoints", self.args.endpoints)]
+    fn size(&self) -> Size {
+        Size { services: self.args.services, endpoints: self.args.endpoints }
+    }
+
+    /// The sizes of the row `sync`.
+    fn sizes(&self) -> Vec<Size> {
+        let more = [Size { services: 1_000, endpoints: 10 }, sync::LARGE];
+        [self.size()].into_iter().chain(more.into_iter().filter(|_| self.args.full)).collect()
     }
 
     /// The rules of kube-proxy for as many.
     fn rules(&mut self) -> Result<&Rules> {
         if self.rules.is_none() {
             let (lab, binaries) = self.cluster()?;
-            let size = Size { services: self.args.services, endpoints: self.args.endpoints };
-            self.rules = Some(Rules::write(&lab, &binaries, size)?);
+            self.rules = Some(Rules::write(&lab, &binaries, self.size())?);
         }
         self.rules.as_ref().context("rules that are there")
     }
@@ -184,6 +249,27 @@ impl Bench<'_> {
         }
         let (lab, binaries) = self.cluster.as_ref().context("a cluster that is there")?;
         Ok((Arc::clone(lab), binaries.clone()))
+    }
+}
+
+fn settings(size: Size) -> [(&'static str, u32); 2] {
+    [("services", size.services), ("endpoints", size.endpoints)]
+}
+
+/// A row that has begun then and has ended now.
+fn measured(
+    row: &str,
+    settings: &[(&str, u32)],
+    begun: Instant,
+    figures: Vec<Figure>,
+    notes: &[&str],
+) -> Measured {
+    Measured {
+        row: row.to_owned(),
+        settings: settings.iter().map(|(name, value)| ((*name).to_owned(), u64::from(*value))).collect(),
+        seconds: begun.elapsed().as_secs_f64(),
+        figures,
+        notes: notes.iter().map(|note| (*note).to_owned()).collect(),
     }
 }
 

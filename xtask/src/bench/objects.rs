@@ -16,7 +16,7 @@ use crate::sh;
 pub(super) const NAMESPACE: &str = "bench";
 
 /// The port of Services.
-const PORT: u16 = 80;
+pub(super) const PORT: u16 = 80;
 
 /// The port of pods.
 pub(super) const TARGET: u16 = 8000;
@@ -74,6 +74,11 @@ impl Size {
     /// One more, of both protocols, that traffic goes to.
     pub(super) fn steady(self) -> SocketAddr {
         Self::service(self.services)
+    }
+
+    /// The address of a Service that is not among all these.
+    pub(super) fn spare(self) -> IpAddr {
+        service_ip(self.services + 1)
     }
 
     /// Where the slice of the probe is on the API server.
@@ -136,7 +141,7 @@ fn name(index: u32) -> String {
 }
 
 /// An endpoint with all that its controller says of a pod.
-fn endpoint(address: Ipv4Addr, ready: bool) -> Value {
+pub(super) fn endpoint(address: Ipv4Addr, ready: bool) -> Value {
     let pod = format!("pod-{:08x}", u32::from(address));
     json!({
         "addresses": [address],
@@ -156,7 +161,8 @@ fn services() -> String {
     format!("/api/v1/namespaces/{NAMESPACE}/services")
 }
 
-fn slices() -> String {
+/// Where slices are on the API server.
+pub(super) fn slices() -> String {
     format!("/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices")
 }
 

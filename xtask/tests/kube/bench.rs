@@ -39,6 +39,25 @@ fn packets_go_through_rules_that_kube_proxy_has_written() {
 }
 
 #[test]
+fn endpoints_are_replaced_under_requests_to_both_proxies() {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    bench.args(["bench", "churn", "--services", "5", "--endpoints", "2", "--seconds", "4", "-j"]);
+    let output = bench.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let figures = document["rows"][0]["figures"].as_array().unwrap();
+    let value = |name: &str, side: &str| {
+        figures.iter().find(|it| it["name"] == name).and_then(|it| it[side]["value"].as_f64())
+    };
+    for side in ["sluice", "kube_proxy"] {
+        assert!(value("answered", side) > Some(0.0), "{document:#}");
+    }
+    // How many that are is a matter of time.
+    let lost = figures.iter().find(|it| it["name"] == "lost").unwrap();
+    assert!(lost["verdict"].is_string(), "{document:#}");
+}
+
+#[test]
 fn the_row_sync_reads_all_of_its_figures_of_both_proxies() {
     let mut bench = Command::new(env!("CARGO_BIN_EXE_xtask"));
     bench.args([

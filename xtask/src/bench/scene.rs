@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use super::objects::{ENDPOINTS, PODS, TARGET};
 use super::proxy::Proxy;
-use crate::bench::objects::{ENDPOINTS, PODS, TARGET};
 use crate::kube::{Binaries, Cluster, ControlPlane, Part};
 use crate::lab::helper::wire::Transport;
 use crate::lab::{Lab, Machine, Network, Pod};
@@ -34,12 +34,12 @@ pub(super) struct Side {
 }
 
 impl Scene {
-    /// Makes it, without proxies and without Services.
+    /// Makes it, without proxies and without Services; no other of this run has that `name`.
     ///
     /// # Errors
     /// When the control plane does not start, or a command fails.
-    pub(super) fn new(lab: &Arc<Lab>, binaries: &Binaries) -> Result<Self> {
-        let mut cluster = Cluster::start(lab, "bench", binaries, &[])?;
+    pub(super) fn new(lab: &Arc<Lab>, binaries: &Binaries, name: &str) -> Result<Self> {
+        let mut cluster = Cluster::start(lab, name, binaries, &[])?;
         // Nobody here needs it, and it would read along.
         cluster.plane().stop(Part::ControllerManager)?;
         for proxy in Proxy::ALL {
@@ -94,7 +94,7 @@ impl Side {
 }
 
 /// A pod that the machine reaches under `range`, too, and that serves both protocols there.
-fn serving(machine: &Machine, name: &str, range: &str) -> Result<Pod> {
+pub(super) fn serving(machine: &Machine, name: &str, range: &str) -> Result<Pod> {
     let pod = machine.pod(name)?;
     let (via, interface) = (pod.ipv4(), pod.interface());
     machine.host().ip(&format!("route add {range} via {via} dev {interface} onlink\n"))?;

@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 use procfs::FromRead;
 use procfs::net::Snmp;
 
+use super::objects::Size;
 use super::probe::Probe;
 use super::proxy::{LIMIT, Proxy, Running};
 use super::scene::Scene;
-use crate::bench::objects::Size;
-use crate::bench::steps::Steps;
+use super::steps::Steps;
 use crate::lab::helper::wire::{Load, Reach, Reached};
 use crate::lab::{Space, now_ns};
 use crate::sh;
@@ -23,7 +23,7 @@ const ANSWERING: u32 = 64;
 
 /// How often a Service is asked that does not answer, or not as it will.
 const SELDOM: Duration = Duration::from_millis(2);
-const OFTEN: Duration = Duration::from_micros(500);
+pub(super) const OFTEN: Duration = Duration::from_micros(500);
 
 /// How long a proxy is given to come to rest.
 const REST: Duration = Duration::from_secs(60);
@@ -169,12 +169,24 @@ pub(super) fn restart<'a>(
 }
 
 /// How many TCP segments have been sent again in the namespace of `space`.
-fn sent_again(space: &Space) -> Result<u64> {
+///
+/// # Errors
+/// When its counters cannot be read.
+pub(super) fn sent_again(space: &Space) -> Result<u64> {
     let counters = space.within(|| Ok(Snmp::from_file("/proc/thread-self/net/snmp")?));
     Ok(counters.context("read the counters of TCP")?.tcp_retrans_segs)
 }
 
-fn reach(space: &Space, to: Vec<SocketAddr>, pod: Option<&str>, pause: Duration) -> Result<Reached> {
+/// Tries new connections from `space` until all of these addresses are answered, by `pod` if that is named.
+///
+/// # Errors
+/// When one is not, in all the time that a proxy is given.
+pub(super) fn reach(
+    space: &Space,
+    to: Vec<SocketAddr>,
+    pod: Option<&str>,
+    pause: Duration,
+) -> Result<Reached> {
     let (pause_us, limit_ms) = (pause.as_micros() as u64, LIMIT.as_millis() as u64);
     Ok(space.reach(Reach { to, pod: pod.map(str::to_owned), pause_us, limit_ms })?)
 }

@@ -7,9 +7,9 @@ use std::thread;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::objects::Size;
 use super::proxy::LIMIT;
 use super::scene::TURNS;
-use crate::bench::objects::Size;
 use crate::kube::{Api, ControlPlane};
 use crate::lab::now_ns;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::scene::Scene;
-use crate::bench::usage::Usage;
+use super::usage::Usage;
 use crate::kube::{Tool, incumbent};
 use crate::lab::{Agent, Machine, wait_for};
 use crate::sh;
