@@ -44,7 +44,7 @@ impl Row {
     /// Whether it is also measured through rules of somebody else, if there are any.
     #[must_use]
     pub const fn has_beside(self) -> bool {
-        matches!(self, Self::VethMpps)
+        matches!(self, Self::VethMpps | Self::Rr | Self::Crr | Self::Udp | Self::Stream)
     }
 }
 

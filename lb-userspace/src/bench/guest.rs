@@ -156,6 +156,10 @@ async fn connect(
 ) -> Result<Link> {
     // A namespace without any address of its own takes nobody for a gateway.
     up(handle, LOOPBACK).await?;
+    // Of a bench that was killed, or has just ended, in a namespace that outlives it.
+    if let Ok(left) = Link::look(handle, name).await {
+        handle.link().del(left.index).execute().await.with_context(|| format!("take {name} away"))?;
+    }
     let [index, far_index] = pair(handle, name).await?;
     let near = Link::look(handle, name).await?;
     let far = Link::look(handle, &format!("{name}-far")).await?;

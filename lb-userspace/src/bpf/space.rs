@@ -35,7 +35,7 @@ impl Space {
         self.net.as_fd()
     }
 
-    /// The one that `ip netns` calls `name`.
+    /// The one that `ip netns` calls `name`, or that is at this absolute path.
     ///
     /// # Errors
     /// There is none.

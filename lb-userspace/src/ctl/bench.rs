@@ -47,7 +47,8 @@ pub(super) struct Args {
     /// IPv6 in place of IPv4
     #[arg(long)]
     ipv6: bool,
-    /// Measure veth-mpps through the rules of this network namespace, too, such as kube-proxy's for 192.0.2.1:30080
+    /// Measure veth-mpps, rr, crr, udp and stream through the rules of this network namespace, too, such as kube-proxy's for
+    /// 192.0.2.1:30080 and 10.96.15.1:80
     #[arg(long, value_name = "NETNS", conflicts_with = "ipv6")]
     beside: Option<String>,
     /// Write a report with plots, one HTML document

@@ -18,18 +18,19 @@ const NOTES: &[&str] = &[
     "Threads of one process in namespaces of their own, on one processor; every call of Sluice's goes to another Service, from an",
     "address that has never called before. Rates and times are medians by round, of ratios the medians of those within a round.",
     "The server is on the node. The control is the server's own address, by way of a node that no proxy has touched, in ratios over",
-    "itself; the ceiling is a wire between client and server. Sluice is in tc, at pods and uplink.",
+    "itself; the ceiling is a wire between client and server. Sluice is in tc, at pods and uplink. kube-proxy's rules are those of",
+    "all its Services, of which one is called; beside a ClusterIP stands its ClusterIP, whichever way Sluice takes.",
 ];
 
 /// Services that are measured with, as far as they are asked for.
 const SERVICES: u32 = 10_000;
 
-/// What is told of, by name and title.
-const WAYS: [(Way, &str, &str); 4] = [
-    (Way::Through, "direct", "the server's own address"),
-    (Way::Socket, "socket", "ClusterIP, at the socket"),
-    (Way::Packet, "packet", "ClusterIP, on the way"),
-    (Way::NodePort, "node_port", "node port from outside"),
+/// What is told of: Sluice's way, name and title, and the one that it is compared with.
+const WAYS: [(Way, &str, &str, Way); 4] = [
+    (Way::Through, "direct", "the server's own address", Way::BesideThrough),
+    (Way::Socket, "socket", "ClusterIP, at the socket", Way::BesideCluster),
+    (Way::Packet, "packet", "ClusterIP, on the way", Way::BesideCluster),
+    (Way::NodePort, "node_port", "node port from outside", Way::BesideNodePort),
 ];
 
 /// One Service, and as many as there are.
@@ -63,6 +64,9 @@ pub(super) fn run(
             // Pods' datagrams are translated on the way alone.
             variants.push(Way::Socket);
         }
+        if extent.beside.is_some() {
+            variants.extend([Way::BesideThrough, Way::BesideCluster, Way::BesideNodePort]);
+        }
         let progress = progress(u64::from(extent.rounds) * (phases.len() * variants.len()) as u64);
         progress.say("filling the tables");
         let mut scene = Scene::set(first, extent, &node)?;
@@ -84,15 +88,17 @@ pub(super) fn run(
     Ok((figures, NOTES))
 }
 
-/// What must be reached through a ClusterIP over the direct way.
-const fn goal(talk: Talk) -> Option<Goal> {
-    let aim = match talk {
-        Talk::Anew => 1.1,
-        Talk::Kept | Talk::Datagrams => 1.05,
-        Talk::Streams(1) => 1.0,
-        Talk::Streams(_) => return None,
-    };
-    Some(Goal::at_least(0.97, Some(aim)))
+/// What must be reached through a ClusterIP over the direct way, and over kube-proxy.
+fn goals(talk: Talk) -> [Option<Goal>; 2] {
+    let goals = |direct, over| [Some(Goal::at_least(0.97, Some(direct))), over];
+    let over = |must, aim| Some(Goal::at_least(must, Some(aim)));
+    match talk {
+        Talk::Kept => goals(1.05, over(1.1, 1.2)),
+        Talk::Anew => goals(1.1, over(1.15, 1.35)),
+        Talk::Datagrams => goals(1.05, over(1.05, 1.2)),
+        Talk::Streams(1) => goals(1.0, None),
+        Talk::Streams(_) => [None; 2],
+    }
 }
 
 /// What `rounds` of rates and latencies of `variants` say.
@@ -109,10 +115,13 @@ fn tell(talk: Talk, services: u32, variants: &[Way], rounds: &[Rounds; 3]) -> Ve
     // Twice, side by side.
     let direct = number(Way::Direct);
     let again = direct.map(|direct| direct + 1);
+    let [over_direct, over_kube_proxy] = goals(talk);
     let mut figures = Vec::new();
-    for (way, name, title) in WAYS {
+    for (way, name, title, other) in WAYS {
         let Some(sluice) = number(way) else { continue };
-        let (sluice, wire) = (Some(sluice), number(Way::Wire));
+        let (sluice, wire, beside) = (Some(sluice), number(Way::Wire), number(other));
+        // Goals are said of ClusterIPs.
+        let goal = |goal: Option<Goal>| goal.filter(|_| matches!(way, Way::Socket | Way::Packet));
         let figure = |kind: &str, what: &str, unit| {
             let (number, text) = &about;
             Figure::new(format!("{name}{kind}_{number}"), format!("{title}{what}: {text}"), unit)
@@ -121,19 +130,30 @@ fn tell(talk: Talk, services: u32, variants: &[Way], rounds: &[Rounds; 3]) -> Ve
             let median = |variant: Option<usize>| -> Option<Reading> { rounds.median(variant?) };
             figures.push(Figure {
                 sluice: median(sluice),
+                kube_proxy: median(beside),
                 control: median(direct),
                 ceiling: median(wire),
                 ..figure(kind, what, *unit)
             });
         }
         figures.push(Figure {
-            // Said of ClusterIPs.
-            goal: goal(talk).filter(|_| matches!(way, Way::Socket | Way::Packet)),
+            goal: goal(over_direct),
             sluice: over(sluice, direct),
+            kube_proxy: over(beside, direct),
             control: over(again, direct),
             ceiling: over(wire, direct),
             ..figure("_over_direct", ", over a node without a proxy", Unit::Ratio)
         });
+        if beside.is_some() {
+            figures.push(Figure {
+                // Said of this many Services.
+                goal: goal(over_kube_proxy).filter(|_| services == SERVICES),
+                sluice: over(sluice, beside),
+                control: over(again, direct),
+                ceiling: over(wire, beside),
+                ..figure("_over_kube_proxy", ", over kube-proxy", Unit::Ratio)
+            });
+        }
     }
     figures
 }

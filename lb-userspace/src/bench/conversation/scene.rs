@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context as _, Result, ensure};
+use lb_bench::target;
 use lb_common::{InterfaceValue, Reason, interface_flags};
 
 use super::talk::{Called, Server, Talk, Told, converse};
@@ -32,6 +33,12 @@ pub(super) enum Way {
     Packet,
     /// From outside, by a node port.
     NodePort,
+    /// By its own address, through a node with the rules of somebody else.
+    BesideThrough,
+    /// By the address of a Service there.
+    BesideCluster,
+    /// From outside, by a node port there.
+    BesideNodePort,
 }
 
 /// A node, a pod that calls on it and one that answers, and a client outside.
@@ -68,6 +75,7 @@ pub(super) struct Scene {
     _wire_answers: Server,
     direct: Site,
     own: Site,
+    beside: Option<Site>,
     hooked: Group,
     bench: Bench,
     services: u32,
@@ -76,7 +84,7 @@ pub(super) struct Scene {
     /// Bytes that streams have brought.
     taken: Arc<AtomicU64>,
     /// They are there as long as somebody holds them.
-    _nodes: [Space; 2],
+    _nodes: Vec<Space>,
 }
 
 impl Scene {
@@ -97,6 +105,12 @@ impl Scene {
         let wired = Guest::at(&wire, "slb-client", &plan, plan.pods, plan.within)?;
         let wire_answers = Server::at(&wire, talk, plan.backends, BACKEND_PORT, &taken)?;
         let direct = Site::on(&router, &plan, talk, &taken)?;
+        let (mut beside, mut nodes) = (None, vec![wire, router]);
+        if let Some(name) = &extent.beside {
+            let node = Space::named(name).with_context(|| format!("open the network namespace {name}"))?;
+            beside = Some(Site::on(&node, &plan, talk, &taken)?);
+            nodes.push(node);
+        }
         let own = Site::on(node, &plan, talk, &taken)?;
         let interfaces = [
             (own.client.interface, Class::Pods, interface_flags::PODS),
@@ -119,12 +133,13 @@ impl Scene {
             _wire_answers: wire_answers,
             direct,
             own,
+            beside,
             hooked,
             bench,
             services: 0,
             connections: 0,
             taken,
-            _nodes: [wire, router],
+            _nodes: nodes,
         })
     }
 
@@ -147,12 +162,16 @@ impl Scene {
         // Only one address answers datagrams.
         let many = if talk == Talk::Datagrams { 1 } else { services };
         let endpoints = of(plan.backends, many, BACKEND_PORT);
+        let beside = self.beside.as_mut().context("nothing is beside");
         let (guest, called) = match way {
             Way::Wire => (&mut self.wired, endpoints),
             Way::Direct => (&mut self.direct.client, endpoints),
             Way::Through => (&mut self.own.client, endpoints),
             Way::Socket | Way::Packet => (&mut self.own.client, of(plan.services, many, PORT)),
             Way::NodePort => (&mut self.own.outside, of(plan.node, 1, NODE_PORT)),
+            Way::BesideThrough => (&mut beside?.client, endpoints),
+            Way::BesideCluster => (&mut beside?.client, of(target::CLUSTER_IP.into(), 1, PORT)),
+            Way::BesideNodePort => (&mut beside?.outside, of(plan.node, 1, NODE_PORT)),
         };
         guest.renew()?;
         let counted = || {
