@@ -44,6 +44,9 @@ impl Report {
             texts.iter().map(|text| escape(text)).chain([coloured(verdict)]).collect()
         });
         table(&mut html, &["ROW", "FIGURE", "MUST", "AIM", "SLUICE", "VERDICT"], verdicts);
+        if let Some(told) = self.controls() {
+            let _ = writeln!(html, "<p>{told}</p>");
+        }
         for measured in &self.rows {
             section(&mut html, measured);
         }

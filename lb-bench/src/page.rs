@@ -23,6 +23,9 @@ impl Report {
             vec![format!("`{}`", row.row), figure.title.clone(), must, aim, value, told.to_owned()]
         });
         table(&mut page, &["row", "figure", "must", "aim", "Sluice", "verdict"], verdicts);
+        if let Some(told) = self.controls() {
+            let _ = writeln!(page, "{told}\n");
+        }
         for measured in &self.rows {
             let _ = writeln!(
                 page,

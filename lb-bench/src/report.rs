@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::Facts;
-use crate::{Figure, Reading, Verdict};
+use crate::{Figure, Reading, Unit, Verdict};
 
 /// Shown where there is no value.
 pub(crate) const NONE: &str = "-";
@@ -66,6 +66,17 @@ impl Report {
         figures.filter_map(|(row, figure)| Some((row, figure, figure.verdict()?)))
     }
 
+    /// What the quotients of one thing measured twice say of the method; `None` if there are none with an interval.
+    pub(crate) fn controls(&self) -> Option<String> {
+        let figures = self.rows.iter().flat_map(|row| &row.figures);
+        let quotients = figures.filter(|figure| figure.unit == Unit::Ratio);
+        let intervals: Vec<_> = quotients.filter_map(|figure| figure.control.as_ref()?.interval).collect();
+        let held = intervals.iter().filter(|[low, high]| (*low..=*high).contains(&1.0)).count();
+        let all = intervals.len();
+        (all > 0)
+            .then(|| format!("Of {all} quotients of one thing over itself {held} have 1 in their interval."))
+    }
+
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
@@ -90,7 +101,7 @@ impl Report {
             vec![row.row.clone(), figure.title.trim().to_owned(), verdict.text().to_owned()]
         });
         lines(&mut text, &["ROW", "FIGURE", "VERDICT"], verdicts);
-        text.push('\n');
+        let _ = writeln!(text, "\n{}", self.controls().map(|told| told + "\n").unwrap_or_default());
         for (name, value) in self.machine.lines() {
             let _ = writeln!(text, "{name:<12} {value}");
         }
@@ -152,7 +163,7 @@ pub(crate) fn cell(figure: &Figure, reading: Option<&Reading>) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{Choice, Goal, Unit};
+    use crate::{Choice, Goal};
 
     pub(crate) fn report() -> Report {
         let start = Figure {
@@ -221,5 +232,19 @@ pub(crate) mod tests {
         assert_eq!((&lost["verdict"], &lost["control"]), (&json!("missed"), &Value::Null));
         assert!(!lost.as_object().unwrap().contains_key("control"), "{lost}");
         assert_eq!(serde_json::from_value::<Report>(document).unwrap(), report());
+    }
+
+    #[test]
+    fn controls_are_held_if_one_is_in_their_interval() {
+        let control = |interval| Figure {
+            control: Some(Reading { interval, ..Reading::of(Choice::Median, &[1.0]).unwrap() }),
+            ..Figure::new("control", "", Unit::Ratio)
+        };
+        let mut report = report();
+        assert_eq!(report.controls(), None, "a control of seconds is none");
+        report.rows[0].figures.extend([Some([0.98, 1.01]), Some([1.01, 1.2]), None].map(control));
+        assert!(report.controls().unwrap().starts_with("Of 2 quotients of one thing over itself 1 have"));
+        assert!(report.text().contains("\n\nOf 2 quotients") && report.html().contains("<p>Of 2 quotients"));
+        assert!(report.page("").contains("\n\nOf 2 quotients"));
     }
 }

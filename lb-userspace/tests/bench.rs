@@ -206,7 +206,7 @@ fn established_connections_outlive_a_flood() -> Result<()> {
     for (name, count) in [("before", 3), ("calm", 3), ("flood", 3), ("flood_over_calm", 3), ("begun", 3)] {
         assert_eq!(samples(&answer, name, "sluice"), count, "{name}");
     }
-    assert_eq!(samples(&answer, "flood", "control"), 3);
+    assert_eq!(samples(&answer, "flood", "ceiling"), 3);
     let figures = answer["rows"][0]["figures"].as_array().context("no figures")?;
     let evicted = figures.iter().find(|figure| figure["name"] == "evicted").context("no evicted")?;
     ensure!(evicted["sluice"]["value"] == 0.0 && evicted["verdict"] == "held", "{evicted:#}");

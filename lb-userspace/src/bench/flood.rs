@@ -24,7 +24,7 @@ use crate::bpf::size::Sizes;
 /// What has to be known to read the figures.
 const NOTES: &[&str] = &[
     "Packets of established connections from a pod, through tc and the host's stack, by one processor; SYNs of new connections",
-    "each, from outside, through XDP, by another. Lost is what was not translated as a packet of its connection. The control is",
+    "each, from outside, through XDP, by another. Lost is what was not translated as a packet of its connection. The ceiling is",
     "the same flood, which XDP drops at once: what the other processor's work alone costs this one. Nobody sweeps: from the",
     "first round on half of the flow table is full of what the flood began, and the rest of it in the table that evicts.",
 ];
@@ -140,7 +140,7 @@ pub(super) fn run(
 
 fn figures(before: &Rounds, during: &Rounds, stage: &Stage, gone: u64) -> Vec<Figure> {
     let rate =
-        |name, title, sluice, control| Figure { sluice, control, ..Figure::new(name, title, Unit::Mpps) };
+        |name, title, sluice, ceiling| Figure { sluice, ceiling, ..Figure::new(name, title, Unit::Mpps) };
     let over = |variant, base| during.over(variant, base);
     let lost = 100.0 * stage.lost as f64 / stage.sent.max(1) as f64;
     vec![
@@ -149,7 +149,7 @@ fn figures(before: &Rounds, during: &Rounds, stage: &Stage, gone: u64) -> Vec<Fi
         rate("flood", "established, under the flood", during.median(2), during.median(1)),
         Figure {
             sluice: over(2, 0),
-            control: over(1, 0),
+            ceiling: over(1, 0),
             ..Figure::new("flood_over_calm", "established, under the flood over between", Unit::Ratio)
         },
         rate("begun", "connections that the flood began", Reading::of(Choice::Median, &stage.begun), None),
