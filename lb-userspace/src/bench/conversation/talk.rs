@@ -19,8 +19,8 @@ use crate::bpf::space::Space;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long conversations are had at once.
-const LIMIT: Duration = Duration::from_secs(1);
+/// How long they are had at once, on a machine that does not get through with them sooner.
+const LIMIT: Duration = Duration::from_millis(400);
 /// One in so many more is had before they are timed.
 const WARM: u32 = 20;
 /// Bytes that are written or read at once where many are.
@@ -172,7 +172,7 @@ fn time(count: u32, mut one: impl FnMut() -> Result<()>) -> Result<(f64, [f64; 2
     Ok((rate, [at(0.5), at(0.99)]))
 }
 
-/// How many 10^9 bits a second servers take of `streams`, all at once, for `time` at most a second.
+/// How many 10^9 bits a second servers take of `streams`, all at once, for `time` at most.
 fn pour(streams: &[(TcpStream, SocketAddr)], time: Duration, taken: &AtomicU64) -> Result<f64> {
     let time = time.min(LIMIT);
     let over = AtomicBool::new(false);
