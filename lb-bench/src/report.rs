@@ -100,8 +100,13 @@ impl Report {
         let verdicts = self.verdicts().map(|(row, figure, verdict)| {
             vec![row.row.clone(), figure.title.trim().to_owned(), verdict.text().to_owned()]
         });
-        lines(&mut text, &["ROW", "FIGURE", "VERDICT"], verdicts);
-        let _ = writeln!(text, "\n{}", self.controls().map(|told| told + "\n").unwrap_or_default());
+        if self.verdicts().next().is_some() {
+            lines(&mut text, &["ROW", "FIGURE", "VERDICT"], verdicts);
+            text.push('\n');
+        }
+        if let Some(told) = self.controls() {
+            let _ = writeln!(text, "{told}\n");
+        }
         for (name, value) in self.machine.lines() {
             let _ = writeln!(text, "{name:<12} {value}");
         }
