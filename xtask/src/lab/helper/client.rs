@@ -83,10 +83,14 @@ impl Sockets {
 }
 
 /// Asks by a socket of its own each, many at once: what waits for silence holds up nothing else.
-pub(super) fn ask_all(asked: &[(Socket, Option<SocketAddr>, SocketAddr)]) -> Vec<Result<Answer, Failure>> {
-    let once = |(kind, from, to): (Socket, Option<SocketAddr>, SocketAddr)| {
+pub(super) fn ask_all(asked: &[(Socket, SocketAddr, SocketAddr)]) -> Vec<Result<Answer, Failure>> {
+    let once = |(kind, from, to): (Socket, SocketAddr, SocketAddr)| {
         let mut sockets = Sockets::default();
-        let opened = sockets.open(kind, from, Some(to))?;
+        let opened = match sockets.open(kind, Some(from), Some(to)) {
+            // A program of the node has it.
+            Err(failure) if failure.kind == "AddrInUse" => sockets.open(kind, None, Some(to)),
+            opened => opened,
+        }?;
         sockets.ask(opened.id, None)
     };
     let next = AtomicUsize::new(0);
