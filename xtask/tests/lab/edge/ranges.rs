@@ -1,6 +1,7 @@
 //! Source ranges.
 
 use std::net::IpAddr;
+use std::thread;
 
 use serde_json::json;
 use xtask::lab::helper::wire::Socket;
@@ -21,8 +22,16 @@ const SOME: [Way; 2] = [WAYS[0], WAYS[3]];
 
 #[test]
 fn b43_b44_b45_ranges_guard_load_balancers_and_nothing_else() {
+    // What is to be silent takes its time.
+    thread::scope(|scope| {
+        for (mode, xdp) in [(Mode::All, true), (Mode::Host, false)] {
+            scope.spawn(move || guarded(&Scene::with_xdp("ranges", mode, xdp, &DETECTOR)));
+        }
+    });
+}
+
+fn guarded(scene: &Scene) {
     let svc = Svc { name: "guarded", number: 21 };
-    let scene = Scene::new("ranges", Mode::All, &DETECTOR);
     let clients = scene.clients();
     let (outside, pod, node) = (&clients[0], &clients[1], &clients[4]);
     let both = [(&scene.here, 0), (&scene.there, 1)];
