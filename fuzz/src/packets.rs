@@ -21,7 +21,7 @@ const SIZES: Sizes = Sizes { main: 64, lru: 16 };
 /// If something does not hold that holds for every packet.
 pub fn run(input: &[u8]) {
     let Some((how, data)) = input.split_first() else { return };
-    let uplinks = if how & 8 == 0 { Uplinks::Tc } else { Uplinks::Xdp };
+    let uplinks = [Uplinks::Tc, Uplinks::Xdp, Uplinks::Bare, Uplinks::Bare][usize::from(how >> 3 & 3)];
     let world = node().uplinks(uplinks);
     let point = Point::from_number(how & 3).unwrap_or(Point::PodIngress);
     let before = arrived(data, how & 4 != 0).by(routes::at(point));

@@ -100,6 +100,16 @@ impl Point {
         }
     }
 
+    /// The same where packets have no link-layer header; pods have no such interfaces.
+    #[must_use]
+    pub const fn bare_program(self) -> &'static str {
+        match self {
+            Self::OutwardIngress => "bare_ingress",
+            Self::OutwardEgress => "bare_egress",
+            point => point.program(),
+        }
+    }
+
     /// Stable name, for the CLI.
     #[must_use]
     pub const fn name(self) -> &'static str {

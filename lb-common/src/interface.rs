@@ -20,6 +20,8 @@ pub mod interface_flags {
     /// XDP sends frames back out of it by a redirect, as it does by other interfaces: of a veth pair the other end takes
     /// those, while what is sent by `XDP_TX` stays in its ring unless it has a program itself.
     pub const BACK_BY_REDIRECT: u32 = 16;
+    /// Packets have no link-layer header there: they begin with the network header.
+    pub const BARE: u32 = 32;
 }
 
 /// Value of the map `interfaces`, 12 bytes; hash, key = interface index (u32). An interface of which nothing is to be

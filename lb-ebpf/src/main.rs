@@ -25,6 +25,14 @@ mod programs {
         skb.conclude(verdict)
     }
 
+    #[inline(always)]
+    fn classify_bare(ctx: &TcContext, point: Point) -> i32 {
+        let mut skb = Skb::new(ctx.skb.skb);
+        let kind = skb.kind();
+        let verdict = lb_ebpf::stage::classify_bare(&mut skb, &Kernel::of(ctx.skb.skb), kind, point);
+        skb.conclude_bare(verdict)
+    }
+
     /// tcx ingress of an interface that faces a pod.
     #[classifier]
     #[inline(always)]
@@ -51,6 +59,20 @@ mod programs {
     #[inline(always)]
     fn outward_egress(ctx: TcContext) -> i32 {
         classify(&ctx, Point::OutwardEgress)
+    }
+
+    /// tcx ingress of an uplink or overlay where packets have no link-layer header.
+    #[classifier]
+    #[inline(always)]
+    fn bare_ingress(ctx: TcContext) -> i32 {
+        classify_bare(&ctx, Point::OutwardIngress)
+    }
+
+    /// tcx egress of such a one.
+    #[classifier]
+    #[inline(always)]
+    fn bare_egress(ctx: TcContext) -> i32 {
+        classify_bare(&ctx, Point::OutwardEgress)
     }
 
     /// XDP of an uplink, before its tcx ingress. It is told of frames in several pieces, and leaves them alone: else drivers

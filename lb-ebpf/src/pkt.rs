@@ -11,7 +11,7 @@ pub enum Covered {
     Segment,
 }
 
-/// A packet, addressed by offsets from its link-layer header.
+/// A packet, addressed by offsets from its link-layer header, or from its network header where it has no other.
 ///
 /// The checksum of the transport header may be complete or left to the hardware (partial: the field holds the sum of
 /// the pseudo header, not inverted). Only [`Pkt::adjust_checksum`] knows which, so transport bytes change together
@@ -69,10 +69,12 @@ pub trait Pkt {
     /// Cuts the packet to `len` bytes, if it is longer; false if the kernel refuses.
     #[must_use]
     fn truncate(&mut self, len: u32) -> bool;
-    /// Puts `bytes` (28 or 48) of undefined content in front of the link-layer header; false if the kernel refuses.
+    /// Puts `bytes` (28 or 48) of undefined content in front of the packet; false if the kernel refuses.
     #[must_use]
     fn grow_head(&mut self, bytes: u32) -> bool;
-    /// Takes off all VLAN tags, those in front of the network header at `network` and the one beside the packet.
+    /// Makes what is in front of the network header, at `network`, a plain Ethernet header: takes off all VLAN tags, and the one
+    /// beside the packet; where there is nothing, an empty one comes there, since the kernel sends on by neighbour what has
+    /// one. False if the kernel refuses.
     #[must_use]
-    fn untag(&mut self, network: u32) -> bool;
+    fn plain(&mut self, network: u32) -> bool;
 }

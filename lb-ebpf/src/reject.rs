@@ -49,7 +49,7 @@ pub fn answer<A: Family, P: Pkt, E: Env<A>>(
     } else {
         error(pkt, scratch, kind, word)
     };
-    if built.is_none() || !rewrite::turn_round(pkt) {
+    if built.is_none() || !rewrite::turn_round(pkt, scratch.network) {
         return Err(Reason::RejectFailed);
     }
     env.count(reason);

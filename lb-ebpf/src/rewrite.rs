@@ -99,10 +99,14 @@ fn sctp<A: Family, P: Pkt>(
     if pkt.store(*transport, &new) { Ok(difference) } else { Err(Reason::RewriteFailed) }
 }
 
-/// Swaps the link-layer addresses: the packet goes back where it came from.
+/// Has the packet, whose network header is at `network`, go back where it came from: swaps the link-layer addresses, if it
+/// has any.
 #[inline(always)]
-pub(crate) fn turn_round<P: Pkt>(pkt: &mut P) -> bool {
+pub(crate) fn turn_round<P: Pkt>(pkt: &mut P, network: u32) -> bool {
     const AT: u32 = offset_of!(EthHdr, dst_addr) as u32;
+    if network == 0 {
+        return pkt.plain(network);
+    }
     let Some([d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5]) = pkt.load(AT) else {
         return false;
     };

@@ -40,6 +40,8 @@ pub struct Route<A> {
     pub source: A,
     /// Of [`Way::Out`]: the next hop; an IPv4 one as an IPv4-mapped address.
     pub next: Addr6,
+    /// Of [`Way::Out`]: whether packets have no link-layer header there, which [`find`] finds out.
+    pub bare: bool,
     /// Of [`Way::Out`]: destination and source of an Ethernet frame that goes there; zeros where the next hop is not
     /// resolved.
     pub link: [u8; 12],
@@ -77,7 +79,10 @@ pub fn find<A: Family, P: Pkt, E: Env<A>>(
     env: &E,
     scratch: &mut Scratch<A>,
 ) -> Result<Found, Reason> {
-    let route = way(pkt, env, scratch)?;
+    let mut route = way(pkt, env, scratch)?;
+    // Such devices have no addresses of neighbours. Few cards have one that begins so, and then only this look is in vain.
+    let [d0, d1, ..] = route.link;
+    route.bare = [d0, d1] == [0; 2] && env.interface(route.interface).flags & interface_flags::BARE != 0;
     if env.send(&route) { Ok(Found::Way) } else { Err(Reason::NoRoute) }
 }
 
@@ -124,7 +129,7 @@ fn way<A: Family, P: Pkt, E: Env<A>>(pkt: &P, env: &E, scratch: &mut Scratch<A>)
 #[inline(always)]
 pub(crate) fn pass_on<A: Family, P: Pkt>(pkt: &mut P, network: u32) -> bool {
     let Some(hops) = A::hops(pkt, network) else { return false };
-    A::store_hops(pkt, network, hops, hops.saturating_sub(1)) && pkt.untag(network)
+    A::store_hops(pkt, network, hops, hops.saturating_sub(1)) && pkt.plain(network)
 }
 
 /// Bytes of the packet from its network header on; of an aggregate, those of each packet that it will be cut into.

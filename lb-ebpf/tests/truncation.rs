@@ -26,6 +26,11 @@ fn b109_cut_packets_do_no_harm_with_xdp_at_the_uplinks() {
     cut(Uplinks::Xdp);
 }
 
+#[test]
+fn b109_cut_packets_do_no_harm_where_uplinks_have_no_ethernet_header() {
+    cut(Uplinks::Bare);
+}
+
 fn cut(uplinks: Uplinks) {
     // Many fixtures are alike: all together are cut everywhere, without each being so. Prime, so that they go round.
     let stride = if std::env::var_os("SLUICE_TEST_LONG").is_some() { 1 } else { 211 };

@@ -2,6 +2,7 @@
 
 use core::ffi::c_void;
 use core::mem::size_of;
+use core::ptr::null_mut;
 
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NO_SRC_ADDR,
@@ -111,6 +112,7 @@ pub(super) fn lookup<A: Address>(
         source: A::from_mapped(&source).unwrap_or_default(),
         // An IPv4 route may have an IPv6 next hop.
         next: address(next, query.family),
+        bare: false,
         // The kernel fills both in with success alone.
         link: [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5],
     }
@@ -119,6 +121,9 @@ pub(super) fn lookup<A: Address>(
 /// Notes where the packet goes when the program says that it is redirected; false if the kernel refuses.
 #[inline(always)]
 pub(super) fn send<A>(route: &Route<A>) -> bool {
+    if route.bare {
+        return leave(route.interface) == TC_ACT_REDIRECT;
+    }
     let (family, next) = match Addr4::from_mapped(&route.next) {
         Some(next) => (AF_INET, words(&next)),
         None => (AF_INET6, words(&route.next)),
@@ -127,4 +132,13 @@ pub(super) fn send<A>(route: &Route<A>) -> bool {
     let size = size_of::<NextHop>() as i32;
     // SAFETY: a next hop of the size that is given (Linux 5.10).
     unsafe { bpf_redirect_neigh(route.interface, &raw mut next, size, 0) as i32 == TC_ACT_REDIRECT }
+}
+
+/// Sends the packet out of an interface where packets have no link-layer header, by the route that the kernel finds there for
+/// its new addresses, and leaves with it: a tunnel without one other end (IP in IP) asks the packet's route who that is. A
+/// program ends with what this returns.
+#[inline(always)]
+pub(super) fn leave(interface: u32) -> i32 {
+    // SAFETY: a helper that takes numbers only, if no next hop is given (Linux 5.10).
+    unsafe { bpf_redirect_neigh(interface, null_mut(), 0, 0) as i32 }
 }

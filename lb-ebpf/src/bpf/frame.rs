@@ -166,7 +166,7 @@ impl Pkt for Frame {
     }
 
     #[inline(always)]
-    fn untag(&mut self, network: u32) -> bool {
+    fn plain(&mut self, network: u32) -> bool {
         let tags = network.saturating_sub(LINK);
         if tags == 0 {
             return true;

@@ -44,6 +44,22 @@ impl Skb {
             Verdict::Redirect => unsafe { bpf_redirect((*self.0).ifindex, 0) as i32 },
         }
     }
+
+    /// The same where packets have no link-layer header.
+    #[inline(always)]
+    pub(crate) fn conclude_bare(self, verdict: Verdict) -> i32 {
+        match verdict {
+            Verdict::Redirect => fib::leave(self.ifindex()),
+            verdict => self.conclude(verdict),
+        }
+    }
+
+    /// The EtherType that the kernel has for the packet, as it would lie in a frame.
+    #[inline(always)]
+    pub(crate) fn kind(&self) -> u16 {
+        // SAFETY: a read of the context.
+        unsafe { (*self.0).protocol as u16 }
+    }
 }
 
 impl Hook for Skb {
@@ -167,10 +183,13 @@ impl Pkt for Skb {
     }
 
     #[inline(always)]
-    fn untag(&mut self, network: u32) -> bool {
+    fn plain(&mut self, network: u32) -> bool {
         // SAFETY: a read of the context.
         if network == LINK && unsafe { (*self.0).vlan_present } == 0 {
             return true;
+        }
+        if network == 0 {
+            return self.grow_head(LINK);
         }
         for _ in 0..=TAGS {
             // SAFETY: a helper that takes the context; without a tag it does nothing.

@@ -25,7 +25,7 @@ pub(super) fn answer<A: Family, P: Pkt, E: Env<A>>(
     let done = pkt.adjust_checksum(at + CHECKSUM, difference, Covered::Segment, false, A::FAMILY == 6)
         && pkt.store(at, &[A::ECHO_REPLY, code])
         && A::store_addresses(pkt, scratch.network, asked, &asked.reverse())
-        && rewrite::turn_round(pkt);
+        && rewrite::turn_round(pkt, scratch.network);
     if !done {
         return Err(Reason::RewriteFailed);
     }

@@ -1,4 +1,4 @@
-//! Ethernet, with up to two VLAN tags in the frame (IEEE 802.1Q, 802.1ad).
+//! Ethernet, with up to two VLAN tags in the frame (IEEE 802.1Q, 802.1ad), or no link-layer header at all.
 //!
 //! The kernel takes the outer tag out of a frame that it receives and keeps it beside the packet; such a tag stays there
 //! whatever the datapath does with the bytes, so it needs no code.
@@ -9,7 +9,7 @@ use network_types::eth::{EthHdr, EtherType};
 
 use crate::pkt::Pkt;
 
-/// Length of the link-layer header without tags: Sluice attaches to Ethernet devices only.
+/// Length of the Ethernet header without tags.
 pub const LINK: u32 = EthHdr::LEN as u32;
 /// Length of a VLAN tag.
 pub(crate) const TAG: u32 = 4;
@@ -28,11 +28,23 @@ const S_TAG: u16 = EtherType::Ieee8021ad as u16;
 pub(crate) struct Link {
     /// Family of the packet: 4, 6, or 0 for anything but IP.
     pub(crate) family: u8,
-    /// Offset of the network header.
+    /// Offset of the network header; 0 where packets have no link-layer header.
     pub(crate) network: u32,
 }
 
-/// Parses the link-layer header.
+/// A packet that begins with its network header: `kind` is the EtherType that the kernel has for it, as it would lie in a
+/// frame.
+#[inline(always)]
+pub(crate) const fn bare(kind: u16) -> Link {
+    let family = match kind {
+        IPV4 => 4,
+        IPV6 => 6,
+        _ => 0,
+    };
+    Link { family, network: 0 }
+}
+
+/// Parses the Ethernet header.
 #[inline(always)]
 pub(crate) fn link<P: Pkt>(pkt: &P) -> Link {
     let mut at = offset_of!(EthHdr, ether_type) as u32;
@@ -58,6 +70,9 @@ pub(crate) fn link<P: Pkt>(pkt: &P) -> Link {
 pub(crate) fn insert_room<P: Pkt>(pkt: &mut P, network: u32, bytes: u32) -> bool {
     if !pkt.grow_head(bytes) {
         return false;
+    }
+    if network == 0 {
+        return true;
     }
     let Some(plain) = pkt.load::<{ EthHdr::LEN }>(bytes) else { return false };
     if !pkt.store(0, &plain) {

@@ -14,7 +14,7 @@ use crate::pkt::Pkt;
 pub(crate) use ipv4::parse as ipv4;
 pub(crate) use ipv6::parse as ipv6;
 pub use link::{LINK, TAGS};
-pub(crate) use link::{insert_room, link};
+pub(crate) use link::{Link, bare, insert_room, link};
 pub use transport::Flags;
 pub(crate) use transport::{SCTP_CHECKSUM, TCP_CHECKSUM, UDP_CHECKSUM};
 
@@ -56,7 +56,7 @@ pub(crate) const fn begins<A>(scratch: &Scratch<A>) -> bool {
     !connects || Flags(scratch.flags).opens()
 }
 
-/// Parses network and transport header behind the link-layer header, whose length is `scratch.network`: fills in `key`,
+/// Parses network and transport header behind the link-layer header, whose length is `scratch.network`, maybe 0: fills in `key`,
 /// `transport`, `flags`, `part` and `identification` of `scratch`. A later fragment has neither ports nor flags, and
 /// none of its protocol is asked.
 #[inline(always)]

@@ -32,7 +32,7 @@ pub use follow::{Renewal, renew};
 use follow::{follow, renewal};
 pub use open::{Placed, place};
 
-/// A packet at `point`.
+/// A packet at `point` of an interface where packets have Ethernet headers.
 #[inline(always)]
 pub fn classify<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E, point: Point) -> Verdict {
     // A router takes nothing else either. What pods send is for their bridge, or for each other.
@@ -40,6 +40,30 @@ pub fn classify<P: Pkt, E: Env<Addr4> + Env<Addr6>>(pkt: &mut P, env: &E, point:
         return leave::<Addr4, E>(env, Reason::OtherHost);
     }
     let link = parse::link(pkt);
+    of_family(pkt, env, link, point)
+}
+
+/// A packet at `point` of an interface where packets have no link-layer header; `kind`: the EtherType that the kernel has
+/// for it, as it would lie in a frame.
+///
+/// What is sent back or on has an empty Ethernet header afterwards ([`Pkt::plain`]).
+#[inline(always)]
+pub fn classify_bare<P: Pkt, E: Env<Addr4> + Env<Addr6>>(
+    pkt: &mut P,
+    env: &E,
+    kind: u16,
+    point: Point,
+) -> Verdict {
+    of_family(pkt, env, parse::bare(kind), point)
+}
+
+#[inline(always)]
+fn of_family<P: Pkt, E: Env<Addr4> + Env<Addr6>>(
+    pkt: &mut P,
+    env: &E,
+    link: parse::Link,
+    point: Point,
+) -> Verdict {
     match link.family {
         4 => stages::<Addr4, P, E>(pkt, env, link.network, point),
         6 => stages::<Addr6, P, E>(pkt, env, link.network, point),
@@ -262,7 +286,7 @@ pub(crate) fn dispatch<A: Family, P: Pkt, E: Env<A>>(
     let (done, verdict) = if masquerade::is_routed(scratch.masquerade) {
         (route::pass_on::<A, P>(pkt, scratch.network), Verdict::Route)
     } else {
-        (rewrite::turn_round(pkt), Verdict::Redirect)
+        (rewrite::turn_round(pkt, scratch.network), Verdict::Redirect)
     };
     if !done {
         return discard(pkt, env, scratch, Reason::RewriteFailed);

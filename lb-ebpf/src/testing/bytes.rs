@@ -1,40 +1,16 @@
 //! A packet in a byte vector that behaves as a socket buffer does under the tc helpers.
 
+mod bare;
+mod summed;
+
 use std::vec::Vec;
+
+use summed::Summed;
 
 use super::packet::{Checksum, Packet, SCTP, Tag};
 use super::routes;
 use super::wire::{ETHERNET, checksum_field, sum};
 use crate::pkt::{Covered, Pkt};
-
-/// What the buffer says about the checksum of its transport header (`skb->ip_summed`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Summed {
-    /// The field holds the checksum, or nobody has said anything.
-    None,
-    /// The field holds the pseudo header's sum; the hardware adds the bytes from the transport header on.
-    Partial {
-        /// Where those bytes begin.
-        start: usize,
-        /// The field; the buffer cannot become so short that it is cut.
-        field: usize,
-        /// It is an Internet checksum; else a CRC, which is not modelled.
-        internet: bool,
-    },
-    /// The field holds the checksum, and the hardware has summed everything from the network header on
-    /// (`skb->csum`).
-    Device(u16),
-}
-
-impl Summed {
-    /// So many bytes were inserted before what it covers.
-    const fn push_back(&mut self, bytes: usize) {
-        if let Self::Partial { start, field, .. } = self {
-            *start += bytes;
-            *field += bytes;
-        }
-    }
-}
 
 /// A packet and its checksum state.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,6 +22,8 @@ pub struct Bytes {
     segment: u32,
     arrival: u32,
     came_by: u32,
+    /// Length of the link-layer header without tags.
+    link: usize,
 }
 
 impl Bytes {
@@ -60,6 +38,7 @@ impl Bytes {
             segment: 0,
             arrival: routes::POD,
             came_by: 0,
+            link: ETHERNET,
         }
     }
 
@@ -183,7 +162,7 @@ impl Bytes {
     pub fn device_sum_holds(&self) -> bool {
         match self.summed {
             Summed::Device(total) => {
-                canonical(total) == canonical(sum(self.data.get(ETHERNET..).unwrap_or_default()))
+                canonical(total) == canonical(sum(self.data.get(self.link..).unwrap_or_default()))
             }
             Summed::None | Summed::Partial { .. } => true,
         }
@@ -191,12 +170,23 @@ impl Bytes {
 
     /// Changes the bytes, and the sum that the interface took by as much.
     fn alone(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
-        let behind = |data: &[u8]| sum(data.get(ETHERNET..).unwrap_or_default());
+        let link = self.link;
+        let behind = |data: &[u8]| sum(data.get(link..).unwrap_or_default());
         let before = behind(&self.data);
         change(&mut self.data);
         if let Summed::Device(total) = &mut self.summed {
             *total = add(*total, add(behind(&self.data), !before));
         }
+    }
+
+    /// Puts these bytes in front of the packet, if its length can change.
+    fn put_before(&mut self, bytes: &[u8]) -> bool {
+        if self.fixed_size {
+            return false;
+        }
+        self.summed.push_back(bytes.len());
+        self.data.splice(0..0, bytes.iter().copied());
+        true
     }
 
     fn range(&self, offset: u32, len: usize) -> Option<core::ops::Range<usize>> {
@@ -327,17 +317,14 @@ impl Pkt for Bytes {
     }
 
     fn grow_head(&mut self, bytes: u32) -> bool {
-        let Ok(bytes) = usize::try_from(bytes) else { return false };
-        if self.fixed_size {
-            return false;
-        }
-        self.summed.push_back(bytes);
         // Undefined content: whoever forgets a byte meets it in the comparison.
-        self.data.splice(0..0, core::iter::repeat_n(0xee, bytes));
-        true
+        usize::try_from(bytes).is_ok_and(|bytes| self.put_before(&std::vec![0xee; bytes]))
     }
 
-    fn untag(&mut self, network: u32) -> bool {
+    fn plain(&mut self, network: u32) -> bool {
+        if network == 0 {
+            return self.put_before(&[0; ETHERNET]);
+        }
         let end = usize::try_from(network).unwrap_or(usize::MAX) - 2;
         if let Summed::Partial { start, field, .. } = &mut self.summed {
             let tags = end + 2 - ETHERNET;

@@ -3,7 +3,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_common::interface_flags::{FRAMES, LOCAL, OUTWARD, PODS};
+use lb_common::interface_flags::{BARE, FRAMES, LOCAL, OUTWARD, PODS};
 use lb_common::{Address, InterfaceValue, Point};
 
 use super::tables::mapped;
@@ -22,17 +22,20 @@ pub const GUEST: u32 = 13;
 pub const ACROSS: u32 = 14;
 /// An uplink that takes no frames of XDP.
 pub const BESIDE: u32 = 15;
+/// A tunnel where packets have no link-layer header.
+pub const TUNNEL: u32 = 16;
 
 /// All interfaces.
-pub const ALL: [u32; 6] = [POD, UPLINK, OTHER, GUEST, ACROSS, BESIDE];
+pub const ALL: [u32; 7] = [POD, UPLINK, OTHER, GUEST, ACROSS, BESIDE, TUNNEL];
 
 /// What the programs are told of interfaces.
-pub const INTERFACES: [(u32, u32); 5] = [
+pub const INTERFACES: [(u32, u32); 6] = [
     (POD, PODS | LOCAL),
     (UPLINK, OUTWARD | FRAMES),
     (GUEST, PODS),
     (ACROSS, OUTWARD | FRAMES),
     (BESIDE, OUTWARD),
+    (TUNNEL, OUTWARD | BARE),
 ];
 
 /// The longest packet on the way to pods that say so, from its network header on.
@@ -72,9 +75,22 @@ pub const PODS_BESIDE: Net = net(([10, 244, 6], [0xfd00, 0x249]), BESIDE, None, 
 /// Network of another node's pods, by a gateway that nobody has resolved.
 pub const PODS_SILENT: Net =
     Net { gateway: SILENT, ..net(([10, 244, 7], [0xfd00, 0x24a]), UPLINK, None, None) };
+/// Network of another node's pods, through the tunnel.
+pub const PODS_BEHIND: Net =
+    Net { gateway: SILENT, ..net(([10, 244, 8], [0xfd00, 0x24b]), TUNNEL, None, None) };
 /// All.
-pub const NETS: [Net; 9] =
-    [PODS_HERE, PODS_AWAY, BEYOND, PODS_NARROW, NODES, OUTSIDE, PODS_ACROSS, PODS_BESIDE, PODS_SILENT];
+pub const NETS: [Net; 10] = [
+    PODS_HERE,
+    PODS_AWAY,
+    BEYOND,
+    PODS_NARROW,
+    NODES,
+    OUTSIDE,
+    PODS_ACROSS,
+    PODS_BESIDE,
+    PODS_SILENT,
+    PODS_BEHIND,
+];
 
 /// Host number of the gateway whose link-layer address is known on every link.
 pub const GATEWAY: u8 = 254;
@@ -151,8 +167,15 @@ impl Net {
 /// What the node's routes say.
 pub(crate) fn route<A: Address>(to: &A, ask: Ask) -> Route<A> {
     let unset = A::default();
-    let none =
-        Route { way: Way::None, interface: 0, mtu: 0, source: unset, next: unset.to_mapped(), link: [0; 12] };
+    let none = Route {
+        way: Way::None,
+        interface: 0,
+        mtu: 0,
+        source: unset,
+        next: unset.to_mapped(),
+        bare: false,
+        link: [0; 12],
+    };
     let to: IpAddr = (*to).into();
     let Some(net) = Net::of(to) else { return none };
     let own = |net: Net| net.own.map(|host| net.host(to.is_ipv6(), host));
@@ -165,7 +188,7 @@ pub(crate) fn route<A: Address>(to: &A, ask: Ask) -> Route<A> {
         return Route { way: Way::TooBig, mtu, ..none };
     }
     let next = if net.own.is_some() { to } else { net.gateway(to.is_ipv6()) };
-    let link = if net.own.is_none() && net.gateway == GATEWAY { link(net.interface) } else { [0; 12] };
+    let link = if net.gateway == GATEWAY { link(net.interface) } else { [0; 12] };
     let source = if ask == Ask::Source { own(net).or(own(NODES)) } else { None };
     let source = source.and_then(|source| A::from_mapped(&mapped(source))).unwrap_or_default();
     Route { way: Way::Out, interface: net.interface, source, next: mapped(next), link, ..none }

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use glob::Pattern;
-use lb_common::interface_flags::{BACK_BY_REDIRECT, FRAMES, LOCAL, OUTWARD, PODS};
+use lb_common::interface_flags::{BACK_BY_REDIRECT, BARE, FRAMES, LOCAL, OUTWARD, PODS};
 
 use super::facts;
 use super::interfaces::{Interfaces, Named};
 use super::masquerade::{Flags, Leads};
-use crate::net::interface::Interface;
+use crate::net::interface::{Framing, Interface};
 use crate::net::watch::Network;
 use crate::status::Problem;
 
@@ -43,7 +43,8 @@ impl Classes {
     }
 
     fn is_pod_facing(&self, interface: &Interface) -> bool {
-        !interface.inner && self.pods.iter().any(|glob| glob.matches(&interface.name))
+        let framed = interface.framing == Framing::Ethernet;
+        !interface.inner && framed && self.pods.iter().any(|glob| glob.matches(&interface.name))
     }
 
     /// The interfaces that face pods.
@@ -60,7 +61,7 @@ impl Classes {
                 continue;
             }
             let Some(leads) = self.masquerade.leads((*index, interface), network, node) else { continue };
-            if interface.ethernet {
+            if interface.framing != Framing::Other {
                 outward.served.insert(*index, interface.name.clone());
                 if leads == Leads::Overlay {
                     outward.overlays.insert(*index);
@@ -68,9 +69,9 @@ impl Classes {
             } else {
                 outward.problems.push(Problem::new(
                     format!("interface {}", interface.name),
-                    "its packets have no Ethernet header, so what comes by it reaches no Services, and what leaves by it is \
-                     not masqueraded: clients outside have no answer from endpoints behind it; externalTrafficPolicy \
-                     Local keeps to those of this node",
+                    "its packets begin neither with an Ethernet header nor with that of IP, so what comes by it reaches no \
+                     Services, and what leaves by it is not masqueraded: clients outside have no answer from endpoints \
+                     behind it; externalTrafficPolicy Local keeps to those of this node",
                 ));
             }
         }
@@ -100,6 +101,7 @@ impl Classes {
             if outward.serves(*index) {
                 let value = told.entry(*index).or_default();
                 value.flags |= if interface.veth { OUTWARD | BACK_BY_REDIRECT } else { OUTWARD };
+                value.flags |= if interface.framing == Framing::Bare { BARE } else { 0 };
                 value.mac = interface.mac.unwrap_or_default();
             }
             if frames.contains(index) {
@@ -121,7 +123,7 @@ mod tests {
 
     use super::*;
     use crate::agent::args::Args;
-    use crate::agent::interfaces::Attach;
+    use crate::agent::hooks::Attach;
     use crate::bpf::attach::{AttachError, Class};
     use crate::bpf::pin::PinError;
     use crate::net::watch::Routes;
@@ -131,24 +133,33 @@ mod tests {
     }
 
     fn node() -> Network {
-        let interface =
-            |name: &str| Interface { name: name.to_owned(), ethernet: true, ..Interface::default() };
+        let interface = |name: &str| Interface {
+            name: name.to_owned(),
+            framing: Framing::Ethernet,
+            ..Interface::default()
+        };
         let overlay = |name| Interface { overlay: true, ..interface(name) };
         let interfaces = [
             (1, Interface { inner: true, ..interface("lo") }),
             (2, interface("eth0")),
             (3, interface("eth1")),
             (4, overlay("flannel.1")),
-            (5, Interface { ethernet: false, ..overlay("tunl0") }),
+            (5, Interface { framing: Framing::Bare, ..overlay("tunl0") }),
             (6, overlay("vxlan.idle")),
             (7, Interface { inner: true, bridge: true, ..interface("cni0") }),
             (8, Interface { master: Some(7), ..interface("veth1") }),
             (9, interface("veth2")),
+            (10, Interface { framing: Framing::Bare, ..interface("tun0") }),
+            (11, Interface { framing: Framing::Bare, ..interface("ppp0") }),
+            (12, Interface { framing: Framing::Other, ..interface("ib0") }),
         ];
         Network {
             interfaces: interfaces.into(),
             places: [("192.0.2.3".parse().unwrap(), 3), ("127.0.0.1".parse().unwrap(), 1)].into(),
-            routes: Routes { default: BTreeSet::from([2]), any: BTreeSet::from([2, 3, 4, 5]) },
+            routes: Routes {
+                default: BTreeSet::from([2, 11, 12]),
+                any: BTreeSet::from([2, 3, 4, 5, 10, 11, 12]),
+            },
             ..Network::default()
         }
     }
@@ -162,8 +173,11 @@ mod tests {
     #[test]
     fn uplinks_and_overlays_are_found_by_routes_and_addresses() {
         let (served, problems) = outward("");
-        assert_eq!(served, ["eth0", "eth1", "flannel.1"]);
-        assert_eq!(problems, ["interface tunl0"]);
+        assert_eq!(served, ["eth0", "eth1", "flannel.1", "tunl0", "tun0", "ppp0"]);
+        assert_eq!(problems, ["interface ib0"]);
+        let addresses = [];
+        let Outward { overlays, .. } = classes("").outward(&node(), &addresses);
+        assert_eq!(overlays, BTreeSet::from([4, 5, 10]), "a link with the default route is an uplink");
     }
 
     #[test]
@@ -189,8 +203,12 @@ mod tests {
     #[test]
     fn programs_learn_how_frames_of_an_uplink_are_addressed_and_sent_back() {
         let mac = [2, 0, 0, 0, 0, 7];
-        let interface =
-            Interface { name: "eth0".to_owned(), ethernet: true, mac: Some(mac), ..Interface::default() };
+        let interface = Interface {
+            name: "eth0".to_owned(),
+            framing: Framing::Ethernet,
+            mac: Some(mac),
+            ..Interface::default()
+        };
         let interfaces = [(2, interface.clone()), (3, Interface { veth: true, ..interface })];
         let network = Network { interfaces: interfaces.into(), ..Network::default() };
         let [pods, mut out] =

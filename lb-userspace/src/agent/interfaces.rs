@@ -4,29 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{debug, info, warn};
 
+use super::hooks::Attach;
 use crate::bpf::attach::{AttachError, Class};
-use crate::bpf::load::Datapath;
-use crate::bpf::pin::PinError;
 use crate::net::watch::{Network, Passed};
 use crate::status::Problem;
-
-/// What attaches to interfaces.
-pub(super) trait Attach {
-    /// Puts the programs of `class` on the interface, or swaps those that are there.
-    fn attach(&self, class: Class, index: u32, name: &str) -> Result<(), AttachError>;
-    /// Takes them off; nothing happens if there are none.
-    fn detach(&self, class: Class, index: u32) -> Result<(), PinError>;
-}
-
-impl Attach for Datapath {
-    fn attach(&self, class: Class, index: u32, name: &str) -> Result<(), AttachError> {
-        self.attach_interface(class, index, name)
-    }
-
-    fn detach(&self, class: Class, index: u32) -> Result<(), PinError> {
-        self.detach_interface(class, index)
-    }
-}
 
 /// Interfaces that one call attaches to: the kernel waits for a grace period or two with each, some 10 ms.
 const AT_ONCE: usize = 8;
@@ -208,6 +189,7 @@ pub(super) mod tests {
     use std::io;
 
     use super::*;
+    use crate::bpf::pin::PinError;
     use crate::net::interface::Interface;
 
     /// Writes down what it is asked to do; fails to attach to names with "bad", as the kernel does where it must not be,

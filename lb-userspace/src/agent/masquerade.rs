@@ -10,7 +10,7 @@ use lb_common::{Address, Config, Prefix, config_flags};
 use tracing::warn;
 
 use super::cidr::{Cidr, CidrError};
-use crate::net::interface::Interface;
+use crate::net::interface::{Framing, Interface};
 use crate::net::watch::Network;
 use crate::status::Problem;
 
@@ -234,7 +234,11 @@ impl Flags {
         };
         let overlay = match &self.overlays {
             Some(globs) => matches(globs),
-            None => interface.overlay && network.routes.any.contains(&index),
+            None => {
+                // Pods are not behind such a link.
+                let bare = interface.framing == Framing::Bare && !uplink;
+                (interface.overlay || bare) && network.routes.any.contains(&index)
+            }
         };
         let loopback = interface.inner && !interface.bridge;
         match (uplink, overlay) {

@@ -19,6 +19,7 @@ pub mod config;
 mod datagrams;
 mod events;
 mod facts;
+mod hooks;
 mod interfaces;
 mod log;
 pub mod masquerade;

@@ -12,6 +12,7 @@ use tracing::warn;
 use super::cidr::ServiceRanges;
 use super::classes::{Classes, Outward};
 use super::facts::{Facts, Told};
+use super::hooks::Hooks;
 use super::interfaces::{Interfaces, Named};
 use super::masquerade::Ranges;
 use super::nodeports::{NodePortAddresses, is_link_local};
@@ -108,9 +109,10 @@ impl Served {
         let chosen = self.xdp.choose(&ready, network);
         // Before a new pod's first flow, and before an uplink ceases to take frames.
         self.facts.tell(&self.facts_of(classes, network, &pods));
-        let mut more = self.xdp.follow(chosen, &passed.gone, datapath);
-        more |= self.pods.follow(&pods, &passed.gone, datapath);
-        more |= self.outward.follow(&outward, &passed.gone, datapath);
+        let hooks = Hooks { datapath, network };
+        let mut more = self.xdp.follow(chosen, &passed.gone, &hooks);
+        more |= self.pods.follow(&pods, &passed.gone, &hooks);
+        more |= self.outward.follow(&outward, &passed.gone, &hooks);
         more |= uplinks.keys().any(|index| self.outward.knows(*index) && !ready.contains_key(index));
         self.facts.tell(&self.facts_of(classes, network, &Named::new()));
         (more, problems)

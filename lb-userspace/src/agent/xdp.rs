@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::info;
 
-use super::interfaces::{Attach, Interfaces, Named};
+use super::hooks::Attach;
+use super::interfaces::{Interfaces, Named};
 use crate::bpf::attach::AttachError;
 use crate::bpf::hooks::program_name;
 use crate::net::driver::{Drivers, xdp_features};
-use crate::net::interface::Interface;
+use crate::net::interface::{Framing, Interface};
 use crate::net::watch::Network;
 use crate::status;
 
@@ -40,6 +41,8 @@ struct Uplink {
 enum Why {
     /// `--xdp off`.
     Off,
+    /// There are no frames.
+    Bare,
     /// The driver has no native XDP.
     Unable,
     /// The other end of a veth pair loses what XDP sends.
@@ -145,6 +148,8 @@ impl Xdp {
     fn forbids(&self, uplink: &Uplink) -> Option<Why> {
         if !self.on {
             Some(Why::Off)
+        } else if uplink.interface.framing == Framing::Bare {
+            Some(Why::Bare)
         } else if uplink.features.is_some() && !uplink.has(xdp_features::BASIC) {
             Some(Why::Unable)
         } else if uplink.interface.veth && !uplink.has(xdp_features::SENDS) {
@@ -186,6 +191,10 @@ impl Why {
     fn way(&self, interface: &Interface) -> status::Xdp {
         let name = &interface.name;
         let (why, remedy) = match self {
+            Self::Bare => {
+                let why = Some("its packets have no Ethernet header".to_owned());
+                return status::Xdp { interface: name.clone(), native: false, why, remedy: None };
+            }
             Self::Off => ("--xdp off".to_owned(), "--xdp auto".to_owned()),
             Self::Unable => (
                 "its driver has no native XDP".to_owned(),
@@ -241,6 +250,8 @@ mod tests {
             interface: Interface { veth: true, ..Interface::default() },
             ..uplink("", features)
         };
+        let mut bare = uplink("wg0", CAN);
+        bare.interface.framing = Framing::Bare;
         let tags = Uplink { strips_tags_of: Some("eth0.7".to_owned()), ..uplink("eth0", CAN) };
         for (uplink, expected) in [
             (uplink("eth0", CAN), None),
@@ -250,6 +261,7 @@ mod tests {
             (veth(CAN), None),
             (veth(Some(xdp_features::BASIC)), Some(Why::FarEnd)),
             (veth(None), Some(Why::FarEnd)),
+            (bare, Some(Why::Bare)),
             (tags, Some(Why::Tags("eth0.7".to_owned()))),
         ] {
             assert_eq!(xdp(true).forbids(&uplink), expected, "{uplink:?}");

@@ -172,10 +172,31 @@ impl Datapath {
     /// # Errors
     /// [`AttachError::is_gone`] if the interface has vanished meanwhile.
     pub fn attach_interface(&self, class: Class, index: u32, name: &str) -> Result<(), AttachError> {
-        for &(program, attach_type, flags) in class.hooks() {
+        self.attach_hooks(class, index, name, |program| program)
+    }
+
+    /// The same to one of [`Class::Outward`] where packets have no link-layer header: what is pinned has the same names.
+    ///
+    /// # Errors
+    /// As for [`Datapath::attach_interface`].
+    pub fn attach_bare(&self, index: u32, name: &str) -> Result<(), AttachError> {
+        self.attach_hooks(Class::Outward, index, name, |program| {
+            let stands_for = |point: &Point| point.program() == program;
+            Point::ALL.into_iter().find(stands_for).map_or(program, Point::bare_program)
+        })
+    }
+
+    fn attach_hooks(
+        &self,
+        class: Class,
+        index: u32,
+        name: &str,
+        program_of: impl Fn(&'static str) -> &'static str,
+    ) -> Result<(), AttachError> {
+        for &(hook, attach_type, flags) in class.hooks() {
             let link = Link {
-                name: format!("{program}-{index}"),
-                program,
+                name: format!("{hook}-{index}"),
+                program: program_of(hook),
                 attach_type,
                 flags,
                 target: class.target(index),

@@ -10,7 +10,7 @@ use super::view::address;
 use crate::bpf::map::{Array, Hash};
 use crate::bpf::pin::PinDir;
 use crate::bpf::probe;
-use crate::net::interface::Interface;
+use crate::net::interface::{Framing, Interface};
 use crate::net::route;
 use crate::net::watch::{self, Network};
 
@@ -49,7 +49,7 @@ fn plain(network: &Network, known: &BTreeMap<u32, u32>) -> BTreeMap<u32, String>
     let loopback = |interface: &Interface| interface.inner && !interface.bridge;
     let unknown = network.interfaces.iter().filter(|(index, interface)| {
         let known = known.contains_key(index) || loopback(interface);
-        !known && interface.ethernet && interface.master.is_none()
+        !known && interface.framing != Framing::Other && interface.master.is_none()
     });
     unknown.map(|(index, interface)| (*index, interface.name.clone())).collect()
 }
@@ -74,8 +74,11 @@ mod tests {
 
     #[test]
     fn plain_is_what_nobody_has_told_the_programs_of() {
-        let interface =
-            |name: &str| Interface { name: name.to_owned(), ethernet: true, ..Interface::default() };
+        let interface = |name: &str| Interface {
+            name: name.to_owned(),
+            framing: Framing::Ethernet,
+            ..Interface::default()
+        };
         let network = Network {
             interfaces: [
                 (1, Interface { inner: true, ..interface("lo") }),
@@ -83,12 +86,13 @@ mod tests {
                 (3, interface("eth1")),
                 (4, Interface { inner: true, bridge: true, ..interface("docker0") }),
                 (5, Interface { master: Some(4), ..interface("port") }),
-                (6, Interface { overlay: true, ethernet: false, ..interface("tunl0") }),
+                (6, Interface { framing: Framing::Bare, ..interface("tun0") }),
+                (7, Interface { framing: Framing::Other, ..interface("ib0") }),
             ]
             .into(),
             ..Network::default()
         };
         let names: Vec<_> = plain(&network, &[(2, 2)].into()).into_values().collect();
-        assert_eq!(names, ["eth1", "docker0"]);
+        assert_eq!(names, ["eth1", "docker0", "tun0"]);
     }
 }

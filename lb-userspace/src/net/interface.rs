@@ -7,6 +7,40 @@ use rtnetlink::packet_route::link::{
 /// The interface of kube-proxy's ipvs mode.
 const IPVS: &str = "kube-ipvs0";
 
+/// How packets begin at an interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Framing {
+    /// With an Ethernet header.
+    Ethernet,
+    /// With their network header: nothing is in front of it.
+    Bare,
+    /// In another way.
+    #[default]
+    Other,
+}
+
+impl Framing {
+    fn of(link: &LinkMessage) -> Self {
+        match link.header.link_layer_type {
+            LinkLayerType::Ether => Self::Ethernet,
+            LinkLayerType::None
+            | LinkLayerType::Tunnel
+            | LinkLayerType::Tunnel6
+            | LinkLayerType::Sit
+            | LinkLayerType::Ppp
+            | LinkLayerType::Rawip => Self::Bare,
+            // Without one other end they show programs the header that they put around a packet.
+            LinkLayerType::Ipgre | LinkLayerType::Ip6gre
+                if link.header.flags & (LinkFlags::Pointopoint | LinkFlags::Broadcast)
+                    == LinkFlags::Pointopoint =>
+            {
+                Self::Bare
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
 /// An interface.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Interface {
@@ -18,10 +52,10 @@ pub struct Interface {
     pub bridge: bool,
     /// Whether it is one end of a pair, as pods mostly have it.
     pub veth: bool,
-    /// Whether it is a tunnel as network plugins lay them between nodes: VXLAN, Geneve, WireGuard, IP in IP.
+    /// Whether it is a tunnel as network plugins lay them between nodes: VXLAN, Geneve, WireGuard, IP in IP, GRE.
     pub overlay: bool,
-    /// Whether its packets have an Ethernet header.
-    pub ethernet: bool,
+    /// How its packets begin.
+    pub framing: Framing,
     /// Its hardware address, where that is one of Ethernet.
     pub mac: Option<[u8; 6]>,
     /// Index of the interface that it is a port of.
@@ -50,7 +84,7 @@ impl Interface {
             name: name(link)?.clone(),
             up: is_up(link),
             inner: link.header.flags.contains(LinkFlags::Loopback),
-            ethernet: link.header.link_layer_type == LinkLayerType::Ether,
+            framing: Framing::of(link),
             ..Self::default()
         };
         let (mut vlan, mut below) = (false, None);
@@ -87,9 +121,14 @@ impl Interface {
         match kind {
             InfoKind::Bridge => (self.bridge, self.inner) = (true, true),
             InfoKind::Veth => self.veth = true,
-            InfoKind::Vxlan | InfoKind::Geneve | InfoKind::Wireguard | InfoKind::IpIp | InfoKind::Ip6Tnl => {
-                self.overlay = true;
-            }
+            InfoKind::Vxlan
+            | InfoKind::Geneve
+            | InfoKind::Wireguard
+            | InfoKind::IpIp
+            | InfoKind::Ip6Tnl
+            | InfoKind::SitTun
+            | InfoKind::GreTun
+            | InfoKind::GreTun6 => self.overlay = true,
             _ => {}
         }
     }
@@ -127,6 +166,27 @@ mod tests {
         let veth = link("veth1", LinkFlags::Up, Some(InfoKind::Veth)).unwrap();
         assert_eq!((veth.name.as_str(), veth.inner), ("veth1", false));
         assert_eq!(Interface::of(&LinkMessage::default()), None);
+    }
+
+    #[test]
+    fn packets_begin_with_what_the_kind_of_link_says() {
+        let of = |kind, flags| {
+            let mut message = LinkMessage::default();
+            (message.header.link_layer_type, message.header.flags) = (kind, flags);
+            Framing::of(&message)
+        };
+        let (none, one) = (LinkFlags::empty(), LinkFlags::Pointopoint);
+        for (kind, flags, expected) in [
+            (LinkLayerType::Ether, none, Framing::Ethernet),
+            (LinkLayerType::None, one, Framing::Bare),
+            (LinkLayerType::Tunnel, none, Framing::Bare),
+            (LinkLayerType::Ipgre, one, Framing::Bare),
+            (LinkLayerType::Ipgre, none, Framing::Other),
+            (LinkLayerType::Ip6gre, one | LinkFlags::Broadcast, Framing::Other),
+            (LinkLayerType::Infiniband, none, Framing::Other),
+        ] {
+            assert_eq!(of(kind, flags), expected, "{kind}, {flags:?}");
+        }
     }
 
     #[test]

@@ -312,7 +312,7 @@ macro_rules! environment {
 
             fn send(&self, route: &Route<$addr>) -> bool {
                 self.sent.set(Some(route.interface));
-                true
+                route.bare == (route.interface == routes::TUNNEL)
             }
 
             fn send_back(&self, interface: u32) {

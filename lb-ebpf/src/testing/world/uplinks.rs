@@ -3,6 +3,7 @@
 use lb_common::Point;
 
 use super::{Accesses, Cpu};
+use crate::pkt::Pkt as _;
 use crate::stage;
 use crate::testing::bytes::Bytes;
 use crate::verdict::Verdict;
@@ -14,11 +15,13 @@ pub enum Uplinks {
     Tc,
     /// XDP before them.
     Xdp,
+    /// Those of tc for packets without a link-layer header.
+    Bare,
 }
 
 impl Uplinks {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Tc, Self::Xdp];
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Tc, Self::Xdp, Self::Bare];
 }
 
 /// What XDP did with a packet.
@@ -48,6 +51,31 @@ impl Cpu<'_> {
             assert!(*packet == before, "changed, and goes up: {packet:?}");
             assert_eq!(self.world.left(), left, "counted or recorded, and goes up: {packet:?}");
         }
+        let outward = matches!(point, Point::OutwardIngress | Point::OutwardEgress);
+        if self.world.uplinks == Uplinks::Bare && outward {
+            return self.run_bare(point, packet);
+        }
         stage::classify(packet, self, point)
+    }
+
+    /// The same as if the link had no header, for all that is behind it.
+    fn run_bare(&self, point: Point, packet: &mut Bytes) -> Verdict {
+        // A link without addresses brings nothing for others.
+        let comes = point == Point::OutwardEgress || packet.is_for_us();
+        let Some((mut header, kind)) = comes.then(|| packet.strip()).flatten() else {
+            return stage::classify(packet, self, point);
+        };
+        let verdict = stage::classify_bare(packet, self, kind, point);
+        if matches!(verdict, Verdict::Redirect | Verdict::Route) {
+            assert!(packet.take_plain(), "no Ethernet header to be sent on with: {packet:?}");
+        }
+        // As the programs for Ethernet leave it.
+        match verdict {
+            Verdict::Redirect => header[..12].rotate_left(6),
+            Verdict::Route => drop(header.drain(12..header.len() - 2)),
+            Verdict::Pass | Verdict::Drop => {}
+        }
+        packet.restore(&header);
+        verdict
     }
 }

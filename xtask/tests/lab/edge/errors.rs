@@ -6,11 +6,11 @@ use serde_json::json;
 use xtask::lab::{Owned, Pod};
 
 use super::layout::Layout;
-use super::scene::Scene;
+use super::scene::{Scene, Setting};
 use super::service::{Front, Svc};
 use super::shared;
 use crate::icmp::command;
-use crate::support::{TARGET, WAYS};
+use crate::support::{Mode, TARGET, WAYS};
 
 const NARROW: &str = "1300";
 const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/bulk/peer.py");
@@ -31,6 +31,16 @@ fn at(scene: &Scene, svc: Svc, front: Front, family: usize) -> [String; 2] {
 #[test]
 fn b104_who_asks_from_outside_is_refused_where_nobody_listens() {
     shared().for_each(refused);
+}
+
+#[test]
+fn b104_b107_all_of_it_holds_through_tunnels_without_ethernet_headers() {
+    for (layout, mode, xdp) in [(Layout::Bare, Mode::All, true), (Layout::Both, Mode::Host, false)] {
+        let scene = Scene::laid("errors", Setting { mode, layout, detector: true, xdp });
+        refused(&scene);
+        told_by_routers(&scene);
+        measured(&scene);
+    }
 }
 
 fn refused(scene: &Scene) {
@@ -69,7 +79,7 @@ fn told_by_routers(scene: &Scene) {
         // Masqueraded, so it is the datapath that counts the first hop, in the name of the Service, and that brings back
         // what the second node says.
         told(svc.at(scene, Front::LoadBalancer, WAYS[2 * family]).ip(), "1", family);
-        told(two.ips()[family], "2", family);
+        told(scene.setting.layout.towards_pods(two)[family], "2", family);
     }
 }
 
@@ -91,7 +101,7 @@ pub(super) fn streams_arrive(scene: &Scene) {
     for family in [0, 1] {
         stream(scene, (svc, pod), Front::NodePort(0), family);
     }
-    if scene.setting.layout == Layout::Vxlan {
+    if scene.setting.layout == Layout::Vxlan || scene.setting.layout.is_bare() {
         let counted = scene.first().sluice_json(&["stats"]).unwrap()["reasons"].to_string();
         assert!(counted.contains("packet_too_big"), "nothing was too big for the tunnel: {counted}");
     }
@@ -103,7 +113,8 @@ fn set_way(scene: &Scene, machine: usize, (pod, index): (&Pod, usize), is_narrow
     let ways = if machine == index {
         pod.ips().map(|addr| format!("{addr} dev {}", pod.interface()))
     } else {
-        [0, 1].map(|family| format!("{} via {}", pod.ips()[family], machines[index].ips()[family]))
+        let way = |family| scene.setting.layout.way(&machines[index], family);
+        [0, 1].map(|family| format!("{} {}", pod.ips()[family], way(family)))
     };
     let mtu = if is_narrow { NARROW } else { "1500" };
     let batch = ways.map(|way| format!("route replace {way} mtu lock {mtu}\n")).concat();

@@ -179,6 +179,16 @@ fn b36_b76_b79_everybody_does_where_pods_are_behind_a_tunnel() {
 }
 
 #[test]
+fn b36_b76_b79_everybody_does_where_pods_are_behind_a_tunnel_without_ethernet_headers() {
+    all_held(Layout::Bare, (Mode::All, true, true));
+}
+
+#[test]
+fn b36_b76_b79_everybody_does_where_clients_come_by_a_tunnel_without_ethernet_headers() {
+    all_held(Layout::Dialled, (Mode::All, false, true));
+}
+
+#[test]
 fn b36_b74_b76_everybody_does_where_pods_are_on_a_bridge() {
     all_held(Layout::Bridge, (Mode::All, true, false));
 }

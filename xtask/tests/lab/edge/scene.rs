@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use serde_json::Value;
 use xtask::lab::helper::wire::{Answer, Failure};
 use xtask::lab::manifest;
-use xtask::lab::{Agent, Machine, Network, Pod, Space, binary, wait_for};
+use xtask::lab::{Agent, Machine, Network, Owned, Pod, Space, binary, wait_for};
 
 use super::layout::Layout;
 use super::service::{Front, Svc};
@@ -64,6 +64,7 @@ pub(super) struct Scene {
     pub(super) pods: [Pod; 2],
     /// A pod of the first machine's network.
     host_pod: Space,
+    _tunnels: Vec<Owned>,
 }
 
 impl Scene {
@@ -94,7 +95,7 @@ impl Scene {
         for number in [1, 2] {
             network.add(&format!("{name}{number}"), ("--manifests", manifests.clone())).unwrap();
         }
-        layout.connect(&network);
+        let tunnels = layout.connect(&network);
         let pod = |machine: usize, name: &str| layout.pod(&network.machines()[machine], name);
         let (here, there) = (pod(0, "here"), pod(1, "there"));
         let pods = [pod(0, "pod"), pod(1, "pod")];
@@ -104,7 +105,18 @@ impl Scene {
         let host_pod = first.host().beside(&first.cgroup().join("host-pod")).unwrap();
         let flags = mode.flags(flags);
         let agents = [Mutex::default(), Mutex::default()];
-        let scene = Self { setting, network, agents, flags, manifests, here, there, pods, host_pod };
+        let scene = Self {
+            setting,
+            network,
+            agents,
+            flags,
+            manifests,
+            here,
+            there,
+            pods,
+            host_pod,
+            _tunnels: tunnels,
+        };
         scene.network.route_outside(["192.0.2.0/24", "fd02::/64"], scene.first().ips()).unwrap();
         for machine in scene.network.machines() {
             scene.write(machine.name(), &manifest::node(machine.name(), &machine.ips()));
