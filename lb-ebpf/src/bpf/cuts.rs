@@ -95,10 +95,6 @@ cuts! {
     depart(; scratch: Scratch) = depart4, depart6, cut::number(stage::depart(&Kernel::alone(), scratch));
     "[`flow::oust`]."
     oust(; scratch: Scratch) = oust4, oust6, cut::number(flow::oust(&Kernel::alone(), scratch));
-    "[`flow::make`]."
-    make(; scratch: Scratch) = make4, make6, cut::number(flow::make(&Kernel::alone(), scratch));
-    "[`flow::attempt`]."
-    attempt(; scratch: Scratch) = attempt4, attempt6, cut::number(flow::attempt(&Kernel::alone(), scratch));
     "[`flow::contend`]."
     contend(; scratch: Scratch) = contend4, contend6, cut::number(flow::contend(&Kernel::alone(), scratch));
     "[`flow::make_way`]."
@@ -151,7 +147,8 @@ cuts! {
 /// Declares the functions that are shown a packet, of which each hook has its own: those that all have, and `$own`.
 macro_rules! packet_cuts {
     ($what:literal $trait:ident, $packet:ident of $context:ty, $kernel:ident:
-        $parse4:ident, $parse6:ident, $place4:ident, $place6:ident, $masquerade4:ident, $masquerade6:ident, $turn_away4:ident, $turn_away6:ident,
+        $parse4:ident, $parse6:ident, $place4:ident, $place6:ident, $masquerade4:ident, $masquerade6:ident,
+        $make4:ident, $make6:ident, $attempt4:ident, $attempt6:ident, $turn_away4:ident, $turn_away6:ident,
         $reject4:ident, $reject6:ident, $record4:ident, $record6:ident; $($own:tt)*) => {
         cuts! {
             $what $trait():
@@ -164,6 +161,12 @@ macro_rules! packet_cuts {
             "[`masquerade::decide`]."
             masquerade(context: *mut $context; scratch: Scratch) = $masquerade4, $masquerade6,
                 cut::number(masquerade::decide(&$kernel::of(context), scratch));
+            "[`flow::make`]."
+            make(context: *mut $context; scratch: Scratch) = $make4, $make6,
+                cut::number(flow::make(&$kernel::of(context), scratch));
+            "[`flow::attempt`]."
+            attempt(context: *mut $context; scratch: Scratch) = $attempt4, $attempt6,
+                cut::number(flow::attempt(&$kernel::of(context), scratch));
             "[`stage::turn_away`]."
             turn_away(context: *mut $context, reason: u32; scratch: Scratch) = $turn_away4, $turn_away6,
                 match Reason::from_number(reason as u8) {
@@ -193,7 +196,8 @@ macro_rules! packet_cuts {
 
 packet_cuts! {
     "The functions of one family that are shown a socket buffer." SkbCuts, Skb of __sk_buff, Kernel:
-    parse4, parse6, place4, place6, masquerade4, masquerade6, turn_away4, turn_away6, reject4, reject6, record4, record6;
+    parse4, parse6, place4, place6, masquerade4, masquerade6, make4, make6, attempt4, attempt6,
+    turn_away4, turn_away6, reject4, reject6, record4, record6;
     "[`stage::translate`]."
     translate(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = translate4, translate6,
         match Reason::from_number(reason as u8) {
@@ -211,6 +215,7 @@ packet_cuts! {
 packet_cuts! {
     "The functions of one family that are shown a frame." FrameCuts, Frame of xdp_md, Driver:
     frame_parse4, frame_parse6, frame_place4, frame_place6, frame_masquerade4, frame_masquerade6,
+    frame_make4, frame_make6, frame_attempt4, frame_attempt6,
     frame_turn_away4, frame_turn_away6, frame_reject4, frame_reject6, frame_record4, frame_record6;
     "[`route::shortcut`]."
     shortcut(frame: *mut xdp_md; scratch: Scratch) = shortcut4, shortcut6,

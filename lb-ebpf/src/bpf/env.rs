@@ -10,7 +10,7 @@ use lb_common::{
     FragmentKey, FragmentValue, FrontendKey, FrontendValue, InterfaceValue, Reason, ServiceStats, Slot,
     SourceRangeKey, StateRecord,
 };
-use lb_ebpf::env::{FlowTable, Inserted, Note, Tables, Traffic};
+use lb_ebpf::env::{FlowTable, Inserted, Note, Sockets, Tables, Traffic};
 use lb_ebpf::route::{Ask, Route};
 
 use super::around::{Around, Hook};
@@ -278,8 +278,8 @@ impl<A: Maps, P: Hook> Tables<A> for Around<P> {
     }
 
     #[inline(always)]
-    fn has_socket(&self, key: &FlowKey<A>) -> bool {
-        lookup::connected(self.context, key)
+    fn has_socket(&self, key: &FlowKey<A>, sockets: Sockets) -> bool {
+        lookup::has(self.context, key, sockets)
     }
 
     #[inline(always)]

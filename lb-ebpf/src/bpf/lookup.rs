@@ -7,15 +7,16 @@ use core::ptr::addr_of;
 use aya_ebpf::bindings::{BPF_F_CURRENT_NETNS, bpf_sock_tuple};
 use aya_ebpf::helpers::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
 use lb_common::{Address, FlowKey, Proto, Tuple};
+use lb_ebpf::env::Sockets;
 
 /// `TCP_ESTABLISHED`, which a connected UDP socket is as well.
 const ESTABLISHED: u32 = 1;
 /// `TCP_LISTEN`.
 const LISTEN: u32 = 10;
 
-/// Whether a socket in the namespace of the packet's interface has the other end of the connection of `key`.
+/// Whether one of these `sockets` is in the namespace of the packet's interface, at the destination of `key`.
 #[inline(always)]
-pub(super) fn connected<A: Address>(context: *mut c_void, key: &FlowKey<A>) -> bool {
+pub(super) fn has<A: Address>(context: *mut c_void, key: &FlowKey<A>, sockets: Sockets) -> bool {
     // Addresses, then ports, the sender's first: as the kernel wants them, whose size tells the family.
     let tuple = addr_of!(key.tuple).cast_mut().cast::<bpf_sock_tuple>();
     let size = size_of::<Tuple<A>>() as u32;
@@ -41,5 +42,5 @@ pub(super) fn connected<A: Address>(context: *mut c_void, key: &FlowKey<A>) -> b
         bpf_sk_release(sock.cast());
         state
     };
-    if tcp { state != LISTEN } else { state == ESTABLISHED }
+    if tcp { state != LISTEN } else { sockets == Sockets::Receiving || state == ESTABLISHED }
 }

@@ -64,14 +64,14 @@ macro_rules! common {
 
         #[inline(always)]
         fn make(&self, scratch: &mut Scratch<A>) -> Result<Made, Reason> {
-            // SAFETY: a function of this object, called with the packet's own memory.
-            cut::result(unsafe { A::make(scratch) })
+            // SAFETY: a function of this object, called with the packet's own context and memory.
+            cut::result(unsafe { <A as $cuts>::make(self.context(), scratch) })
         }
 
         #[inline(always)]
         fn attempt(&self, scratch: &mut Scratch<A>) -> Result<Attempt, Reason> {
-            // SAFETY: a function of this object, called with the packet's own memory.
-            cut::result(unsafe { A::attempt(scratch) })
+            // SAFETY: a function of this object, called with the packet's own context and memory.
+            cut::result(unsafe { <A as $cuts>::attempt(self.context(), scratch) })
         }
 
         #[inline(always)]

@@ -22,7 +22,7 @@ use crate::stage::{self, Departed, Placed, Renewal};
 use crate::verdict::Verdict;
 
 pub use tables::{
-    AffinityRef, BackendRef, FlowRef, FlowTable, Inserted, Note, ServiceRef, Tables, Traffic, note,
+    AffinityRef, BackendRef, FlowRef, FlowTable, Inserted, Note, ServiceRef, Sockets, Tables, Traffic, note,
 };
 
 /// The world, and the seams where the programs are cut (see [`crate::cut`]): each method is the function that its

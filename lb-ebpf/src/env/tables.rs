@@ -10,6 +10,15 @@ use lb_common::{
 
 use crate::route::{Ask, Route};
 
+/// Which sockets of the host are meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sockets {
+    /// Those that are connected, or connect, to who has sent the packet. One that listens is not.
+    Connected,
+    /// Of UDP those as well that take datagrams of anybody.
+    Receiving,
+}
+
 /// The two flow tables of a family. They are one name space: a key is in one of them at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -225,9 +234,8 @@ pub trait Tables<A: Address> {
     /// Adds the traffic of a pair that ends to the counters of `service` and `backend`: `inward` went to the backend,
     /// `outward` came from it.
     fn ended(&self, service: u32, backend: u32, inward: Traffic, outward: Traffic);
-    /// Whether a socket of the host is connected, or connects, to who has sent a packet of `key`; of TCP and UDP. One that
-    /// listens is not.
-    fn has_socket(&self, key: &FlowKey<A>) -> bool;
+    /// Whether the host has one of these `sockets`, of TCP or UDP, at the destination of a packet of `key`.
+    fn has_socket(&self, key: &FlowKey<A>, sockets: Sockets) -> bool;
     /// What is known of an interface; unset if nothing is.
     fn interface(&self, index: u32) -> InterfaceValue;
     /// The route of a packet of `key` that is to go to `to` instead.

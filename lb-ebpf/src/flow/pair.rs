@@ -6,7 +6,7 @@ use lb_common::{Address, FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masq
 use super::contend::Contention;
 use super::{lookup, room};
 use crate::cut::outcome;
-use crate::env::{Env, FlowRef, FlowTable, Inserted, Note, note};
+use crate::env::{Env, FlowRef, FlowTable, Inserted, Note, Sockets, note};
 use crate::masquerade;
 use crate::parse::Flags;
 
@@ -82,7 +82,8 @@ pub(super) fn number<A: Address, E: Env<A>>(env: &E) -> Result<FlowWord, Reason>
 /// One attempt at a pair: reverse, then forward.
 #[inline(always)]
 pub fn attempt<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Attempt, Reason> {
-    if scratch.draw != 0 {
+    let drawn = scratch.draw != 0;
+    if drawn {
         let number = crate::ports::number(scratch.backend, env.port_cursor(scratch.backend));
         let port = env.config().and_then(|config| crate::ports::nth(&config.snat_ports, number));
         scratch.to.sport = port.ok_or(Reason::SnatPortsExhausted)?;
@@ -91,6 +92,11 @@ pub fn attempt<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Resu
     }
     let table = if scratch.lru != 0 { FlowTable::Lru } else { FlowTable::Main };
     scratch.reverse = FlowKey::new(scratch.to.reverse(), scratch.key.proto);
+    // A port that is bound by number may be one of the reserved ones.
+    if drawn && env.has_socket(&scratch.reverse, Sockets::Receiving) {
+        scratch.draw = 1;
+        return Ok(Attempt::Again);
+    }
     fill(scratch, FlowKind::Reverse);
     // Who looks a key up asks the main table first: an entry that is to give way must not hide, be it for a moment, what
     // lives in the other one.

@@ -4,7 +4,7 @@ use lb_common::{Address, Effect, Endpoint, Masquerade, Point, Proto, Reason, Scr
 
 use super::Renewal;
 use crate::cut::outcome;
-use crate::env::Env;
+use crate::env::{Env, Sockets};
 use crate::flow::{self, Made, Ousted, Terms};
 use crate::masquerade;
 use crate::parse::Flags;
@@ -105,7 +105,7 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
         }
     };
     // Of connections that began before the node port, or before the agent, the flow table knows nothing.
-    if served.by_node_port() && !flags.opens() && env.has_socket(&scratch.key) {
+    if served.by_node_port() && !flags.opens() && env.has_socket(&scratch.key, Sockets::Connected) {
         return Err(Reason::HostFlow);
     }
     scratch.service = choice.memory.service;

@@ -14,7 +14,7 @@ use lb_common::{
 };
 
 use super::{Early, ServiceCell, World, at, lock, read};
-use crate::env::{BackendRef, Env, FlowTable, Inserted, Note, Tables, Traffic};
+use crate::env::{BackendRef, Env, FlowTable, Inserted, Note, Sockets, Tables, Traffic};
 use crate::route::{Ask, Route};
 use crate::sock::SockEnv;
 use crate::sweep::{self, Walk};
@@ -294,11 +294,14 @@ macro_rules! environment {
                 }
             }
 
-            fn has_socket(&self, key: &FlowKey<$addr>) -> bool {
+            fn has_socket(&self, key: &FlowKey<$addr>, sockets: Sockets) -> bool {
                 let Tuple { src, dst, sport, dport } = key.tuple;
                 let own = SocketAddr::new(dst.into(), dport.number());
                 let peer = SocketAddr::new(src.into(), sport.number());
-                read(&self.world.sockets).contains(&(key.proto, own, peer))
+                let anybody = SocketAddr::new(<$addr>::default().into(), 0);
+                let has = |peer| read(&self.world.sockets).contains(&(key.proto, own, peer));
+                let receiving = sockets == Sockets::Receiving && key.proto == lb_common::Proto::Udp as u8;
+                has(peer) || receiving && has(anybody)
             }
 
             fn interface(&self, index: u32) -> InterfaceValue {
