@@ -139,7 +139,8 @@ impl Point {
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Masquerade {
-    /// It is the client's: packets go through the host stack, and answers are met at egress.
+    /// It is the client's: packets go through the host stack, and answers are met on the same side of it. The client may be
+    /// the host itself, from a port that a masqueraded flow has already.
     None = 0,
     /// A hairpin: packets go back out of the interface that they came by.
     Hairpin = 1,

@@ -10,15 +10,15 @@ use crate::cut::Outcome;
 use crate::env::Env;
 use crate::route::{Ask, Way};
 
-/// The number of the point where the answers of a flow are met whose packets come by `point`.
+/// The number of the point where the answers of a flow are met whose packets come by `point`. Points go in pairs, ingress
+/// and egress of a class.
 #[inline(always)]
 pub(crate) const fn answers(masquerade: u8, point: u8) -> u8 {
     match Masquerade::from_number(masquerade) {
         Some(Masquerade::Hairpin) => point,
         Some(Masquerade::Here) => Point::PodIngress as u8,
         Some(Masquerade::Away) => Point::OutwardIngress as u8,
-        Some(Masquerade::None) | None if point == Point::OutwardIngress as u8 => Point::OutwardEgress as u8,
-        Some(Masquerade::None) | None => Point::PodEgress as u8,
+        Some(Masquerade::None) | None => point ^ 1,
     }
 }
 

@@ -13,6 +13,13 @@ pub(crate) const fn number(backend: u32, tried: u64) -> u64 {
     tried.wrapping_add(backend as u64 * APART)
 }
 
+/// Whether `port` is in one of `ranges`.
+#[inline(always)]
+pub(crate) const fn hold(ranges: &[PortRange; 2], port: Port) -> bool {
+    let ([first, second], port) = (ranges, port.number());
+    first.first <= port && port <= first.last || second.first <= port && port <= second.last
+}
+
 /// Port number `number` of `ranges` laid end to end and repeated for ever; `None` if they are empty.
 #[inline(always)]
 pub(crate) const fn nth(ranges: &[PortRange; 2], number: u64) -> Option<Port> {

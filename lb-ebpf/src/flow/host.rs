@@ -1,4 +1,5 @@
-//! Connections that the host itself has from a port which is a node port too: their answers are not for the Service.
+//! Connections that the host itself has from a port which is a node port too, or a masqueraded flow's: their answers are
+//! for none of these.
 
 use lb_common::{
     Address, FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masquerade, Point, Proto, Reason, Scratch,
@@ -7,6 +8,7 @@ use lb_common::{
 use super::pair::{insert, number};
 use super::{lookup, room};
 use crate::env::{Env, FlowRef, FlowTable};
+use crate::{masquerade, ports};
 
 /// Bits of the state of an entry that say how far its connection has come.
 const COURSE: u8 = FlowState::SYN | FlowState::DATA | FlowState::FIN | FlowState::RST;
@@ -44,6 +46,31 @@ pub(crate) fn host<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> 
     let table = if room::crowded(env, *now) { FlowTable::Lru } else { FlowTable::Main };
     insert(env, table, reverse, value);
     Ok(true)
+}
+
+/// Whether answers to the packet of `scratch.key`, which the host sends from a port for masquerading, would be taken for
+/// those of a flow. If so the connection is to have a pair of its own, for which `scratch` is made ready: since its
+/// tuple is taken, that gets another port.
+#[inline(always)]
+pub(crate) fn beset<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> bool {
+    let Scratch { value, key, reverse, to, point, .. } = scratch;
+    if !env.config().is_some_and(|config| ports::hold(&config.snat_ports, key.tuple.sport)) {
+        return false;
+    }
+    *reverse = FlowKey::new(key.tuple.reverse(), key.proto);
+    let answers = masquerade::answers(Masquerade::None as u8, *point);
+    if lookup(env, reverse, value).is_none()
+        || value.kind != FlowKind::Reverse as u8
+        || value.point != answers
+    {
+        return false;
+    }
+    *to = key.tuple;
+    scratch.service = NONE;
+    // Whose search for ports goes on.
+    (scratch.backend, scratch.generation) = (value.backend, value.generation);
+    (scratch.masquerade, scratch.lru) = (Masquerade::None as u8, 0);
+    true
 }
 
 /// What the connection of such an entry has shown: what comes in is all that is seen of it.

@@ -16,7 +16,7 @@ use crate::env::{Env, FlowRef, FlowTable};
 
 pub use assure::{Assured, assure};
 pub use contend::{Contention, contend, make_way};
-pub(crate) use host::{host, shown};
+pub(crate) use host::{beset, host, shown};
 pub use mend::{Mended, mend};
 pub use oust::{Ousted, Terms, oust};
 pub use pair::{Attempt, Made, attempt, make};

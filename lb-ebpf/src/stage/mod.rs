@@ -12,7 +12,7 @@ mod early;
 mod follow;
 mod open;
 
-use lb_common::{Addr4, Addr6, Effect, Masquerade, Point, Reason, Scratch};
+use lb_common::{Addr4, Addr6, Effect, FlowKind, Masquerade, Point, Reason, Scratch};
 
 use crate::env::Env;
 use crate::event;
@@ -20,7 +20,7 @@ use crate::family::Family;
 use crate::flow;
 use crate::fragment::{self, Met};
 use crate::masquerade;
-use crate::parse::{self, Part};
+use crate::parse::{self, Flags, Part};
 use crate::pkt::Pkt;
 use crate::rewrite;
 use crate::route;
@@ -82,25 +82,26 @@ fn stages<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, poin
     }
     let selects = selects(point);
     if let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) {
-        if scratch.value.point != point as u8 {
+        // At egress begins what is the host's own. What is sent on may be a masqueraded flow's, with the same ends.
+        let sent_on = !selects && scratch.interface != 0;
+        if scratch.value.point != point as u8 || sent_on && scratch.value.kind == FlowKind::Forward as u8 {
             return leave(env, Reason::OtherPoint);
         }
-        let renewal = if selects { renewal(env, &hit, scratch) } else { Renewal::None };
+        let begins = selects || Flags(scratch.flags).opens();
+        let renewal = if begins { renewal(env, &hit, scratch) } else { Renewal::None };
         if renewal == Renewal::None {
             return follow(pkt, env, &hit, scratch);
         }
         scratch.renewal = renewal as u8;
         scratch.found = hit.table as u8;
     }
-    if point == Point::PodEgress {
+    // To a pod nothing but the host's own may begin here.
+    if point == Point::PodEgress && (scratch.interface != 0 || !parse::begins(scratch)) {
         return leave(env, Reason::NotService);
     }
     scratch.bytes = length(pkt, scratch);
-    if !selects {
-        let reason = env.depart(scratch).map_or_else(|reason| reason, |Departed::Host| Reason::HostFlow);
-        return refuse(pkt, env, reason, scratch);
-    }
-    match open::open(env, scratch) {
+    let opened = if selects { open::open(env, scratch) } else { depart::part(env, scratch) };
+    match opened {
         Ok(reason) => go_on(pkt, env, reason, scratch),
         Err(reason) => refuse(pkt, env, reason, scratch),
     }

@@ -136,7 +136,7 @@ pub fn place<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result
 
 /// Removes the flow that the packet hit, if that is to be replaced: `scratch.value`, in the table `scratch.found`.
 #[inline(always)]
-fn clear<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<(), Reason> {
+pub(super) fn clear<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<(), Reason> {
     if scratch.renewal == Renewal::None as u8 {
         return Ok(());
     }

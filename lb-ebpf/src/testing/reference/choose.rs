@@ -41,8 +41,8 @@ impl Node {
         seen: &Seen<'_>,
         endpoint: SocketAddr,
         source: SocketAddr,
+        (ip, draws): (IpAddr, bool),
     ) -> Result<(), String> {
-        let (ip, draws) = self.source_of(seen, endpoint.ip());
         if !draws && self.free(seen.proto, endpoint, seen.src) {
             same("as source", seen.src, source)?;
         } else {
@@ -80,11 +80,8 @@ impl Node {
     ) -> Result<Expected, String> {
         let in_turn = seen.proto == Proto::Udp || seen.opens();
         let place = self.services[service].turns.place(set.len()).filter(|_| in_turn);
-        let mut stuck = |endpoint: &SocketAddr| {
-            let (ip, draws) = self.source_of(seen, endpoint.ip());
-            (draws || !self.free(seen.proto, *endpoint, seen.src))
-                && cast::masquerade().all(|port| !self.free(seen.proto, *endpoint, SocketAddr::new(ip, port)))
-        };
+        let mut stuck =
+            |endpoint: &SocketAddr| self.is_stuck(seen, *endpoint, self.source_of(seen, endpoint.ip()));
         let justified = match place.and_then(|place| set.get(place)) {
             Some(endpoint) => stuck(endpoint),
             None => set.iter().any(stuck),
@@ -96,6 +93,17 @@ impl Node {
             self.services[service].turns.passed();
         }
         Ok(Expected::drop(Reason::SnatPortsExhausted))
+    }
+
+    /// Whether an endpoint knows all sources that a connection may have.
+    pub(super) fn is_stuck(
+        &mut self,
+        seen: &Seen<'_>,
+        endpoint: SocketAddr,
+        (ip, draws): (IpAddr, bool),
+    ) -> bool {
+        (draws || !self.free(seen.proto, endpoint, seen.src))
+            && cast::masquerade().all(|port| !self.free(seen.proto, endpoint, SocketAddr::new(ip, port)))
     }
 
     /// Whether a connection is masqueraded, and how: a hairpin (B74), and towards another node what comes in from outside
@@ -116,7 +124,7 @@ impl Node {
     }
 
     /// The address that an endpoint sees, and whether the port is another one in any case.
-    fn source_of(&self, seen: &Seen<'_>, endpoint: IpAddr) -> (IpAddr, bool) {
+    pub(super) fn source_of(&self, seen: &Seen<'_>, endpoint: IpAddr) -> (IpAddr, bool) {
         match self.masquerade(seen, endpoint) {
             Masquerade::None => (seen.src.ip(), false),
             _ => (cast::node(seen.src.is_ipv6(), 0).ip(), true),

@@ -55,8 +55,9 @@ pub struct Connection {
     pub point: Point,
     /// Whether the source is the node's, and so where packets go.
     pub masquerade: Masquerade,
-    /// Position of the Service port in the node's list.
-    pub service: usize,
+    /// Position of the Service port in the node's list; `None`: it is a connection of the host's own, which needs another
+    /// source.
+    pub service: Option<usize>,
     /// Position of the endpoint in the Service port's pool, and which of those that were there one after the other.
     pub pooled: (usize, u32),
     /// What client and endpoint have shown.
@@ -96,8 +97,10 @@ impl Connection {
             (Masquerade::Hairpin, point) => point,
             (Masquerade::Here, _) => Point::PodIngress,
             (Masquerade::Away, _) => Point::OutwardIngress,
-            (Masquerade::None, Point::OutwardIngress | Point::OutwardEgress) => Point::OutwardEgress,
-            (Masquerade::None, Point::PodIngress | Point::PodEgress) => Point::PodEgress,
+            (Masquerade::None, Point::OutwardIngress) => Point::OutwardEgress,
+            (Masquerade::None, Point::OutwardEgress) => Point::OutwardIngress,
+            (Masquerade::None, Point::PodIngress) => Point::PodEgress,
+            (Masquerade::None, Point::PodEgress) => Point::PodIngress,
         }
     }
 

@@ -1,12 +1,16 @@
 //! Packets that leave the node, and the host's own connections from node ports.
 
 use core::net::SocketAddr;
+use std::format;
+use std::string::String;
 
-use lb_common::{Effect, FrontendKind, Lifetimes, Proto, Reason};
+use lb_common::{Effect, FrontendKind, Lifetimes, Masquerade, Point, Proto, Reason};
 
 use super::cast::{self, NODE_PORT};
-use super::connection::{Phase, Shown};
-use super::node::Node;
+use super::connection::{Connection, Phase, Shown};
+use super::judge::{Expected, Outcome, Seen, translated};
+use super::node::{Node, Way};
+use crate::testing::wire;
 
 /// A connection of the host's own, from a port that is a node port too. What comes in is all that is seen of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,9 +45,69 @@ impl Node {
         }
     }
 
+    /// A packet at egress that belongs to no connection.
+    pub(super) fn left(&mut self, seen: &Seen<'_>, outcome: Outcome<'_>) -> Result<Expected, String> {
+        let reason = match seen.point {
+            Point::PodEgress => Reason::NotService,
+            _ => self.departed(seen.proto, seen.src, seen.dst, seen.opens()),
+        };
+        let passes = matches!(reason, Reason::NotService | Reason::NotServicePort | Reason::PassedOn);
+        if reason.effect() == Effect::Drop {
+            Ok(Expected::drop(reason))
+        } else if passes && seen.begins() && self.is_beset(seen) {
+            self.set_apart(seen, outcome)
+        } else {
+            Ok(Expected::pass(reason, seen.packet.clone()))
+        }
+    }
+
+    /// Whether the answers to what the host sends would be taken for those of a connection.
+    fn is_beset(&self, seen: &Seen<'_>) -> bool {
+        let answers = match seen.point {
+            Point::PodEgress => Point::PodIngress,
+            _ => Point::OutwardIngress,
+        };
+        let other = self.find(seen.proto, seen.dst, seen.src);
+        let known =
+            other.is_some_and(|(at, way)| way == Way::Back && self.connections[at].answers() == answers);
+        known && cast::masquerade().any(|port| port == seen.src.port())
+    }
+
+    /// The host's connection gets another source.
+    fn set_apart(&mut self, seen: &Seen<'_>, outcome: Outcome<'_>) -> Result<Expected, String> {
+        let own = (seen.src.ip(), false);
+        if outcome.reason == Reason::SnatPortsExhausted {
+            let stuck = self.is_stuck(seen, seen.dst, own);
+            return if stuck {
+                Ok(Expected::drop(outcome.reason))
+            } else {
+                Err("source ports are free".into())
+            };
+        }
+        let source = wire::parse(outcome.bytes)?.source();
+        let source = source.ok_or_else(|| format!("expected a source, got {outcome:?}"))?;
+        self.take_source(seen, seen.dst, source, own)?;
+        let (masquerade, mut shown) = (Masquerade::None, [Shown::default(); 2]);
+        shown[0].note(seen.flags);
+        self.connections.push(Connection {
+            proto: seen.proto,
+            client: seen.src,
+            frontend: seen.dst,
+            source,
+            endpoint: seen.dst,
+            point: seen.point,
+            masquerade,
+            service: None,
+            pooled: (0, 0),
+            shown,
+            seen: [self.now; 2],
+        });
+        Ok(translated(seen.packet, source, seen.dst, masquerade, Reason::FlowOpened))
+    }
+
     /// What becomes of a packet that leaves the node and is no connection's: the reason with which it passes, or is
     /// dropped.
-    pub(super) fn departed(&mut self, proto: Proto, src: SocketAddr, dst: SocketAddr, opens: bool) -> Reason {
+    fn departed(&mut self, proto: Proto, src: SocketAddr, dst: SocketAddr, opens: bool) -> Reason {
         let begins = opens || proto == Proto::Udp;
         if !begins {
             return Reason::NotService;

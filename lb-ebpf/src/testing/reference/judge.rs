@@ -5,7 +5,7 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
-use lb_common::{Effect, Lifetimes, Masquerade, Point, Proto, Reason};
+use lb_common::{Lifetimes, Masquerade, Point, Proto, Reason};
 
 use super::cast;
 use super::connection::{Connection, Shown};
@@ -34,7 +34,7 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    const fn pass(reason: Reason, packet: Packet) -> Self {
+    pub(super) const fn pass(reason: Reason, packet: Packet) -> Self {
         Self { verdict: Verdict::Pass, reason, packet: Some(packet) }
     }
 
@@ -45,22 +45,27 @@ impl Expected {
 
 /// A packet as the node sees it.
 pub(super) struct Seen<'p> {
-    packet: &'p Packet,
+    pub(super) packet: &'p Packet,
     pub(super) point: Point,
     pub(super) proto: Proto,
     pub(super) src: SocketAddr,
     pub(super) dst: SocketAddr,
     /// TCP flags; 0 for a datagram.
-    flags: u8,
+    pub(super) flags: u8,
 }
 
 impl Seen<'_> {
+    /// Whether it is met on its way out of the host's stack.
+    const fn leaves(&self) -> bool {
+        matches!(self.point, Point::PodEgress | Point::OutwardEgress)
+    }
+
     pub(super) const fn opens(&self) -> bool {
         self.flags & (flags::SYN | flags::ACK | flags::RST) == flags::SYN
     }
 
     /// Whether it may begin something. Of a datagram that cannot be told.
-    fn begins(&self) -> bool {
+    pub(super) fn begins(&self) -> bool {
         self.opens() || self.proto == Proto::Udp
     }
 
@@ -122,12 +127,8 @@ impl Node {
                 Ok(self.follow(at, Way::Back, &seen))
             }
             (Some(_), _) => untouched(Reason::OtherPoint),
-            (None, Point::PodIngress | Point::OutwardIngress) => self.opened(&seen, outcome),
-            (None, Point::PodEgress) => untouched(Reason::NotService),
-            (None, Point::OutwardEgress) => {
-                let reason = self.departed(proto, src, dst, seen.opens());
-                if reason.effect() == Effect::Drop { Ok(Expected::drop(reason)) } else { untouched(reason) }
-            }
+            (None, _) if seen.leaves() => self.left(&seen, outcome),
+            (None, _) => self.opened(&seen, outcome),
         }
     }
 
@@ -137,18 +138,22 @@ impl Node {
         let expired = connection.has_expired(&LIFETIMES, self.now);
         match seen.proto {
             Proto::Tcp | Proto::Sctp => seen.opens() && (connection.is_over(&LIFETIMES) || expired),
-            Proto::Udp => expired || !self.services[connection.service].still_serves(connection.pooled),
+            // The host's own lasts until it is swept.
+            Proto::Udp => connection
+                .service
+                .is_some_and(|service| expired || !self.services[service].still_serves(connection.pooled)),
         }
     }
 
     fn reopened(&mut self, at: usize, seen: &Seen<'_>, outcome: Outcome<'_>) -> Result<Expected, String> {
-        if self.selected(seen).is_err() {
+        if !seen.leaves() && self.selected(seen).is_err() {
             let kept = seen.proto == Proto::Udp && !self.connections[at].has_expired(&LIFETIMES, self.now);
             // A datagram has nowhere better to go while no endpoint serves (B98).
             return if kept { Ok(self.follow(at, Way::There, seen)) } else { self.opened(seen, outcome) };
         }
         self.connections.remove(at);
-        let mut expected = self.opened(seen, outcome)?;
+        let mut expected =
+            if seen.leaves() { self.left(seen, outcome)? } else { self.opened(seen, outcome)? };
         if expected.reason == Reason::FlowOpened {
             expected.reason = Reason::FlowReopened;
         }
@@ -203,7 +208,7 @@ impl Node {
             let none = Masquerade::None;
             return Ok(translated(seen.packet, seen.src, endpoint, none, Reason::ResetPassedOn));
         }
-        self.take_source(seen, endpoint, source)?;
+        self.take_source(seen, endpoint, source, self.source_of(seen, endpoint.ip()))?;
         let pool = &self.services[service].pool;
         let place = pool.iter().position(|it| it.addr == endpoint).unwrap_or_default();
         let mut shown = [Shown::default(); 2];
@@ -216,7 +221,7 @@ impl Node {
             endpoint,
             point: seen.point,
             masquerade,
-            service,
+            service: Some(service),
             pooled: (place, pool[place].generation),
             shown,
             seen: [self.now; 2],
@@ -240,7 +245,7 @@ impl Node {
 /// The lifetimes that [`cast::config`] has.
 pub(super) const LIFETIMES: Lifetimes = Lifetimes::DEFAULT;
 
-fn translated(
+pub(super) fn translated(
     packet: &Packet,
     src: SocketAddr,
     dst: SocketAddr,

@@ -189,8 +189,9 @@ impl Stage {
         self.node.judge(point, packet, Outcome { verdict, reason, bytes: bytes.data() })?;
         if let (Reason::FlowOpened | Reason::FlowReopened | Reason::FlowAdopted, Some(newest)) =
             (reason, self.node.connections.last())
+            && let Some(service) = newest.service
         {
-            *self.opened.entry(u32::try_from(newest.service + 1).unwrap_or(0)).or_default() += 1;
+            *self.opened.entry(u32::try_from(service + 1).unwrap_or(0)).or_default() += 1;
         }
         Ok(())
     }

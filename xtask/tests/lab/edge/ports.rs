@@ -11,7 +11,7 @@ use super::scene::Scene;
 use super::service::{Front, Svc};
 use super::shared;
 use crate::floods::{Flood, SWEPT};
-use crate::support::{Mode, WAYS, long};
+use crate::support::{Mode, TARGET, WAYS, long};
 
 #[test]
 fn b79_clients_outside_with_equal_ports_do_not_collide() {
@@ -74,6 +74,44 @@ fn one_port(scene: &Scene) {
             assert_eq!((seen[0], seen[1]), (seen[2], seen[3]), "{way:?}");
             let ip = if node { scene.first().ips()[way.family] } else { from.ip() };
             assert!(seen.iter().all(|client| client.ip() == ip), "{way:?}: {seen:?}");
+        }
+    }
+}
+
+#[test]
+fn b79_sockets_of_the_node_and_flows_have_no_port_in_common() {
+    shared().for_each(keep_apart);
+}
+
+/// Sockets of the first machine are bound by number to ports that flows have, or would have next, and are connected to
+/// the endpoint of these.
+fn keep_apart(scene: &Scene) {
+    let svc = Svc { name: "apart", number: 70 };
+    let outside = scene.network.outside();
+    scene.serve(svc, &[(&scene.there, 1)], &json!({}));
+    for way in WAYS {
+        let front = svc.at(scene, Front::NodePort(0), way);
+        let endpoint = SocketAddr::new(scene.there.ips()[way.family], TARGET);
+        let mut conversations = Vec::new();
+        let mut open = |from: Option<SocketAddr>| {
+            let (space, to) =
+                if from.is_some() { (scene.first().host(), endpoint) } else { (outside, front) };
+            let connection = space.open_from(way.socket, from, Some(to)).unwrap();
+            let seen = connection.ask().unwrap().client;
+            conversations.push((connection, seen));
+            seen
+        };
+        let flow = open(None);
+        let late = open(Some(flow));
+        assert_eq!(late.ip(), flow.ip(), "{way:?}");
+        assert_ne!(late.port(), flow.port(), "{way:?}");
+        let next = SocketAddr::new(flow.ip(), late.port() + 1);
+        assert_eq!(open(Some(next)), next, "{way:?}: nobody has it");
+        let other = open(None);
+        assert_eq!(other, SocketAddr::new(flow.ip(), next.port() + 1), "{way:?}");
+        for (connection, seen) in conversations.iter().chain(&conversations) {
+            let answer = connection.ask().unwrap_or_else(|failure| panic!("{way:?}, {seen}: {failure}"));
+            assert_eq!((answer.pod.as_str(), answer.client), ("there", *seen), "{way:?}");
         }
     }
 }
