@@ -220,6 +220,9 @@ impl FlowState {
     pub const ASSURED: u8 = 0x10;
     /// Beside [`FlowState::DEAD`]: the pair is locked to be moved to the other table, and lives on there.
     pub const MOVING: u8 = 0x20;
+    /// In the word of the forward entry: it was evicted, and put back beside the other half, so it begins nothing even if no
+    /// packet is counted in it.
+    pub const PUT_BACK: u8 = 0x40;
     /// The pair is locked for removal: nobody may lock it again, and it will be gone soon.
     pub const DEAD: u8 = 0x80;
 

@@ -17,7 +17,7 @@ outcome! {
 }
 
 /// Puts back the half that an LRU pair has lost, under the creation id of the other half: `scratch.value`, which stays.
-/// The pair is that of the packet in `scratch.key`.
+/// The pair is that of the packet in `scratch.key`, which a forward half counts unless it is left to another program.
 ///
 /// The pair may be locked at the same time, to be moved or removed. Whoever does that looks for the new half after he
 /// has locked the one that was found, or has not locked it yet when it is looked at after the insertion.
@@ -34,7 +34,7 @@ pub fn mend<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<
     }
     *held = *value;
     (scratch.forward_point, scratch.reverse_point) = points;
-    scratch.id = word.without(u8::MAX).0;
+    scratch.id = word.without(u8::MAX).with(if found_forward { 0 } else { FlowState::PUT_BACK }).0;
     scratch.service = value.service;
     scratch.backend = value.backend;
     scratch.generation = value.generation;

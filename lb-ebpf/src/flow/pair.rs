@@ -58,8 +58,6 @@ pub fn make<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<
             Attempt::Again => {}
             Attempt::Contended => match env.contend(scratch)? {
                 Contention::Own => return Ok(Made::Joined),
-                // Whoever counts the packet puts the pair together again.
-                Contention::Alone if scratch.bytes == 0 => return Ok(Made::Joined),
                 Contention::Alone => return env.mend(scratch).map(|_| Made::Joined),
                 Contention::Freed => {}
                 Contention::Taken => scratch.draw = 1,

@@ -143,7 +143,7 @@ pub(super) fn account<A: Family, P: Pkt, E: Env<A>>(
         return Err(Reason::HostFlow);
     }
     // Whoever made the pair counted the packet that it was made for, unless it left that packet to this program.
-    let begins = forward && value.packets == 0;
+    let begins = forward && value.packets == 0 && !word.state().has(FlowState::PUT_BACK);
     let mut reason = if forward { Reason::FlowForward } else { Reason::FlowReverse };
     if word.state().ends() {
         if forward && (flags.opens() || key.proto == Proto::Udp as u8) {
