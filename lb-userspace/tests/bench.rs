@@ -170,6 +170,16 @@ fn veth_mpps_carries_frames_each_way() -> Result<()> {
 }
 
 #[test]
+fn veth_mpps_tells_no_rate_of_rules_that_are_not_there() -> Result<()> {
+    let space = Space::new()?;
+    let name = format!("/proc/{}/fd/{}", std::process::id(), space.net().as_raw_fd());
+    let tiny = ["veth-mpps", "--rounds", "3", "--runs", "40", "--flows", "90", "--services", "3"];
+    let error = bench(&[&tiny[..], &["--beside", &name]].concat()).err().context("there is a rate")?;
+    ensure!(format!("{error:#}").contains("frames arrived"), "{error:#}");
+    Ok(())
+}
+
+#[test]
 fn conversations_are_had_each_way_by_both_families() -> Result<()> {
     for row in ["rr", "crr", "udp"] {
         for family in [&[][..], &["--ipv6"][..]] {

@@ -19,7 +19,8 @@ mod veth_mpps;
 
 use std::collections::BTreeMap;
 use std::process;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use lb_bench::{Facts, Machine, Measured, Progress, Report, Row};
@@ -36,6 +37,11 @@ use conversation::Talk;
 
 pub use frame::Segment;
 pub use generate::{Load, Sent, generate};
+
+/// How long frames may be under way, and how long none arrives before those that have not are lost.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// See there.
+const STILL: Duration = Duration::from_millis(100);
 
 /// What errors say that come of running it where it cannot.
 const WHERE: &str = "rows of `sluice bench` run on the node itself, as root, not in the agent's pod";
@@ -111,6 +117,21 @@ fn measure(row: Row, extent: &Extent) -> Result<Measured> {
 /// A network namespace.
 fn space() -> Result<Space> {
     Space::new().with_context(|| format!("make a network namespace: {WHERE}"))
+}
+
+/// How many have arrived, as `arrived` counts them, of `count` frames that were made from `begun` on, and how long that took:
+/// what is on its way when the last one was made is still carried.
+fn settled(begun: Instant, count: u32, arrived: impl Fn() -> Result<u64>) -> Result<(u64, Duration)> {
+    let (mut so_far, mut took) = (arrived()?, begun.elapsed());
+    let end = Instant::now() + PATIENCE;
+    while so_far < u64::from(count) && begun.elapsed() < took + STILL && Instant::now() < end {
+        thread::sleep(Duration::from_millis(1));
+        let now = arrived()?;
+        if now > so_far {
+            (so_far, took) = (now, begun.elapsed());
+        }
+    }
+    Ok((so_far, took))
 }
 
 /// Which of the processors that this process may use.
