@@ -217,6 +217,8 @@ fn established_connections_outlive_a_flood() -> Result<()> {
         assert_eq!(samples(&answer, name, "sluice"), count, "{name}");
     }
     assert_eq!(samples(&answer, "flood", "ceiling"), 3);
+    assert_eq!(samples(&answer, "flood_over_calm", "control"), 3);
+    assert_eq!(samples(&answer, "lost", "control"), 1);
     let figures = answer["rows"][0]["figures"].as_array().context("no figures")?;
     let evicted = figures.iter().find(|figure| figure["name"] == "evicted").context("no evicted")?;
     ensure!(evicted["sluice"]["value"] == 0.0 && evicted["verdict"] == "held", "{evicted:#}");

@@ -16,7 +16,7 @@ use super::datapath::Bench;
 use super::established::{establish, of_pods};
 use super::frame::{Flows, Frames, Segment};
 use super::node::{self, Interfaces, Plan};
-use super::{Extent, Side, pin_to, space};
+use super::{Extent, Side, pin_to, settled, space};
 use crate::bpf::attach::Class;
 use crate::bpf::driver::{Attached, Driver, Kind, TargetNumber};
 use crate::bpf::size::Sizes;
@@ -24,9 +24,10 @@ use crate::bpf::size::Sizes;
 /// What has to be known to read the figures.
 const NOTES: &[&str] = &[
     "Packets of established connections from a pod, through tc and the host's stack, by one processor; SYNs of new connections",
-    "each, from outside, through XDP, by another. Lost is what was not translated as a packet of its connection. The ceiling is",
-    "the same flood, which XDP drops at once: what the other processor's work alone costs this one. Nobody sweeps: from the",
-    "first round on half of the flow table is full of what the flood began, and the rest of it in the table that evicts.",
+    "each, from outside, through XDP, by another. Lost is what was not translated as a packet of its connection; its control is",
+    "what is lost while XDP drops the flood at once, and that of the ratio the time between floods measured twice. The ceiling is",
+    "the flood that is dropped: what the other processor's work alone costs this one. Nobody sweeps: from the first round on half",
+    "of the flow table is full of what the flood began, and the rest of it in the table that evicts.",
 ];
 
 /// Frames of a round for each run that is asked for.
@@ -53,7 +54,21 @@ enum Beside {
     Flood,
 }
 
-const VARIANTS: [Beside; 3] = [Beside::Calm, Beside::Dropped, Beside::Flood];
+/// Each is measured once in a round; calm twice.
+const VARIANTS: [Beside; 4] = [Beside::Calm, Beside::Calm, Beside::Dropped, Beside::Flood];
+
+/// Packets that were sent, and how many of them nobody translated.
+#[derive(Default)]
+struct Lost {
+    sent: u64,
+    lost: u64,
+}
+
+impl Lost {
+    fn percent(&self) -> Option<Reading> {
+        Reading::of(Choice::Median, &[100.0 * self.lost as f64 / self.sent.max(1) as f64])
+    }
+}
 
 /// The wires, and what is on them.
 struct Stage {
@@ -66,8 +81,8 @@ struct Stage {
     bench: Bench,
     interfaces: Interfaces,
     frames: u32,
-    sent: u64,
-    lost: u64,
+    /// Under floods, and while those are dropped.
+    lost: [Lost; 2],
     /// New connections a second that the floods were, by round.
     begun: Vec<f64>,
     _gate: Attached,
@@ -116,8 +131,7 @@ pub(super) fn run(
             bench,
             interfaces,
             frames: extent.runs.saturating_mul(FRAMES),
-            sent: 0,
-            lost: 0,
+            lost: Default::default(),
             begun: Vec::new(),
             _gate: gate,
         };
@@ -142,20 +156,22 @@ fn figures(before: &Rounds, during: &Rounds, stage: &Stage, gone: u64) -> Vec<Fi
     let rate =
         |name, title, sluice, ceiling| Figure { sluice, ceiling, ..Figure::new(name, title, Unit::Mpps) };
     let over = |variant, base| during.over(variant, base);
-    let lost = 100.0 * stage.lost as f64 / stage.sent.max(1) as f64;
+    let [lost, lost_dropped] = &stage.lost;
     vec![
         rate("before", "established, before any flood", before.median(0), None),
         rate("calm", "established, between floods", during.median(0), None),
-        rate("flood", "established, under the flood", during.median(2), during.median(1)),
+        rate("flood", "established, under the flood", during.median(3), during.median(2)),
         Figure {
-            sluice: over(2, 0),
-            ceiling: over(1, 0),
+            sluice: over(3, 0),
+            control: over(1, 0),
+            ceiling: over(2, 0),
             ..Figure::new("flood_over_calm", "established, under the flood over between", Unit::Ratio)
         },
         rate("begun", "connections that the flood began", Reading::of(Choice::Median, &stage.begun), None),
         Figure {
             goal: Some(Goal::at_most(5.0, Some(0.0))),
-            sluice: Reading::of(Choice::Median, &[lost]),
+            sluice: lost.percent(),
+            control: lost_dropped.percent(),
             ..Figure::new("lost", "packets of established connections lost", Unit::Percent)
         },
         Figure {
@@ -198,7 +214,7 @@ impl Stage {
                 }
                 let (known, begun) = (bench.count(Reason::FlowForward)?, Instant::now());
                 driver.send(packets, *frames)?;
-                Ok((bench.count(Reason::FlowForward)? - known, begun.elapsed()))
+                settled(begun, *frames, || Ok(bench.count(Reason::FlowForward)? - known))
             })();
             over.store(true, Ordering::Relaxed);
             let flooded = flooding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -208,8 +224,18 @@ impl Stage {
             let opened = bench.count(Reason::FlowOpened)? - before;
             ensure!(opened > 0, "no connection was begun");
             self.begun.push(opened as f64 / first.elapsed().as_secs_f64() / 1e6);
-            self.sent += u64::from(self.frames);
-            self.lost += u64::from(self.frames).saturating_sub(translated);
+        }
+        let frames = u64::from(self.frames);
+        ensure!(translated <= frames, "{translated} packets were translated of {frames} that were sent");
+        let [flood, dropped] = &mut self.lost;
+        let lost = match beside {
+            Beside::Calm => None,
+            Beside::Dropped => Some(dropped),
+            Beside::Flood => Some(flood),
+        };
+        if let Some(lost) = lost {
+            lost.sent += frames;
+            lost.lost += frames - translated;
         }
         Ok(translated as f64 / took.as_secs_f64() / 1e6)
     }
