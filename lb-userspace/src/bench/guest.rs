@@ -10,7 +10,7 @@ use rtnetlink::packet_route::route::{RouteScope, RouteType};
 use rtnetlink::{AddressAddRequest, Handle, LinkUnspec, RouteMessageBuilder};
 
 use super::frame::{nth, unspecified};
-use super::node::{Link, Plan, netlink, pair, set};
+use super::node::{Link, Plan, netlink, pair, remove, set};
 use super::space;
 use crate::bpf::space::Space;
 
@@ -158,7 +158,7 @@ async fn connect(
     up(handle, LOOPBACK).await?;
     // Of a bench that was killed, or has just ended, in a namespace that outlives it.
     if let Ok(left) = Link::look(handle, name).await {
-        handle.link().del(left.index).execute().await.with_context(|| format!("take {name} away"))?;
+        remove(handle, left.index).await.with_context(|| format!("take {name} away"))?;
     }
     let [index, far_index] = pair(handle, name).await?;
     let near = Link::look(handle, name).await?;

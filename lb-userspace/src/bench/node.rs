@@ -119,23 +119,27 @@ pub(super) struct Interfaces {
     pub(super) pod_mac: [u8; 6],
 }
 
-/// Has the namespace of this thread forward packets.
+/// Has the namespace of this thread forward packets of this family, and of no other: it may be somebody else's, and one
+/// that forwards IPv6 no longer learns its default route.
 ///
 /// # Errors
 /// The kernel refused.
 pub(super) fn forward(plan: &Plan) -> Result<()> {
-    set(
-        plan,
+    let settings: &[_] = if plan.node.is_ipv6() {
+        &[
+            ("ipv6/conf/all/forwarding", "1"),
+            ("ipv6/conf/default/forwarding", "1"),
+            ("ipv6/conf/default/accept_dad", "0"),
+        ]
+    } else {
         &[
             ("ipv4/ip_forward", "1"),
             // To whoever is sent back to where he came from.
             ("ipv4/conf/all/send_redirects", "0"),
             ("ipv4/conf/default/send_redirects", "0"),
-            ("ipv6/conf/all/forwarding", "1"),
-            ("ipv6/conf/default/forwarding", "1"),
-            ("ipv6/conf/default/accept_dad", "0"),
-        ],
-    )
+        ]
+    };
+    set(plan, settings)
 }
 
 /// Sets values of the namespace of this thread, below `/proc/sys/net`.
@@ -188,11 +192,23 @@ pub(super) fn clear() -> Result<()> {
         for name in [UPLINK, POD] {
             // Its far end goes with it, and routes by it.
             if let Ok(index) = name_to_index(&socket, name) {
-                handle.link().del(index).execute().await.with_context(|| format!("take {name} away"))?;
+                remove(&handle, index).await.with_context(|| format!("take {name} away"))?;
             }
         }
         Ok(())
     })
+}
+
+/// Takes an interface away, unless it is gone meanwhile: the kernel does the same, some time after a namespace has ended, to
+/// what that had the other end of.
+///
+/// # Errors
+/// The kernel refused.
+pub(super) async fn remove(handle: &Handle, index: u32) -> Result<()> {
+    match handle.link().del(index).execute().await {
+        Err(NetlinkError(message)) if message.raw_code() == -libc::ENODEV => Ok(()),
+        result => Ok(result?),
+    }
 }
 
 /// Makes a pair of interfaces called `name` and `name-far`, both up: their indices.
