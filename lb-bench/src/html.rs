@@ -37,11 +37,11 @@ impl Report {
         let machine = facts.into_iter().chain(versions).map(|cells| cells.map(|cell| escape(&cell)).to_vec());
         table(&mut html, &[], machine);
         html.push_str("<h2>Verdicts</h2>\n");
-        let verdicts = self.verdicts().map(|(row, figure, verdict)| {
+        let verdicts = self.verdicts().map(|(row, figure, _)| {
             let [must, aim] = goal_text(figure);
             let texts =
                 [row.row.clone(), figure.title.clone(), must, aim, cell(figure, figure.sluice.as_ref())];
-            texts.iter().map(|text| escape(text)).chain([coloured(verdict)]).collect()
+            texts.iter().map(|text| escape(text)).chain([coloured(row, figure)]).collect()
         });
         table(&mut html, &["ROW", "FIGURE", "MUST", "AIM", "SLUICE", "VERDICT"], verdicts);
         if let Some(told) = self.controls() {
@@ -74,7 +74,7 @@ fn section(html: &mut String, measured: &Measured) {
         .collect();
     let rows = measured.figures.iter().map(|figure| {
         let [must, aim] = goal_text(figure);
-        let verdict = figure.verdict().map_or_else(|| NONE.to_owned(), coloured);
+        let verdict = coloured(measured, figure);
         let known = [escape(&figure.title), must, aim, verdict];
         known.into_iter().chain(some.iter().map(|(_, side)| escape(&cell(figure, side(figure))))).collect()
     });
@@ -185,13 +185,15 @@ fn table(html: &mut String, titles: &[&str], rows: impl Iterator<Item = Vec<Stri
     html.push_str("</table>\n");
 }
 
-fn coloured(verdict: Verdict) -> String {
-    let class = match verdict {
-        Verdict::Missed => "missed",
-        Verdict::Held => "held",
-        Verdict::Aim => "aim",
+/// The verdict of a figure of `row`.
+fn coloured(row: &Measured, figure: &Figure) -> String {
+    let class = match figure.verdict() {
+        None => return NONE.to_owned(),
+        Some(Verdict::Missed) => "missed",
+        Some(Verdict::Held) => "held",
+        Some(Verdict::Aim) => "aim",
     };
-    format!("<span class=\"{class}\">{}</span>", verdict.text())
+    format!("<span class=\"{class}\">{}</span>", row.told(figure).unwrap_or_default())
 }
 
 fn escape(text: &str) -> String {

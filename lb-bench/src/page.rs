@@ -16,11 +16,12 @@ impl Report {
         let missed = self.verdicts().filter(|(_, _, verdict)| *verdict == Verdict::Missed).count();
         let all = self.verdicts().count();
         let _ = writeln!(page, "## Verdicts\n\nOf {all} figures that have a goal {missed} miss it.\n");
-        let verdicts = self.verdicts().map(|(row, figure, verdict)| {
+        let verdicts = self.verdicts().map(|(row, figure, _)| {
             let [must, aim] = goal_text(figure);
-            let told = if verdict == Verdict::Missed { "**MISSED**" } else { verdict.text() };
+            let missed = Verdict::Missed.text();
+            let told = row.told(figure).unwrap_or_default().replace(missed, &format!("**{missed}**"));
             let value = cell(figure, figure.sluice.as_ref());
-            vec![format!("`{}`", row.row), figure.title.clone(), must, aim, value, told.to_owned()]
+            vec![format!("`{}`", row.row), figure.title.clone(), must, aim, value, told]
         });
         table(&mut page, &["row", "figure", "must", "aim", "Sluice", "verdict"], verdicts);
         if let Some(told) = self.controls() {

@@ -52,6 +52,27 @@ pub struct Report {
 }
 
 impl Measured {
+    /// Quotients of one thing over itself that have an interval: each once, however many figures show it.
+    fn controls(&self) -> Vec<&Reading> {
+        let quotients = self.figures.iter().filter(|figure| figure.unit == Unit::Ratio);
+        let mut controls: Vec<&Reading> = Vec::new();
+        for control in quotients.filter_map(|figure| figure.control.as_ref()) {
+            if control.interval.is_some() && !controls.contains(&control) {
+                controls.push(control);
+            }
+        }
+        controls
+    }
+
+    /// The verdict of a figure of this row, for people. Of a quotient it says if the method is off by its own control, or
+    /// where it has none by one of the row's.
+    pub(crate) fn told(&self, figure: &Figure) -> Option<String> {
+        let text = figure.verdict()?.text();
+        let controls = figure.control.as_ref().map_or_else(|| self.controls(), |control| vec![control]);
+        let off = figure.unit == Unit::Ratio && controls.into_iter().any(is_off);
+        Some(if off { format!("{text} (control off)") } else { text.to_owned() })
+    }
+
     /// What it was measured with.
     pub(crate) fn headline(&self) -> String {
         let settings: Vec<_> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
@@ -68,13 +89,18 @@ impl Report {
 
     /// What the quotients of one thing measured twice say of the method; `None` if there are none with an interval.
     pub(crate) fn controls(&self) -> Option<String> {
-        let figures = self.rows.iter().flat_map(|row| &row.figures);
-        let quotients = figures.filter(|figure| figure.unit == Unit::Ratio);
-        let intervals: Vec<_> = quotients.filter_map(|figure| figure.control.as_ref()?.interval).collect();
-        let held = intervals.iter().filter(|[low, high]| (*low..=*high).contains(&1.0)).count();
-        let all = intervals.len();
-        (all > 0)
-            .then(|| format!("Of {all} quotients of one thing over itself {held} have 1 in their interval."))
+        let all: usize = self.rows.iter().map(|row| row.controls().len()).sum();
+        let off: Vec<_> = self
+            .rows
+            .iter()
+            .flat_map(|row| row.controls().into_iter().filter(|control| is_off(control)).map(|_| &*row.row))
+            .collect();
+        let held = all - off.len();
+        let mut told = format!("Of {all} quotients of one thing over itself {held} have 1 in their interval");
+        if !off.is_empty() {
+            let _ = write!(told, "; not of {}", off.join(", "));
+        }
+        (all > 0).then(|| told + ".")
     }
 
     /// For people.
@@ -92,13 +118,17 @@ impl Report {
             let titles: Vec<_> = always.into_iter().chain(some.iter().map(|(title, _)| *title)).collect();
             let rows = figures.iter().map(|figure| {
                 let readings = some.iter().map(|(_, read)| cell(figure, read(figure)));
-                cells(figure).into_iter().chain(readings).collect()
+                cells(measured, figure).into_iter().chain(readings).collect()
             });
             lines(&mut text, &titles, rows);
             let _ = writeln!(text, "\n{}\n", notes.join("\n"));
         }
-        let verdicts = self.verdicts().map(|(row, figure, verdict)| {
-            vec![row.row.clone(), figure.title.trim().to_owned(), verdict.text().to_owned()]
+        let verdicts = self.verdicts().map(|(row, figure, _)| {
+            vec![
+                row.row.clone(),
+                figure.title.trim().to_owned(),
+                row.told(figure).unwrap_or_else(|| NONE.to_owned()),
+            ]
         });
         if self.verdicts().next().is_some() {
             lines(&mut text, &["ROW", "FIGURE", "VERDICT"], verdicts);
@@ -148,9 +178,14 @@ fn lines(text: &mut String, titles: &[&str], rows: impl Iterator<Item = Vec<Stri
     }
 }
 
-fn cells(figure: &Figure) -> [String; 5] {
+/// Whether one thing over itself is not 1.
+fn is_off(control: &Reading) -> bool {
+    control.interval.is_some_and(|[low, high]| !(low..=high).contains(&1.0))
+}
+
+fn cells(row: &Measured, figure: &Figure) -> [String; 5] {
     let [must, aim] = goal_text(figure);
-    let verdict = figure.verdict().map_or(NONE, Verdict::text).to_owned();
+    let verdict = row.told(figure).unwrap_or_else(|| NONE.to_owned());
     [figure.title.clone(), must, aim, cell(figure, figure.sluice.as_ref()), verdict]
 }
 
@@ -240,6 +275,32 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn verdicts_say_if_their_control_is_off() {
+        let ratio = |control: Option<[f64; 2]>| Figure {
+            goal: Some(Goal::at_least(0.97, None)),
+            sluice: Reading::of(Choice::Median, &[1.3]),
+            control: control.map(|interval| Reading {
+                interval: Some(interval),
+                ..Reading::of(Choice::Median, &[1.0]).unwrap()
+            }),
+            ..Figure::new("over", "", Unit::Ratio)
+        };
+        let mut report = report();
+        let row = &mut report.rows[0];
+        row.figures.push(ratio(Some([0.9, 1.1])));
+        assert_eq!(row.told(&ratio(None)).unwrap(), "held");
+        row.figures.push(ratio(Some([1.1, 1.2])));
+        let off = "held (control off)";
+        assert_eq!(row.told(&ratio(Some([0.9, 1.1]))).unwrap(), "held");
+        assert_eq!(row.told(&ratio(Some([1.1, 1.2]))).unwrap(), off);
+        assert_eq!(row.told(&ratio(None)).unwrap(), off, "no control of its own");
+        assert_eq!(row.told(&row.figures[0]).unwrap(), "held, aim too", "seconds");
+        for text in [report.text(), report.html(), report.page("")] {
+            assert!(text.contains(off), "{text}");
+        }
+    }
+
+    #[test]
     fn controls_are_held_if_one_is_in_their_interval() {
         let control = |interval| Figure {
             control: Some(Reading { interval, ..Reading::of(Choice::Median, &[1.0]).unwrap() }),
@@ -247,8 +308,11 @@ pub(crate) mod tests {
         };
         let mut report = report();
         assert_eq!(report.controls(), None, "a control of seconds is none");
-        report.rows[0].figures.extend([Some([0.98, 1.01]), Some([1.01, 1.2]), None].map(control));
-        assert!(report.controls().unwrap().starts_with("Of 2 quotients of one thing over itself 1 have"));
+        // One may be shown by several figures.
+        let intervals = [Some([0.98, 1.01]), Some([1.01, 1.2]), Some([1.01, 1.2]), None];
+        report.rows[0].figures.extend(intervals.map(control));
+        let told = "Of 2 quotients of one thing over itself 1 have 1 in their interval; not of sync.";
+        assert_eq!(report.controls().unwrap(), told);
         assert!(report.text().contains("\n\nOf 2 quotients") && report.html().contains("<p>Of 2 quotients"));
         assert!(report.page("").contains("\n\nOf 2 quotients"));
     }
