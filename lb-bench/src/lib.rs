@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `facts` | the machine, and what else it did |
+//! | `failed` | what of it could not be measured |
 //! | `figure` | a reading of each side, what is to be reached, and whether it is |
 //! | `rounds` | variants measured in rounds, each round in another order; what they say of each other |
 //! | `report` | rows as text and as JSON |
@@ -12,6 +13,7 @@
 //! | `progress` | what is being done, on a terminal |
 
 mod facts;
+mod failed;
 mod figure;
 mod html;
 mod page;
@@ -22,6 +24,7 @@ mod row;
 pub mod target;
 
 pub use facts::{Facts, Machine};
+pub use failed::Failed;
 pub use figure::{Better, Choice, Figure, Goal, Reading, Unit, Verdict, percentile};
 pub use progress::Progress;
 pub use report::{Measured, Report};

@@ -170,12 +170,13 @@ fn veth_mpps_carries_frames_each_way() -> Result<()> {
 }
 
 #[test]
-fn veth_mpps_tells_no_rate_of_rules_that_are_not_there() -> Result<()> {
+fn veth_mpps_fails_without_the_rules_and_takes_no_other_row_with_it() -> Result<()> {
     let space = Space::new()?;
     let name = format!("/proc/{}/fd/{}", std::process::id(), space.net().as_raw_fd());
-    let tiny = ["veth-mpps", "--rounds", "3", "--runs", "40", "--flows", "90", "--services", "3"];
+    let tiny = ["veth-mpps", "mem", "--rounds", "3", "--runs", "40", "--flows", "90", "--services", "3"];
     let error = bench(&[&tiny[..], &["--beside", &name]].concat()).err().context("there is a rate")?;
-    ensure!(format!("{error:#}").contains("frames arrived"), "{error:#}");
+    let told = format!("{error:#}");
+    ensure!(told.contains("frames arrived") && told.contains("\"endpoint_user\""), "{told}");
     Ok(())
 }
 

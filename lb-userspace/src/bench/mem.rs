@@ -18,8 +18,9 @@ const NOTES: &[&str] = &[
     "Bytes of the kernel are what it says of a map itself (`memlock` in fdinfo, from Linux 6.4 on what the map has), by its",
     "entries: flow tables, records of Services and endpoints and their slots are made whole when the agent starts, for as many",
     "as its flags say, used or not; addresses, ports and names of Services come and go with them. The ceiling are the keys and",
-    "values alone. Bytes of the process are by how much more of it was resident once they were served: desired state and mirror",
-    "of the tables, not what an API server said of them.",
+    "values alone. Bytes of the process are by how much more of it was resident once they were served, without what is mapped of",
+    "maps: desired state and mirror of the tables, not what an API server said of them. Other rows come later, since what they",
+    "freed would be taken again, unseen.",
 ];
 
 /// Entries of a flow table.
@@ -75,7 +76,7 @@ impl Takes {
         let kernel = growing.map(|spec| memory(pins, spec.name)).sum::<Result<f64>>()?;
         let status =
             Process::myself().and_then(|process| process.status()).context("read /proc/self/status")?;
-        Ok(Self { kernel, user: status.vmrss.unwrap_or(0) as f64 * 1024.0 })
+        Ok(Self { kernel, user: status.rssanon.unwrap_or(0) as f64 * 1024.0 })
     }
 }
 

@@ -23,7 +23,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use lb_bench::{Facts, Machine, Measured, Progress, Report, Row};
+use lb_bench::{Facts, Failed, Machine, Measured, Progress, Report, Row};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -64,18 +64,27 @@ pub struct Extent {
     pub beside: Option<String>,
 }
 
-/// Measures `rows`, in this order.
+/// Measures `rows`, in this order, but what they take of memory before all else: others leave memory to be taken again.
+///
+/// What rows lack, or do not do as is measured, is told beside the report of the others.
 ///
 /// # Errors
-/// What the machine or the build lacks; a program that does not do what is measured.
-pub fn run(rows: &[Row], extent: &Extent) -> Result<Report> {
+/// A machine that cannot be looked at, or that lacks what all rows take.
+pub fn run(rows: &[Row], extent: &Extent) -> Result<(Report, Failed)> {
     probe::kernel()?;
     let machine = Machine::look()?;
     let version = format!("sluice {}", env!("CARGO_PKG_VERSION"));
-    let measured = rows.iter().map(|row| measure(*row, extent)).collect::<Result<_>>()?;
-    let versions = BTreeMap::from([("sluice".to_owned(), version)]);
     let offloads = offloads()?;
-    Ok(Report { machine: Facts { offloads, ..machine.end()? }, versions, rows: measured })
+    let mut failed = Failed::default();
+    let measured = in_order(rows).into_iter().filter_map(|row| failed.keep(measure(row, extent))).collect();
+    let versions = BTreeMap::from([("sluice".to_owned(), version)]);
+    Ok((Report { machine: Facts { offloads, ..machine.end()? }, versions, rows: measured }, failed))
+}
+
+fn in_order(rows: &[Row]) -> Vec<Row> {
+    let mut rows = rows.to_vec();
+    rows.sort_by_key(|row| *row != Row::Mem);
+    rows
 }
 
 /// What a veth pair does for the host, as it is made.
@@ -157,4 +166,15 @@ fn pin_to(side: Side) -> Result<()> {
     let mut one = CpuSet::new();
     one.set(chosen.unwrap_or_default());
     sched_setaffinity(None, &one).context("sched_setaffinity")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_measured_before_others_have_used_it() {
+        let rows = [Row::Rr, Row::Flood, Row::Mem, Row::Crr];
+        assert_eq!(in_order(&rows), [Row::Mem, Row::Rr, Row::Flood, Row::Crr]);
+    }
 }

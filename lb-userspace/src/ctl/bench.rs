@@ -48,7 +48,7 @@ pub(super) struct Args {
     #[arg(long)]
     ipv6: bool,
     /// Measure veth-mpps, rr, crr, udp and stream through the rules of this network namespace, too, such as kube-proxy's for
-    /// 192.0.2.1:30080 and 10.96.15.1:80
+    /// 192.0.2.1:30080 and 10.96.15.1:80. It stays as one that forwards IPv4 and sends no redirects
     #[arg(long, value_name = "NETNS", conflicts_with = "ipv6")]
     beside: Option<String>,
     /// Write a report with plots, one HTML document
@@ -90,10 +90,16 @@ impl Args {
         let beside = self.beside.clone();
         let rows = if self.rows.is_empty() { Row::value_variants() } else { &self.rows };
         let extent = Extent { rounds, runs, flows, services, ipv6, beside };
-        let report = run(rows, &extent)?;
-        if let Some(file) = &self.html {
-            fs::write(file, report.html()).with_context(|| format!("write {}", file.display()))?;
+        let (report, failed) = run(rows, &extent)?;
+        if report.rows.is_empty() {
+            return failed.end();
         }
-        Ok(out.document(&Told(report))?)
+        // Nothing that fails from here on, or has failed, takes the figures away.
+        let html = report.html();
+        out.document(&Told(report))?;
+        if let Some(file) = &self.html {
+            fs::write(file, html).with_context(|| format!("write {}", file.display()))?;
+        }
+        failed.end()
     }
 }
