@@ -59,7 +59,7 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// Runs `command` and gives what it wrote to standard output.
 ///
 /// # Errors
-/// As [`run`]; what the command wrote to standard error is part of the error.
+/// As [`run`]; what the command wrote to standard error is part of the error, or else, as of `sluice -j`, to standard output.
 pub fn read(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes(command)?).into_owned())
 }
@@ -71,7 +71,7 @@ pub fn read(command: &mut Command) -> Result<String> {
 pub fn bytes(command: &mut Command) -> Result<Vec<u8>> {
     let out = command.stdin(Stdio::null()).output().with_context(|| format!("start {}", line(command)))?;
     if !out.status.success() {
-        let said = String::from_utf8_lossy(&out.stderr);
+        let said = String::from_utf8_lossy(if out.stderr.is_empty() { &out.stdout } else { &out.stderr });
         bail!("{} ended with {}: {}", line(command), out.status, said.trim());
     }
     Ok(out.stdout)

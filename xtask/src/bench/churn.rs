@@ -1,6 +1,6 @@
 //! The row `churn`: requests to a Service of which a fifth of the endpoints is replaced each second.
 //!
-//! A replaced pod is as one that is deleted: its endpoint says that it terminates, it serves for a second more, and then
+//! A replaced pod is as one that is deleted: its endpoint says that it terminates, it serves for a second at least, and then
 //! nobody is at its address.
 
 use std::collections::VecDeque;
@@ -27,7 +27,8 @@ use crate::lab::{Lab, Pod};
 
 /// What has to be known to read the figures.
 pub(super) const NOTES: &[&str] = &[
-    "Of 50 endpoints 10 are replaced each second. A pod that is replaced says that it terminates and serves for a second more.",
+    "Of 50 endpoints 10 are replaced at each turn, a second after the turn before. A pod that is replaced says that it terminates",
+    "and serves until the next turn.",
     "Each request is an HTTP request by a TCP connection of its own, by eight clients at once; lost is one that is not answered",
     "within 4 s. Segments that had to be sent again are all of the client's.",
 ];
@@ -37,7 +38,7 @@ const SERVICES: u32 = 1_000;
 /// Endpoints, and how many of them are replaced at once.
 const ENDPOINTS: usize = 50;
 const REPLACED: usize = ENDPOINTS / 5;
-/// How long until the next are, and how long one that is replaced goes on.
+/// How long until the next are, after all is said of these, and how long one that is replaced goes on.
 const TURN: Duration = Duration::from_secs(1);
 /// Where they all are, and the first of them.
 const RANGE: &str = "10.127.64.0/18";
@@ -54,35 +55,43 @@ struct Taken {
     answered: f64,
     lost: f64,
     again: f64,
+    /// Endpoints that were replaced a second.
+    replaced: f64,
+}
+
+/// The cluster that it is measured in.
+pub(super) fn size(args: &BenchArgs) -> Size {
+    Size { services: args.services.min(SERVICES), endpoints: args.endpoints }
 }
 
 /// Measures both proxies.
 ///
 /// # Errors
 /// When the cluster does not start, or a proxy does not do its work at all.
-pub(super) fn run(lab: &Arc<Lab>, binaries: &Binaries, args: &BenchArgs) -> Result<Vec<Figure>> {
-    let size = Size { services: args.services.min(SERVICES), endpoints: args.endpoints };
+pub(super) fn run(lab: &Arc<Lab>, binaries: &Binaries, size: Size, turns: u32) -> Result<Vec<Figure>> {
     let steps = Steps::new();
     steps.say("starting etcd and an API server");
     let scene = Scene::new(lab, binaries, NAME)?;
     steps.say(&format!("creating {} Services x {} endpoints", size.services, size.endpoints));
     objects::create(scene.plane(), size, &steps)?;
     let mut crowd = Crowd::new(scene.plane().client()?);
-    let [sluice, kube_proxy] = Proxy::ALL.map(|proxy| crowd.churn(&scene, proxy, args.seconds, size, &steps));
+    let [sluice, kube_proxy] = Proxy::ALL.map(|proxy| crowd.churn(&scene, proxy, turns, size, &steps));
     Ok(figures(sluice?, kube_proxy?))
 }
 
 fn figures(sluice: Taken, kube_proxy: Taken) -> Vec<Figure> {
-    let figure = |name, title, goal, read: fn(&Taken) -> f64| Figure {
+    let figure = |name, title, unit, goal, read: fn(&Taken) -> f64| Figure {
         goal,
         sluice: Reading::of(Choice::Worst, &[read(&sluice)]),
         kube_proxy: Reading::of(Choice::Worst, &[read(&kube_proxy)]),
-        ..Figure::new(name, title, Unit::Count)
+        ..Figure::new(name, title, unit)
     };
+    let count = Unit::Count;
     vec![
-        figure("answered", "requests answered", None, |taken| taken.answered),
-        figure("lost", "requests lost", Some(Goal::at_most(0.0, None)), |taken| taken.lost),
-        figure("again", "segments sent again", None, |taken| taken.again),
+        figure("answered", "requests answered", count, None, |taken| taken.answered),
+        figure("lost", "requests lost", count, Some(Goal::at_most(0.0, None)), |taken| taken.lost),
+        figure("again", "segments sent again", count, None, |taken| taken.again),
+        figure("replaced", "endpoints replaced", Unit::Rate, None, |taken| taken.replaced),
     ]
 }
 
@@ -114,15 +123,8 @@ impl Crowd {
         fresh
     }
 
-    /// Replaces endpoints for so many seconds under requests, through `proxy`.
-    fn churn(
-        &mut self,
-        scene: &Scene,
-        proxy: Proxy,
-        seconds: u32,
-        size: Size,
-        steps: &Steps,
-    ) -> Result<Taken> {
+    /// Replaces endpoints so often under requests, through `proxy`.
+    fn churn(&mut self, scene: &Scene, proxy: Proxy, turns: u32, size: Size, steps: &Steps) -> Result<Taken> {
         let (name, side) = (proxy.name(), scene.side(proxy)?);
         let pod = serving(scene.machine(proxy)?, NAME, RANGE)?;
         lives(&pod, "add", self.live.iter())?;
@@ -138,14 +140,16 @@ impl Crowd {
         running.ready()?;
         reach(&side.prober, vec![address], None, OFTEN)
             .with_context(|| running.told("does not make the Service answer"))?;
-        steps.say(&format!("{name}: endpoints are replaced for {seconds} s"));
+        steps.say(&format!("{name}: endpoints are replaced {turns} times"));
         let again = sent_again(&side.traffic)?;
         side.traffic.start_load(Load { to: address, clients: CLIENTS, rate: RATE })?;
         let begun = Instant::now();
-        let turned = (1..=seconds).try_for_each(|turn| {
-            thread::sleep((TURN * turn).saturating_sub(begun.elapsed()));
+        let turned = (0..turns).try_for_each(|_| {
+            // From the end of the turn before, however late that was: who has just said that he terminates still serves.
+            thread::sleep(TURN);
             scene.plane().space().within(|| self.turn(&pod))
         });
+        let replaced = f64::from(turns) * REPLACED as f64 / begun.elapsed().as_secs_f64();
         thread::sleep(TURN);
         let load = side.traffic.stop_load()?;
         turned?;
@@ -154,7 +158,7 @@ impl Crowd {
         }
         let again = (sent_again(&side.traffic)? - again) as f64;
         running.stop()?;
-        Ok(Taken { answered: load.answered.len() as f64, lost: load.failed.len() as f64, again })
+        Ok(Taken { answered: load.answered.len() as f64, lost: load.failed.len() as f64, again, replaced })
     }
 
     /// Ends those that have terminated for a turn, and replaces as many.

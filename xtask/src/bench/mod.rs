@@ -19,14 +19,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use lb_bench::{Facts, Figure, Machine, Measured, Report};
+use lb_bench::{Facts, Failed, Figure, Machine, Measured, Report};
 
 use self::objects::Size;
 use self::rules::Rules;
@@ -51,7 +51,7 @@ pub struct BenchArgs {
     /// Starts of Sluice that are timed, and restarts, before and after kube-proxy, which gets one of each
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     starts: u32,
-    /// How long endpoints are replaced, for each proxy
+    /// How long endpoints are replaced, for each proxy, on a machine that keeps up: so many times, a second apart
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(2..=600))]
     seconds: u32,
     /// Measure `sync` with 1000 x 10 and 5000 x 50 as well; ten minutes more
@@ -88,6 +88,16 @@ enum Row {
     Node(lb_bench::Row),
 }
 
+impl Row {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Node(row) => row.name(),
+            Self::Sync => "sync",
+            Self::Churn => "churn",
+        }
+    }
+}
+
 impl ValueEnum for Row {
     fn value_variants<'a>() -> &'a [Self] {
         static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
@@ -101,11 +111,11 @@ impl ValueEnum for Row {
         match self {
             Self::Node(row) => row.to_possible_value(),
             Self::Churn => {
-                Some(PossibleValue::new("churn").help(
+                Some(PossibleValue::new(self.name()).help(
                     "Requests lost while a fifth of the endpoints is replaced each second; three minutes",
                 ))
             }
-            Self::Sync => Some(PossibleValue::new("sync").help(
+            Self::Sync => Some(PossibleValue::new(self.name()).help(
                 "From the API server to the tables: start, restart, one endpoint, memory, CPU; some minutes",
             )),
         }
@@ -115,23 +125,29 @@ impl ValueEnum for Row {
 /// Builds what is measured and measures it. With `SLUICE_BIN` set, that binary is used and nothing is built.
 ///
 /// # Errors
-/// An unfit machine, a failed build, a cluster that does not start; a proxy that does not do its work at all.
+/// An unfit machine, a failed build. A cluster that does not start, a proxy that does not do its work at all: after what could
+/// be measured has been told.
 pub fn run(args: &BenchArgs) -> Result<()> {
-    let report = match &args.from {
+    let (report, failed) = match &args.from {
         Some(file) => {
             let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-            serde_json::from_str(&text)
-                .with_context(|| format!("{} is no document of `-j`", file.display()))?
+            let report = serde_json::from_str(&text)
+                .with_context(|| format!("{} is no document of `-j`", file.display()))?;
+            (report, Failed::default())
         }
         None => measure(args)?,
     };
+    if report.rows.is_empty() {
+        return failed.end();
+    }
+    let text = if args.json { format!("{}\n", report.json()?) } else { report.text() };
+    stdout().write_all(text.as_bytes()).context("write to standard output")?;
     for (file, text) in [(&args.html, Report::html as fn(&Report) -> String), (&args.page, page)] {
         if let Some(file) = file {
             fs::write(file, text(&report)).with_context(|| format!("write {}", file.display()))?;
         }
     }
-    let text = if args.json { format!("{}\n", report.json()?) } else { report.text() };
-    stdout().write_all(text.as_bytes()).context("write to standard output")
+    failed.end()
 }
 
 /// The report as a page of the documentation.
@@ -143,15 +159,22 @@ fn page(report: &Report) -> String {
     )
 }
 
-fn measure(args: &BenchArgs) -> Result<Report> {
+fn measure(args: &BenchArgs) -> Result<(Report, Failed)> {
     let sluice = build::for_lab("the bench")?;
     let rows: &[Row] = if args.rows.is_empty() { Row::value_variants() } else { &args.rows };
     let facts = Machine::look()?;
     let versions = BTreeMap::from([("sluice".to_owned(), said(&sluice, "--version")?)]);
     let mut bench = Bench { args, sluice, versions, offloads: Vec::new(), cluster: None, rules: None };
-    let measured = rows.iter().map(|row| bench.measure(*row)).collect::<Result<Vec<_>>>()?;
+    let (mut measured, mut failed) = (Vec::new(), Failed::default());
+    for row in rows {
+        let result = bench.measure(*row, &mut measured).with_context(|| format!("the row {}", row.name()));
+        if let Err(error) = &result {
+            sh::say(&format!("{error:#}"));
+        }
+        failed.keep(result);
+    }
     let machine = Facts { offloads: bench.offloads, ..facts.end()? };
-    Ok(Report { machine, versions: bench.versions, rows: measured.into_iter().flatten().collect() })
+    Ok((Report { machine, versions: bench.versions, rows: measured }, failed))
 }
 
 /// What rows are measured with: made once, when the first of them needs it.
@@ -166,12 +189,18 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn measure(&mut self, row: Row) -> Result<Vec<Measured>> {
+    /// Adds what it measures to `rows`.
+    fn measure(&mut self, row: Row, rows: &mut Vec<Measured>) -> Result<()> {
         match row {
-            Row::Node(row) => self.node(row),
-            Row::Sync => self.sizes().into_iter().map(|size| self.sync(size)).collect(),
-            Row::Churn => Ok(vec![self.churn()?]),
+            Row::Node(row) => rows.extend(self.node(row)?),
+            Row::Sync => {
+                for size in self.sizes() {
+                    rows.push(self.sync(size)?);
+                }
+            }
+            Row::Churn => rows.push(self.churn()?),
         }
+        Ok(())
     }
 
     /// A row of a node, as `sluice bench` measures it.
@@ -181,13 +210,15 @@ impl Bench<'_> {
         for (flag, value) in [("--rounds", self.args.rounds), ("--runs", self.args.runs)] {
             bench.args(value.map(|value| [flag.to_owned(), value.to_string()]).into_iter().flatten());
         }
-        let mut settings = Vec::new();
+        let (mut settings, mut notes) = (Vec::new(), Vec::new());
         if row.has_beside() {
             bench.args(["--beside", self.rules()?.netns()]);
             settings = self::settings(self.size()).to_vec();
+            notes = rules::NOTES.iter().map(|note| (*note).to_owned()).collect();
         }
         sh::say(&format!("sluice bench {}", row.name()));
-        let answer = sh::read(&mut bench)?;
+        // Its progress is for whoever waits.
+        let answer = sh::read(bench.stderr(Stdio::inherit()))?;
         let mut report: Report =
             serde_json::from_str(&answer).context("read the answer of `sluice bench`")?;
         self.offloads = report.machine.offloads;
@@ -195,6 +226,7 @@ impl Bench<'_> {
             let beside =
                 settings.iter().map(|(name, value)| (format!("kube_proxy_{name}"), u64::from(*value)));
             measured.settings.extend(beside);
+            measured.notes.extend(notes.iter().cloned());
         }
         Ok(report.rows)
     }
@@ -205,7 +237,7 @@ impl Bench<'_> {
         let (lab, binaries) = self.cluster()?;
         let begun = Instant::now();
         let figures = sync::run(&lab, &binaries, args, size)?;
-        Ok(measured("sync", &settings(size), begun, figures, sync::NOTES))
+        Ok(measured(Row::Sync, &settings(size), begun, figures, sync::NOTES))
     }
 
     /// The row `churn`.
@@ -213,8 +245,11 @@ impl Bench<'_> {
         let args = self.args;
         let (lab, binaries) = self.cluster()?;
         let begun = Instant::now();
-        let figures = churn::run(&lab, &binaries, args)?;
-        Ok(measured("churn", &[("seconds", args.seconds)], begun, figures, churn::NOTES))
+        let size = churn::size(args);
+        let figures = churn::run(&lab, &binaries, size, args.seconds)?;
+        let [services, endpoints] = settings(size);
+        let settings = [("turns", args.seconds), services, endpoints];
+        Ok(measured(Row::Churn, &settings, begun, figures, churn::NOTES))
     }
 
     /// How many Services and endpoints clusters have.
@@ -258,14 +293,14 @@ fn settings(size: Size) -> [(&'static str, u32); 2] {
 
 /// A row that has begun then and has ended now.
 fn measured(
-    row: &str,
+    row: Row,
     settings: &[(&str, u32)],
     begun: Instant,
     figures: Vec<Figure>,
     notes: &[&str],
 ) -> Measured {
     Measured {
-        row: row.to_owned(),
+        row: row.name().to_owned(),
         settings: settings.iter().map(|(name, value)| ((*name).to_owned(), u64::from(*value))).collect(),
         seconds: begun.elapsed().as_secs_f64(),
         figures,

@@ -136,7 +136,15 @@ impl Space {
 
     /// Makes the namespace forward packets of both families.
     pub(super) fn forward(&self) -> Result<()> {
-        set_sysctls(&self.netns, &[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")])
+        self.set(&[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")])
+    }
+
+    /// Writes settings of the namespace, named below `/proc/sys/net`.
+    ///
+    /// # Errors
+    /// When one cannot be written.
+    pub fn set(&self, settings: &[(&str, &str)]) -> Result<()> {
+        set_sysctls(&self.netns, settings)
     }
 
     /// Runs `ip` with these lines of a batch on the namespace.

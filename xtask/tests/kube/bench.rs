@@ -51,6 +51,8 @@ fn endpoints_are_replaced_under_requests_to_both_proxies() {
     };
     for side in ["sluice", "kube_proxy"] {
         assert!(value("answered", side) > Some(0.0), "{document:#}");
+        // Not more often than is said.
+        assert!(value("replaced", side).is_some_and(|rate| 0.0 < rate && rate <= 10.0), "{document:#}");
     }
     // How many that are is a matter of time.
     let lost = figures.iter().find(|it| it["name"] == "lost").unwrap();
