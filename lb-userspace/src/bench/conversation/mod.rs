@@ -15,10 +15,11 @@ pub(super) use self::talk::Talk;
 
 /// What has to be known to read the figures.
 const NOTES: &[&str] = &[
-    "Threads of one process in namespaces of their own, on one processor; every call of Sluice's goes to another Service, from an",
-    "address that has never called before. Rates and times are medians by round, of ratios the medians of those within a round.",
-    "The server is on the node. The control is the server's own address, by way of a node that no proxy has touched, in ratios over",
-    "itself; the ceiling is a wire between client and server. Sluice is in tc, at pods and uplink. kube-proxy's rules are those of",
+    "Threads of one process in namespaces of their own, on one processor, from an address in each round that has never called",
+    "before. Each TCP connection by ClusterIP goes to another Service; a node port, and all datagrams, have one, beside as many as",
+    "there are. Who calls waits for an answer before the next call: p50 and p99 are without queues. Rates and times are medians by",
+    "round, of ratios the medians of those within a round. The server is on the node. The control is the server's own address, by",
+    "way of a node that no proxy has touched, in ratios over itself; the ceiling is a wire between client and server. Sluice is in tc, at pods and uplink. kube-proxy's rules are those of",
     "all its Services, of which one is called; beside a ClusterIP stands its ClusterIP, whichever way Sluice takes.",
 ];
 
