@@ -33,7 +33,7 @@ const SYSCTLS: [(&str, &str); 8] = [
     ("ipv6/conf/default/disable_ipv6", "0"),
 ];
 
-/// Source ports of datagrams that are asked once: neither node ports nor any that flows are masqueraded with, which a
+/// Source ports of sockets that ask once: neither node ports nor any that flows are masqueraded with, which a
 /// socket of the node that binds one by number would share.
 const SOURCES: std::ops::Range<u16> = 33_000..61_000;
 
@@ -50,7 +50,7 @@ pub struct Space {
     owner: bool,
     cgroup: PathBuf,
     helper: Mutex<Helper>,
-    /// Which of [`SOURCES`] the next datagram that is asked once has.
+    /// Which of [`SOURCES`] the next socket that asks once has.
     asked: AtomicU16,
 }
 
@@ -208,15 +208,17 @@ impl Space {
     /// # Errors
     /// How it failed, and after how long.
     pub fn ask(&self, socket: Socket, to: SocketAddr) -> Result<Answer, Failure> {
-        self.open_from(socket, self.source(socket, to), Some(to))?.ask()
+        let from = (socket == Socket::Udp).then(|| self.source(to));
+        self.open_from(socket, from, Some(to))?.ask()
     }
 
-    /// As [`Space::ask`], by one socket for each of `asked`, many at once.
+    /// As [`Space::ask`], by one socket for each of `asked`, many at once. Connections have source ports of their own, too:
+    /// by chance one of so many would meet the flow of another that goes on beside it.
     ///
     /// # Errors
     /// When the helper is gone.
     pub fn ask_all(&self, asked: &[(Socket, SocketAddr)]) -> Result<Vec<Result<Answer, Failure>>, Failure> {
-        let asked = asked.iter().map(|(socket, to)| (*socket, self.source(*socket, *to), *to)).collect();
+        let asked = asked.iter().map(|(socket, to)| (*socket, self.source(*to), *to)).collect();
         match self.must(&Request::AskAll(asked))? {
             Reply::Answers(answers) => Ok(answers),
             other => Err(Failure::protocol(&other)),
@@ -224,11 +226,9 @@ impl Space {
     }
 
     /// The source of a socket that asks once.
-    fn source(&self, socket: Socket, to: SocketAddr) -> Option<SocketAddr> {
-        (socket == Socket::Udp).then(|| {
-            let asked = self.asked.fetch_add(1, Ordering::Relaxed);
-            any(to, SOURCES.start + asked % (SOURCES.end - SOURCES.start))
-        })
+    fn source(&self, to: SocketAddr) -> SocketAddr {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        any(to, SOURCES.start + asked % (SOURCES.end - SOURCES.start))
     }
 
     /// Asks `to` by UDP from one unconnected socket, every 20 ms until it is `over`: the answers. `port`: its source

@@ -83,11 +83,15 @@ impl Sockets {
 }
 
 /// Asks by a socket of its own each, many at once: what waits for silence holds up nothing else.
-pub(super) fn ask_all(asked: &[(Socket, Option<SocketAddr>, SocketAddr)]) -> Vec<Result<Answer, Failure>> {
-    let once = |(kind, from, to): (Socket, Option<SocketAddr>, SocketAddr)| {
+pub(super) fn ask_all(asked: &[(Socket, SocketAddr, SocketAddr)]) -> Vec<Result<Answer, Failure>> {
+    let once = |(kind, from, to): (Socket, SocketAddr, SocketAddr)| {
         let mut sockets = Sockets::default();
-        let opened = sockets.open(kind, from, Some(to))?;
-        // It ends by a RST, at once and everywhere: of so many, one would have the port of another that is still ending.
+        let opened = match sockets.open(kind, Some(from), Some(to)) {
+            // A program of the node has it.
+            Err(failure) if failure.kind == "AddrInUse" => sockets.open(kind, None, Some(to)),
+            opened => opened,
+        }?;
+        // A connection ends by a RST, at once and everywhere: when its port comes round again nothing of it is there.
         if let (Socket::Tcp, Some(fd)) = (kind, sockets.open.get(&opened.id)) {
             set_socket_linger(fd, Some(Duration::ZERO))
                 .map_err(|error| Failure::other(&error.to_string()))?;

@@ -57,7 +57,7 @@ pub enum Request {
         to: Option<SocketAddr>,
     },
     /// Ask by sockets of their own, many at once: kind, address to bind to, whom to ask.
-    AskAll(Vec<(Socket, Option<SocketAddr>, SocketAddr)>),
+    AskAll(Vec<(Socket, SocketAddr, SocketAddr)>),
     /// Close a socket.
     Close {
         /// Which socket.
