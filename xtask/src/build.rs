@@ -107,10 +107,12 @@ fn ebpf<'a>(tools: &Tools, cargo: &'a mut Command, folder: &Path) -> &'a mut Com
 }
 
 /// v3 has the atomic operations that return a value; rustc hands the name on to the linker, whose own `--cpu`
-/// may be given once only. The linker makes BTF from full debug information.
+/// may be given once only. The linker makes BTF from full debug information. It asks LLVM to keep copies in order, which
+/// makes a call of a loop, byte by byte, of each that is no whole word.
 fn flags(tools: &Tools) -> String {
     let linker = format!("linker={}", tools.linker.display());
-    ["-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3", "-C", &linker].join("\u{1f}")
+    let copies = "-Clink-arg=--disable-expand-memcpy-in-order";
+    ["-Cdebuginfo=2", "-Clink-arg=--btf", copies, "-Ctarget-cpu=v3", "-C", &linker].join("\u{1f}")
 }
 
 /// Builds `target/release/sluice` with its eBPF programs in it and gives its path.

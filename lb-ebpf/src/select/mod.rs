@@ -78,7 +78,6 @@ impl<A: Address> Choice<A> {
     #[inline(always)]
     pub fn new(to: Endpoint<A>) -> Self {
         let memory = AffinityKey { client: Addr6([0; 16]), service: 0 };
-        // No default: what is all zeros becomes a call of `memset`.
         Self {
             to,
             memory,
