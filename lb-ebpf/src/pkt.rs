@@ -11,6 +11,21 @@ pub enum Covered {
     Segment,
 }
 
+/// By how much a translation changes what an Internet checksum covers: 32-bit one's complement sums of new minus old.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// Of the addresses.
+    pub addresses: u32,
+    /// Of the ports.
+    pub ports: u32,
+    /// The sum of the pseudo header as it was: what stands in the place of a checksum that is left to the hardware.
+    pub pseudo: u32,
+    /// See [`Pkt::adjust_checksum`].
+    pub keep_zero: bool,
+    /// See [`Pkt::adjust_checksum`].
+    pub v6: bool,
+}
+
 /// A packet, addressed by offsets from its link-layer header, or from its network header where it has no other.
 ///
 /// The checksum of the transport header may be complete or left to the hardware (partial: the field holds the sum of
@@ -28,7 +43,7 @@ pub trait Pkt {
     fn is_for_us(&self) -> bool;
     /// Of an aggregate: payload of each packet that it is to be cut into, bytes; else 0.
     fn segment(&self) -> u32;
-    /// `N` bytes at `offset`; `None` if they are not all there.
+    /// `N` bytes at `offset`; `None` if they are not all there, or lie where [`Pkt::gather`] has to get them from.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
     /// Overwrites `N` bytes at `offset`; false if they are not all there or cannot be written.
     #[must_use]
@@ -49,6 +64,20 @@ pub trait Pkt {
         keep_zero: bool,
         v6: bool,
     ) -> bool;
+    /// Has the Internet checksum at `offset` follow a translation. Addresses and ports separately: a checksum left to the
+    /// hardware covers the ones but not yet the others.
+    #[must_use]
+    #[inline(always)]
+    fn follow_checksum(&mut self, offset: u32, change: &Change) -> bool {
+        let Change { addresses, ports, keep_zero, v6, .. } = *change;
+        self.adjust_checksum(offset, addresses, Covered::Pseudo, keep_zero, v6)
+            && (ports == 0 || self.adjust_checksum(offset, ports, Covered::Segment, keep_zero, v6))
+    }
+    /// Has what a header may be in lie where it can be read, if it does not yet; false if nothing has changed.
+    #[inline(always)]
+    fn gather(&mut self) -> bool {
+        false
+    }
     /// Tells the kernel that the bytes from the network header on change by `difference`, as above, and nothing in them
     /// makes up for it: it may have the sum of them all (CHECKSUM_COMPLETE).
     fn resum(&mut self, difference: u32);

@@ -8,7 +8,7 @@ use network_types::eth::EthHdr;
 use crate::csum;
 use crate::family::Family;
 use crate::parse::{Part, SCTP_CHECKSUM, TCP_CHECKSUM, UDP_CHECKSUM};
-use crate::pkt::{Covered, Pkt};
+use crate::pkt::{Change, Pkt};
 
 /// Gives the packet the addresses and ports `scratch.to` instead of `scratch.key`; a later fragment its addresses.
 ///
@@ -16,19 +16,18 @@ use crate::pkt::{Covered, Pkt};
 /// Why it must be dropped; it may be half rewritten.
 #[inline(always)]
 pub(crate) fn apply<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Result<(), Reason> {
-    let Scratch { key: FlowKey { tuple: from, proto, .. }, to, network, transport, part, .. } = scratch;
+    let Scratch { key: FlowKey { tuple: from, proto, .. }, to, network, part, .. } = scratch;
     let addresses = csum::difference(&from.src, &from.dst, &to.src, &to.dst);
-    let (old, new) = (from.ports(), to.ports());
     let done = if *part == Part::Later as u8 {
         // The checksum that covers the addresses is in the first fragment.
         resum::<A, P>(pkt, addresses, 0);
         true
     } else {
         match Proto::from_number(*proto).ok_or(Reason::OtherProtocol)? {
-            Proto::Tcp => internet::<A, P>(pkt, *transport, TCP_CHECKSUM, false, addresses, [old, new]),
-            Proto::Udp => internet::<A, P>(pkt, *transport, UDP_CHECKSUM, true, addresses, [old, new]),
+            Proto::Tcp => internet(pkt, scratch, TCP_CHECKSUM, addresses),
+            Proto::Udp => internet(pkt, scratch, UDP_CHECKSUM, addresses),
             Proto::Sctp => {
-                let ports = sctp(pkt, scratch, old, new)?;
+                let ports = sctp(pkt, scratch, from.ports(), to.ports())?;
                 resum::<A, P>(pkt, addresses, ports);
                 true
             }
@@ -48,20 +47,20 @@ fn resum<A: Family, P: Pkt>(pkt: &mut P, addresses: u32, others: u32) {
 
 /// Ports, and a checksum that covers them and the addresses.
 #[inline(always)]
-fn internet<A: Family, P: Pkt>(
-    pkt: &mut P,
-    transport: u32,
-    field: u32,
-    keep_zero: bool,
-    addresses: u32,
-    [old, new]: [[u8; 4]; 2],
-) -> bool {
-    let (field, v6) = (transport + field, A::FAMILY == 6);
-    // Addresses and ports separately: a checksum left to the hardware covers the ones but not yet the others.
-    pkt.adjust_checksum(field, addresses, Covered::Pseudo, keep_zero, v6)
-        && (new == old
-            || pkt.adjust_checksum(field, csum::word_difference(old, new), Covered::Segment, keep_zero, v6)
-                && pkt.store(transport, &new))
+fn internet<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>, field: u32, addresses: u32) -> bool {
+    let Scratch { key: FlowKey { tuple: from, proto, .. }, to, network, transport, .. } = scratch;
+    let (old, new) = (from.ports(), to.ports());
+    let Some(end) = A::end(pkt, *network) else { return false };
+    let [l0, l1, l2, l3] = end.wrapping_sub(*transport).to_be_bytes();
+    let rest = csum::add(u32::from_ne_bytes([l0, l1, l2, l3]), u32::from_ne_bytes([0, 0, 0, *proto]));
+    let change = Change {
+        addresses,
+        ports: csum::word_difference(old, new),
+        pseudo: csum::add(csum::add(from.src.sum(), from.dst.sum()), rest),
+        keep_zero: *proto == Proto::Udp as u8,
+        v6: A::FAMILY == 6,
+    };
+    pkt.follow_checksum(transport + field, &change) && (new == old || pkt.store(*transport, &new))
 }
 
 /// Ports, and a checksum that covers them and all that follows, but no address. What the bytes change by, for

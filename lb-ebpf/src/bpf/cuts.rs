@@ -6,6 +6,7 @@ use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr, xdp_md};
 use lb_common::{Addr4, Addr6, Address, Endpoint, Proto, Reason, Scratch, SockCall};
 use lb_ebpf::event::Recorded;
 use lb_ebpf::family::Family;
+use lb_ebpf::pkt::Change;
 use lb_ebpf::select::{self, Asker, Choice, Pick};
 use lb_ebpf::sock::Purpose;
 use lb_ebpf::{crc32c, cut, event, flow, fragment, icmp, masquerade, parse, reject, route, sock, stage};
@@ -21,6 +22,20 @@ use super::sock::Calling;
 #[inline(never)]
 pub(super) extern "C" fn crc32c(pattern: u32, length: u32) -> u32 {
     crc32c::difference(pattern, length, |left, right| crc32c_multiply(left, right))
+}
+
+/// [`Pkt::follow_checksum`] where the kernel has to be asked. Flags: 1: zero is kept, 2: of IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn hardware_checksum(
+    skb: *mut __sk_buff,
+    offset: u32,
+    addresses: u32,
+    ports: u32,
+    flags: u32,
+) -> u32 {
+    let change = Change { addresses, ports, pseudo: 0, keep_zero: flags & 1 != 0, v6: flags & 2 != 0 };
+    u32::from(Skb::new(skb).ask_checksum(offset, &change))
 }
 
 /// [`reject::sum`].
@@ -149,7 +164,7 @@ macro_rules! packet_cuts {
     ($what:literal $trait:ident, $packet:ident of $context:ty, $kernel:ident:
         $parse4:ident, $parse6:ident, $place4:ident, $place6:ident, $masquerade4:ident, $masquerade6:ident,
         $make4:ident, $make6:ident, $attempt4:ident, $attempt6:ident, $turn_away4:ident, $turn_away6:ident,
-        $reject4:ident, $reject6:ident, $record4:ident, $record6:ident; $($own:tt)*) => {
+        $reject4:ident, $reject6:ident, $record4:ident, $record6:ident, $carry4:ident, $carry6:ident; $($own:tt)*) => {
         cuts! {
             $what $trait():
             "[`parse::packet`]."
@@ -183,6 +198,14 @@ macro_rules! packet_cuts {
                     )),
                     None => u32::MAX,
                 };
+            "[`stage::carry`]."
+            carry(context: *mut $context, reason: u32; scratch: Scratch) = $carry4, $carry6,
+                match Reason::from_number(reason as u8) {
+                    Some(reason) => cut::number(Ok(stage::carry(
+                        &mut $packet::new(context), &$kernel::of(context), reason, scratch,
+                    ))),
+                    None => u32::MAX,
+                };
             "[`event::packet`]."
             record(context: *mut $context, reason: u32; scratch: Scratch) = $record4, $record6,
                 match Reason::from_number(reason as u8) {
@@ -197,13 +220,7 @@ macro_rules! packet_cuts {
 packet_cuts! {
     "The functions of one family that are shown a socket buffer." SkbCuts, Skb of __sk_buff, Kernel:
     parse4, parse6, place4, place6, masquerade4, masquerade6, make4, make6, attempt4, attempt6,
-    turn_away4, turn_away6, reject4, reject6, record4, record6;
-    "[`stage::translate`]."
-    translate(skb: *mut __sk_buff, reason: u32; scratch: Scratch) = translate4, translate6,
-        match Reason::from_number(reason as u8) {
-            Some(reason) => cut::number(Ok(stage::translate(&mut Skb::new(skb), &Kernel::of(skb), reason, scratch))),
-            None => u32::MAX,
-        };
+    turn_away4, turn_away6, reject4, reject6, record4, record6, carry4, carry6;
     "[`route::find`]."
     find_way(skb: *mut __sk_buff; scratch: Scratch) = find_way4, find_way6,
         cut::number(route::find(&Skb::new(skb), &Kernel::of(skb), scratch));
@@ -216,14 +233,9 @@ packet_cuts! {
     "The functions of one family that are shown a frame." FrameCuts, Frame of xdp_md, Driver:
     frame_parse4, frame_parse6, frame_place4, frame_place6, frame_masquerade4, frame_masquerade6,
     frame_make4, frame_make6, frame_attempt4, frame_attempt6,
-    frame_turn_away4, frame_turn_away6, frame_reject4, frame_reject6, frame_record4, frame_record6;
+    frame_turn_away4, frame_turn_away6, frame_reject4, frame_reject6, frame_record4, frame_record6,
+    frame_carry4, frame_carry6;
     "[`route::shortcut`]."
     shortcut(frame: *mut xdp_md; scratch: Scratch) = shortcut4, shortcut6,
         cut::number(route::shortcut(&Frame::new(frame), &Driver::of(frame), scratch));
-    "[`stage::carry`]."
-    carry(frame: *mut xdp_md, reason: u32; scratch: Scratch) = carry4, carry6,
-        match Reason::from_number(reason as u8) {
-            Some(reason) => cut::number(Ok(stage::carry(&mut Frame::new(frame), &Driver::of(frame), reason, scratch))),
-            None => u32::MAX,
-        };
 }

@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use lb_ebpf::csum;
 use lb_ebpf::parse::LINK;
-use lb_ebpf::pkt::{Covered, Pkt};
+use lb_ebpf::pkt::{Change, Covered, Pkt};
 use lb_ebpf::route::Route;
 use lb_ebpf::verdict::Verdict;
 
@@ -14,7 +14,20 @@ use super::around::Hook;
 use super::cuts::{crc32c, frame_sum};
 
 /// Where headers end at the latest. The verifier wants a bound for what is added to the start of a packet.
-const REACH: usize = 1024;
+pub(super) const REACH: usize = 1024;
+
+/// Where `N` bytes at `offset` are in a packet between `start` and `end`, if they are there; of one byte, if there is
+/// another behind it: a comparison for "not beyond", which the compiler makes of it, tells the verifier nothing. No
+/// header ends with a byte that is read by itself.
+#[inline(always)]
+pub(super) fn within<const N: usize>(start: usize, end: usize, offset: u32) -> Option<*mut [u8; N]> {
+    let offset = offset as usize;
+    if offset > REACH - N {
+        return None;
+    }
+    let at = start + offset;
+    if at + N.max(2) > end { None } else { Some(at as *mut [u8; N]) }
+}
 
 /// A frame in one piece, before it is a socket buffer. Its checksums are complete if it comes from a
 /// wire; of a veth whoever set it up sees to that.
@@ -40,9 +53,7 @@ impl Frame {
         }
     }
 
-    /// Where `N` bytes at `offset` are, if they are there; of one byte, if there is another behind it: a comparison for
-    /// "not beyond", which the compiler makes of it, tells the verifier nothing. No header ends with a byte that is read
-    /// by itself.
+    /// Where `N` bytes at `offset` are, if they are there.
     #[inline(always)]
     fn at<const N: usize>(&self, offset: u32) -> Option<*mut [u8; N]> {
         // Volatile, or the compiler leaves out a check which follows from another: of that the verifier knows nothing.
@@ -53,12 +64,7 @@ impl Frame {
                 addr_of!((*self.0).data_end).read_volatile() as usize,
             )
         };
-        let offset = offset as usize;
-        if offset > REACH - N {
-            return None;
-        }
-        let at = start + offset;
-        if at + N.max(2) > end { None } else { Some(at as *mut [u8; N]) }
+        within(start, end, offset)
     }
 }
 
@@ -137,6 +143,11 @@ impl Pkt for Frame {
         _v6: bool,
     ) -> bool {
         csum::adjust(self, offset, difference, keep_zero)
+    }
+
+    #[inline(always)]
+    fn follow_checksum(&mut self, offset: u32, change: &Change) -> bool {
+        csum::adjust(self, offset, csum::add(change.addresses, change.ports), change.keep_zero)
     }
 
     #[inline(always)]

@@ -141,6 +141,13 @@ macro_rules! common {
         }
 
         #[inline(always)]
+        fn carry<P: Pkt>(&self, _pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict {
+            // SAFETY: as above.
+            let number = unsafe { <A as $cuts>::carry(self.context(), u32::from(reason as u8), scratch) };
+            cut::result(number).unwrap_or(Verdict::Drop)
+        }
+
+        #[inline(always)]
         fn record<P: Pkt>(&self, _pkt: &P, reason: Reason, scratch: &mut Scratch<A>) {
             // SAFETY: as above. Whether there was room for a record does not matter to the packet.
             let _ = unsafe { <A as $cuts>::record(self.context(), u32::from(reason as u8), scratch) };
@@ -150,13 +157,6 @@ macro_rules! common {
 
 impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     common!(SkbCuts);
-
-    #[inline(always)]
-    fn translate<P: Pkt>(&self, _pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict {
-        // SAFETY: as above, with the packet's own context.
-        let number = unsafe { A::translate(self.context(), u32::from(reason as u8), scratch) };
-        cut::result(number).unwrap_or(Verdict::Drop)
-    }
 
     #[inline(always)]
     fn find_way<P: Pkt>(&self, _pkt: &P, scratch: &mut Scratch<A>) -> Result<Found, Reason> {
@@ -178,12 +178,5 @@ impl<A: Maps + Family + Cuts> Env<A> for Driver {
     fn shortcut<P: Pkt>(&self, _pkt: &P, scratch: &mut Scratch<A>) -> Result<Found, Reason> {
         // SAFETY: a function of this object, called with the packet's own context and memory.
         cut::result(unsafe { A::shortcut(self.context(), scratch) })
-    }
-
-    #[inline(always)]
-    fn carry<P: Pkt>(&self, _pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict {
-        // SAFETY: as above.
-        let number = unsafe { A::carry(self.context(), u32::from(reason as u8), scratch) };
-        cut::result(number).unwrap_or(Verdict::Drop)
     }
 }

@@ -1,23 +1,25 @@
 //! [`Pkt`] over a socket buffer.
 
-use core::mem::MaybeUninit;
+use core::ptr::addr_of;
 
 use aya_ebpf::bindings::{
     __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_REDIRECT, TC_ACT_SHOT,
 };
 use aya_ebpf::helpers::{
     bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_head, bpf_skb_change_tail,
-    bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skb_vlan_pop,
+    bpf_skb_pull_data, bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
 use lb_common::config_flags;
+use lb_ebpf::csum;
 use lb_ebpf::parse::{LINK, TAGS};
-use lb_ebpf::pkt::{Covered, Pkt};
+use lb_ebpf::pkt::{Change, Covered, Pkt};
 use lb_ebpf::route::Route;
 use lb_ebpf::verdict::Verdict;
 
 use super::around::Hook;
-use super::cuts::{crc32c, sum};
+use super::cuts::{crc32c, hardware_checksum, sum};
 use super::fib;
+use super::frame::{REACH, within};
 use super::maps::CONFIG;
 
 /// The kernel's `BPF_F_IPV6` (Linux 6.16), which the bindings lack: a change of IPv6 addresses and of the checksum
@@ -59,6 +61,29 @@ impl Skb {
     pub(crate) fn kind(&self) -> u16 {
         // SAFETY: a read of the context.
         unsafe { (*self.0).protocol as u16 }
+    }
+
+    /// [`Pkt::follow_checksum`] of a packet whose checksum may be left to the hardware: the kernel knows.
+    #[inline(always)]
+    pub(super) fn ask_checksum(&mut self, offset: u32, change: &Change) -> bool {
+        let Change { addresses, ports, keep_zero, v6, .. } = *change;
+        let Some(old) = self.load(offset) else { return false };
+        let pseudo = self.adjust_checksum(offset, addresses, Covered::Pseudo, keep_zero, v6);
+        // It is, by what has become of it: it does not cover the ports yet.
+        let owed = self.load(offset).is_some_and(|new| csum::holds(new, csum::plus(old, addresses)));
+        pseudo && (owed || self.adjust_checksum(offset, ports, Covered::Segment, keep_zero, v6))
+    }
+
+    /// Where `N` bytes at `offset` are, if they are there and in the linear part.
+    #[inline(always)]
+    fn at<const N: usize>(&self, offset: u32) -> Option<*mut [u8; N]> {
+        // SAFETY: reads of the context; volatile, or the compiler leaves out a check which follows from another: of that the
+        // verifier knows nothing.
+        unsafe {
+            let start = addr_of!((*self.0).data).read_volatile() as usize;
+            let end = addr_of!((*self.0).data_end).read_volatile() as usize;
+            within(start, end, offset)
+        }
     }
 }
 
@@ -109,18 +134,16 @@ impl Pkt for Skb {
 
     #[inline(always)]
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
-        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
-        // SAFETY: the helper writes all N bytes or fails; it also reads parts of the packet that are not linear.
-        unsafe {
-            let failed = bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), N as u32);
-            if failed == 0 { Some(bytes.assume_init()) } else { None }
-        }
+        // SAFETY: N bytes of the packet.
+        self.at(offset).map(|at| unsafe { *at })
     }
 
     #[inline(always)]
     fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> bool {
-        // SAFETY: the helper reads N bytes; it unshares the packet where that is needed.
-        unsafe { bpf_skb_store_bytes(self.0.cast(), offset, bytes.as_ptr().cast(), N as u32, 0) == 0 }
+        let Some(at) = self.at(offset) else { return false };
+        // SAFETY: as above; the kernel has unshared the packet before a program began that writes to one.
+        unsafe { *at = *bytes };
+        true
     }
 
     #[inline(always)]
@@ -152,6 +175,36 @@ impl Pkt for Skb {
         }
         // SAFETY: a field size of zero in the flags makes the helper take a ready difference instead of two values.
         unsafe { bpf_l4_csum_replace(self.0.cast(), offset, 0, u64::from(difference), flags) == 0 }
+    }
+
+    #[inline(always)]
+    fn follow_checksum(&mut self, offset: u32, change: &Change) -> bool {
+        let Change { addresses, ports, pseudo, keep_zero, v6 } = *change;
+        let Some(old) = self.load(offset) else { return false };
+        if keep_zero && old == [0; 2] {
+            return true;
+        }
+        // Of a packet whose checksum is left to the hardware the field holds this sum, or the checksum would be wrong; of an
+        // aggregate not all drivers have that.
+        if self.segment() != 0 || csum::holds(old, pseudo) {
+            let flags = u32::from(keep_zero) | u32::from(v6) << 1;
+            return hardware_checksum(self.0, offset, addresses, ports, flags) != 0;
+        }
+        if !v6 {
+            // The header's own checksum makes up for the addresses, this one is one too many.
+            self.resum(!addresses);
+        }
+        let new = csum::apply(old, csum::add(addresses, ports));
+        self.store(offset, if keep_zero && new == [0; 2] { &[0xff; 2] } else { &new })
+    }
+
+    #[inline(always)]
+    fn gather(&mut self) -> bool {
+        // SAFETY: reads of the context.
+        let (linear, length) = unsafe { ((*self.0).data_end - (*self.0).data, self.length()) };
+        let length = length.min(REACH as u32);
+        // SAFETY: a helper that takes numbers only; no pointer into the packet is held across it.
+        linear < length && unsafe { bpf_skb_pull_data(self.0, length) } == 0
     }
 
     #[inline(always)]

@@ -137,16 +137,6 @@ pub trait Env<A: Address>: Tables<A> {
         fragment::meet(self, scratch)
     }
 
-    /// [`crate::stage::translate`].
-    #[inline(always)]
-    fn translate<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict
-    where
-        A: Family,
-        Self: Sized,
-    {
-        stage::translate(pkt, self, reason, scratch)
-    }
-
     /// [`crate::stage::carry`].
     #[inline(always)]
     fn carry<P: Pkt>(&self, pkt: &mut P, reason: Reason, scratch: &mut Scratch<A>) -> Verdict

@@ -133,11 +133,15 @@ fn begin<A: Family, P: Pkt, E: Env<A>>(
     }
     match parsed {
         Ok(_) => None,
-        Err(Reason::OtherProtocol) => Some(match env.portless(pkt, scratch) {
-            Ok(Verdict::Route) => route_error(pkt, env, scratch),
-            Ok(verdict) => verdict,
-            Err(reason) => refuse(pkt, env, reason, scratch),
-        }),
+        Err(Reason::OtherProtocol) => {
+            // What it quotes is looked at.
+            pkt.gather();
+            Some(match env.portless(pkt, scratch) {
+                Ok(Verdict::Route) => route_error(pkt, env, scratch),
+                Ok(verdict) => verdict,
+                Err(reason) => refuse(pkt, env, reason, scratch),
+            })
+        }
         Err(reason) => Some(leave(env, reason)),
     }
 }
@@ -145,7 +149,7 @@ fn begin<A: Family, P: Pkt, E: Env<A>>(
 /// Fills `scratch` with what is known of the packet.
 #[inline(always)]
 fn parse<A: Family, P: Pkt, E: Env<A>>(
-    pkt: &P,
+    pkt: &mut P,
     env: &E,
     scratch: &mut Scratch<A>,
     network: u32,
@@ -156,7 +160,8 @@ fn parse<A: Family, P: Pkt, E: Env<A>>(
     scratch.interface = if selects(point) { pkt.ifindex() } else { pkt.came_by() };
     scratch.now = env.now();
     scratch.renewal = Renewal::None as u8;
-    env.parse(pkt, scratch)
+    let parsed = env.parse(pkt, scratch);
+    if parsed == Err(Reason::Malformed) && pkt.gather() { env.parse(pkt, scratch) } else { parsed }
 }
 
 /// Sends on the error of a masqueraded flow, which has been translated. Nobody is told if it goes no further.
@@ -181,7 +186,12 @@ fn go_on<A: Family, P: Pkt, E: Env<A>>(
     reason: Reason,
     scratch: &mut Scratch<A>,
 ) -> Verdict {
-    env.translate(pkt, reason, scratch)
+    if masquerade::is_routed(scratch.masquerade)
+        && let Err(reason) = env.find_way(pkt, scratch)
+    {
+        return refuse(pkt, env, reason, scratch);
+    }
+    env.carry(pkt, reason, scratch)
 }
 
 /// Does with a packet that was not rewritten as `reason` says, and answers it where that is due.
@@ -208,6 +218,8 @@ pub fn turn_away<A: Family, P: Pkt, E: Env<A>>(
         return discard(pkt, env, scratch, reason);
     }
     scratch.bytes = length(pkt, scratch);
+    // A refusal quotes it.
+    pkt.gather();
     match env.reject(pkt, reason, scratch) {
         Ok(verdict) => {
             env.record(pkt, reason, scratch);
@@ -242,23 +254,7 @@ fn discard<A: Family, P: Pkt, E: Env<A>>(
     leave(env, reason)
 }
 
-/// Rewrites the packet from `scratch.key` to `scratch.to`, and sends it on.
-#[inline(always)]
-pub fn translate<A: Family, P: Pkt, E: Env<A>>(
-    pkt: &mut P,
-    env: &E,
-    reason: Reason,
-    scratch: &mut Scratch<A>,
-) -> Verdict {
-    if masquerade::is_routed(scratch.masquerade)
-        && let Err(reason) = env.find_way(pkt, scratch)
-    {
-        return refuse(pkt, env, reason, scratch);
-    }
-    carry(pkt, env, reason, scratch)
-}
-
-/// The same of a packet whose way is known, if it needs one.
+/// Rewrites the packet from `scratch.key` to `scratch.to` and sends it on, by the way that has been found, if it needs one.
 #[inline(always)]
 pub fn carry<A: Family, P: Pkt, E: Env<A>>(
     pkt: &mut P,
