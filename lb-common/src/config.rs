@@ -162,8 +162,8 @@ pub struct Config {
     pub patience: u32,
     /// Flows that a CPU may make per second, of all Services together; also the burst; 0: any number.
     pub new_flow_rate: u32,
-    /// Zero.
-    pub pad: [u8; 4],
+    /// Nanoseconds from one tick of the kernel's clock to the next; 0: not known, the kernel is asked what time it is.
+    pub tick: u32,
 }
 
 impl Config {
@@ -184,7 +184,7 @@ impl Config {
         embryonic: u32::MAX,
         patience: 60,
         new_flow_rate: 0,
-        pad: [0; 4],
+        tick: 0,
     };
 
     /// The node's address of family `A`; `None` if it has none.
@@ -232,5 +232,5 @@ shared! {
     Lifetimes: size 44, align 4, fields [u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32];
     Prefix<Addr4>: size 8, align 4, fields [Addr4, u8, [u8; 3]];
     Prefix<Addr6>: size 20, align 4, fields [Addr6, u8, [u8; 3]];
-    Config: size 360, align 8, fields [u64, u32, u32, Addr4, Addr6, [PortRange; 2], Lifetimes, u32, [Prefix<Addr4>; SERVICE_RANGES], [Prefix<Addr6>; SERVICE_RANGES], Prefix<Addr4>, Prefix<Addr6>, u32, u32, u32, [u8; 4]];
+    Config: size 360, align 8, fields [u64, u32, u32, Addr4, Addr6, [PortRange; 2], Lifetimes, u32, [Prefix<Addr4>; SERVICE_RANGES], [Prefix<Addr6>; SERVICE_RANGES], Prefix<Addr4>, Prefix<Addr6>, u32, u32, u32, u32];
 }

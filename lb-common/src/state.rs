@@ -15,8 +15,11 @@ pub struct StateRecord {
     pub full: [u64; 2],
     /// When the last sweep began, `CLOCK_MONOTONIC`, nanoseconds; 0: there was none.
     pub swept: [u64; 2],
+    /// `CLOCK_MONOTONIC_COARSE` when the kernel had counted no tick: both go on alike, and ticks can be read without a
+    /// call. 0: not known yet.
+    pub clock: u64,
     /// Zero.
-    pub pad: [u64; 2],
+    pub pad: u64,
     /// Pairs that were made in the flow table. All begin embryonic: not [`crate::FlowState::ASSURED`].
     pub begun: [u64; 2],
     /// Pairs of the flow table that have ceased to be embryonic: confirmed, or removed unconfirmed. Wraps, as `begun`
@@ -78,7 +81,7 @@ pub struct SweepReport {
 }
 
 shared! {
-    StateRecord: size 104, align 8, fields [[u64; 2], [u64; 2], [u64; 2], [u64; 2], [u64; 2], [u64; 2], u64];
+    StateRecord: size 104, align 8, fields [[u64; 2], [u64; 2], [u64; 2], u64, u64, [u64; 2], [u64; 2], u64];
     CpuRecord: size 40, align 8, fields [u64, u64, u64, u64, u64];
     SweepReport: size 64, align 8, fields [u64, u64, u64, u64, u64, u64, u64, u64];
 }

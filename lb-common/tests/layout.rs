@@ -43,13 +43,13 @@ fn fields_stand_where_schema_5_has_them() {
     offsets!(SockStorage: peer @ 0, backend @ 20, udp4 @ 40, udp6 @ 48);
     offsets!(Config: netns_cookie @ 0, flags @ 8, reject_rate @ 12, node4 @ 16, node6 @ 20, snat_ports @ 36, lifetimes @ 44,
         event_rate @ 88, service_ranges4 @ 92, service_ranges6 @ 156, local4 @ 316, local6 @ 324,
-        embryonic @ 344, patience @ 348, new_flow_rate @ 352);
+        embryonic @ 344, patience @ 348, new_flow_rate @ 352, tick @ 356);
     offsets!(FragmentKey: src @ 0, dst @ 16, id @ 32, proto @ 36, point @ 37);
     offsets!(FragmentValue: sport @ 0, dport @ 2, proto @ 4, seen @ 8, check @ 12);
     offsets!(AffinityKey: client @ 0, service @ 16);
     offsets!(AddressValue: kind @ 0, flags @ 1);
     offsets!(InterfaceValue: flags @ 0, mac @ 4);
-    offsets!(StateRecord: lru_used @ 0, full @ 16, swept @ 32, begun @ 64, settled @ 80, events @ 96);
+    offsets!(StateRecord: lru_used @ 0, full @ 16, swept @ 32, clock @ 48, begun @ 64, settled @ 80, events @ 96);
     offsets!(CpuRecord: pairs @ 0, rejects @ 8, events @ 16, flows @ 24, suppressed @ 32);
     offsets!(EventRecord: sequence @ 0, time @ 8, cookie @ 16, suppressed @ 24, ifindex @ 28, length @ 32, pid @ 36,
         src @ 40, dst @ 56, comm @ 72, sport @ 88, dport @ 90, reason @ 92, point @ 93, proto @ 94, flags @ 95);

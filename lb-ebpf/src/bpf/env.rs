@@ -4,7 +4,9 @@ use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::btf_maps::lpm_trie::Key as LpmKey;
-use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns, bpf_redirect};
+use aya_ebpf::helpers::{
+    bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_redirect,
+};
 use lb_common::{
     AddressValue, AffinityKey, AffinityWord, BackendWord, ClientOf, Config, CpuRecord, FlowKey, FlowValue,
     FragmentKey, FragmentValue, FrontendKey, FrontendValue, InterfaceValue, Reason, ServiceStats, Slot,
@@ -79,7 +81,23 @@ impl<A: Maps, P: Hook> Tables<A> for Around<P> {
     #[inline(always)]
     fn now(&self) -> u64 {
         // SAFETY: a helper without arguments (Linux 5.11).
-        unsafe { bpf_ktime_get_coarse_ns() }
+        let asked = || unsafe { bpf_ktime_get_coarse_ns() };
+        let (Some(config), Some(state)) = (CONFIG.get(0), STATE.get_ptr_mut(0)) else { return asked() };
+        if config.tick == 0 {
+            return asked();
+        }
+        // SAFETY: a helper without arguments (Linux 5.6), which the kernel makes a load of.
+        let ticks = unsafe { bpf_jiffies64() }.wrapping_mul(config.tick.into());
+        // SAFETY: an aligned word of a value of the array.
+        let clock = unsafe { addr_of_mut!((*state).clock) };
+        // SAFETY: as above.
+        let mut zero = unsafe { clock.read_volatile() };
+        if zero == 0 {
+            zero = asked().wrapping_sub(ticks);
+            // SAFETY: as above; two programs at once write the same, but for a tick.
+            unsafe { clock.write_volatile(zero) };
+        }
+        ticks.wrapping_add(zero)
     }
 
     #[inline(always)]

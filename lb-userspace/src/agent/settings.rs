@@ -42,6 +42,7 @@ pub(super) fn of(args: &Args) -> Result<Config, ProbeError> {
         event_rate: args.event_rate,
         new_flow_rate: args.new_flow_rate,
         lifetimes: args.lifetimes(),
+        tick: probe::tick(),
         ..Config::DEFAULT
     };
     args.masquerade().settle(&mut config);

@@ -163,6 +163,7 @@ fn config(plan: &Plan) -> Result<Config> {
         // As many as there are: what is measured is a refusal, not its limit. Nobody sweeps.
         reject_rate: 100_000_000,
         patience: u32::MAX,
+        tick: probe::tick(),
         // Those of the frames that a generator makes, as answers come to them.
         snat_ports: [
             PortRange { first: FIRST_PORT, last: 29_999 },

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
 use rustix::thread::{CapabilitySet, capabilities};
+use rustix::time::{ClockId, clock_getres};
 
 use super::sys;
 
@@ -127,6 +128,14 @@ pub fn csum_ipv6_flag() -> Result<bool, ProbeError> {
     let answer =
         sys::test_run(program.as_fd(), &[0; 64]).map_err(failed("BPF_PROG_TEST_RUN of a trial program"))?;
     Ok(answer == 0)
+}
+
+/// Nanoseconds from one tick of the kernel's clock to the next; 0: it does not tell.
+#[must_use]
+pub fn tick() -> u32 {
+    // The coarse clock moves on with each tick.
+    let resolution = clock_getres(ClockId::MonotonicCoarse);
+    if resolution.tv_sec == 0 { resolution.tv_nsec.try_into().unwrap_or_default() } else { 0 }
 }
 
 /// The cookie of the network namespace that this thread is in.

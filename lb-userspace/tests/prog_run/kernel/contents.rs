@@ -64,6 +64,7 @@ impl Kernel {
         if lb_userspace::bpf::probe::csum_ipv6_flag()? {
             config.flags |= config_flags::CSUM_IPV6_FLAG;
         }
+        config.tick = lb_userspace::bpf::probe::tick();
         self.held = now()?;
         self.write(maps::CONFIG, &[config])?;
         for name in [maps::FLOWS4, maps::FLOWS_LRU4] {
