@@ -52,10 +52,27 @@ pub trait Address:
     fn unmapped(addr: &Addr6) -> Self;
     /// Whether it is one of the addresses by which a node talks to itself.
     fn is_loopback(&self) -> bool;
+    /// The bit of the address in the map `marks`. Set, and never cleared, before a table has the address: of most packets
+    /// it tells that they are nobody's, at the price of a load. One that it does not tell of is looked up as ever.
+    #[inline(always)]
+    fn mark(&self) -> Mark {
+        let hash = self.mix(u32::from(Self::FAMILY));
+        let bit = (hash ^ (hash >> 15)) & (crate::maps::MARKS - 1);
+        Mark { word: bit >> 6, bits: 1 << (bit & 63) }
+    }
     /// What `config` has for this family.
     fn settings(config: &Config) -> Settings<'_, Self>;
     /// Head of the chain of a UDP socket's `ToBackend` entries of this family; port 0 if there are none.
     fn head(storage: &mut SockStorage) -> &mut Endpoint<Self>;
+}
+
+/// A bit of the map `marks`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Mark {
+    /// Index of its word.
+    pub word: u32,
+    /// The word with this bit alone.
+    pub bits: u64,
 }
 
 /// One round of a multiply-rotate hash: cheap in eBPF, no table, good enough to tell keys apart and to spread flows.

@@ -28,6 +28,18 @@ impl<A: Address> Tuple<A> {
         Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
     }
 
+    /// Of a packet of a flow that is met at the [`Point`] with this number: the address that is none of whoever else the
+    /// node's pods or the world speak with. At ingress a Service's or the node's, at egress the endpoint's.
+    #[must_use]
+    #[inline(always)]
+    pub const fn known(&self, point: u8) -> &A {
+        if point == Point::PodIngress as u8 || point == Point::OutwardIngress as u8 {
+            &self.dst
+        } else {
+            &self.src
+        }
+    }
+
     /// Both ports, as the first four bytes of a transport header.
     #[must_use]
     #[inline(always)]

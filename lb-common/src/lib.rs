@@ -26,7 +26,7 @@ mod service;
 mod sock;
 mod state;
 
-pub use addr::{Addr4, Addr6, Address, Endpoint, Port, Proto};
+pub use addr::{Addr4, Addr6, Address, Endpoint, Mark, Port, Proto};
 pub use affinity::{AffinityKey, AffinityWord};
 pub use config::{Config, Lifetimes, PortRange, Prefix, SERVICE_RANGES, Settings, config_flags};
 pub use event::{EventRecord, SockCall};

@@ -85,6 +85,8 @@ pub const EVENT_RECORDS: u32 = 4_096;
 pub const FRAGMENTED: u32 = 8_192;
 /// Interfaces of which the programs must know something.
 pub const INTERFACE_COUNT: u32 = 16_384;
+/// Bits of the map `marks`: one of 64 is set by 16 000 addresses.
+pub const MARKS: u32 = 1 << 20;
 /// Sockets' UDP translations that are remembered.
 pub const SOCK_UDP: u32 = 65_536;
 
@@ -113,6 +115,7 @@ maps! {
     FLOWS_LRU6, "flows_lru6": LruHash, FlowKey<Addr6> => FlowValue<Addr6>, FLOWS / LRU_SHARE, Flows, 0, "IPv6 flows that may be evicted.";
     ADDRESSES4, "addresses4": Hash, Addr4 => AddressValue, SERVICES, Services, NO_PREALLOC, "IPv4 addresses that matter at all.";
     ADDRESSES6, "addresses6": Hash, Addr6 => AddressValue, SERVICES, Services, NO_PREALLOC, "IPv6 addresses that matter at all.";
+    MARKED, "marks": Array, u32 => u64, MARKS / 64, Fixed, MMAPABLE, "Bits of the addresses that matter, or have ever.";
     FRONTENDS4, "frontends4": Hash, FrontendKey<Addr4> => FrontendValue, SERVICES, Services, NO_PREALLOC, "IPv4 address, port and protocol to service.";
     FRONTENDS6, "frontends6": Hash, FrontendKey<Addr6> => FrontendValue, SERVICES, Services, NO_PREALLOC, "IPv6 address, port and protocol to service.";
     SOURCE_RANGES4, "source_ranges4": LpmTrie, SourceRangeKey<Addr4> => u32, SERVICES, Services, NO_PREALLOC, "IPv4 clients that may use a LoadBalancer frontend.";

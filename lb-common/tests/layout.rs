@@ -66,6 +66,7 @@ fn maps_have_the_sizes_and_names_of_schema_5() {
         ("flows_lru6", 40, 88),
         ("addresses4", 4, 4),
         ("addresses6", 16, 4),
+        ("marks", 4, 8),
         ("frontends4", 8, 8),
         ("frontends6", 20, 8),
         ("source_ranges4", 12, 4),

@@ -4,9 +4,7 @@ use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::btf_maps::lpm_trie::Key as LpmKey;
-use aya_ebpf::helpers::{
-    bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_redirect,
-};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_redirect};
 use lb_common::{
     AddressValue, AffinityKey, AffinityWord, BackendWord, ClientOf, Config, CpuRecord, FlowKey, FlowValue,
     FragmentKey, FragmentValue, FrontendKey, FrontendValue, InterfaceValue, Reason, ServiceStats, Slot,
@@ -22,8 +20,8 @@ use super::fib;
 use super::in_place::{Backend, Entry, Memory, Remembered, Service};
 use super::lookup;
 use super::maps::{
-    AFFINITY, BACKEND_STATS, BACKENDS_MAP, CONFIG, CPU, FRAGMENTS, INTERFACES, Maps, REASONS, SERVICE_STATS,
-    SERVICES_MAP, STATE,
+    AFFINITY, BACKEND_STATS, BACKENDS_MAP, CONFIG, CPU, FRAGMENTS, INTERFACES, MARKS_MAP, Maps, REASONS,
+    SERVICE_STATS, SERVICES_MAP, STATE,
 };
 
 const EEXIST: i32 = -17;
@@ -216,6 +214,22 @@ impl<A: Maps, P: Hook> Tables<A> for Around<P> {
     fn forget_fragment(&self, key: &FragmentKey) {
         // Most have never been remembered.
         let _ = FRAGMENTS.remove(key);
+    }
+
+    #[inline(always)]
+    fn is_marked(&self, addr: &A) -> bool {
+        let mark = addr.mark();
+        // SAFETY: one aligned load of a value of the array.
+        MARKS_MAP.get_ptr(mark.word).is_some_and(|word| unsafe { word.read_volatile() } & mark.bits != 0)
+    }
+
+    #[inline(always)]
+    fn mark(&self, addr: &A) {
+        let mark = addr.mark();
+        if let Some(word) = MARKS_MAP.get_ptr_mut(mark.word) {
+            // SAFETY: an aligned word of the array.
+            unsafe { atomic::or(word, mark.bits) };
+        }
     }
 
     #[inline(always)]

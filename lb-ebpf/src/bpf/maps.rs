@@ -3,7 +3,7 @@
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, SkStorage};
 use aya_ebpf::macros::btf_map;
 use lb_common::maps::{
-    AFFINITIES, BACKENDS, EVENT_RECORDS, FLOWS, FRAGMENTED, INTERFACE_COUNT, LRU_SHARE, MMAPABLE,
+    AFFINITIES, BACKENDS, EVENT_RECORDS, FLOWS, FRAGMENTED, INTERFACE_COUNT, LRU_SHARE, MARKS, MMAPABLE,
     NO_PREALLOC, SERVICES, SLOTS_PER_BACKEND, SOCK_UDP,
 };
 use lb_common::{
@@ -59,6 +59,8 @@ static SCRATCH4: PerCpuArray<Scratch<Addr4>, 2> = PerCpuArray::new();
 #[btf_map(name = "scratch6")]
 static SCRATCH6: PerCpuArray<Scratch<Addr6>, 2> = PerCpuArray::new();
 
+#[btf_map(name = "marks")]
+pub(super) static MARKS_MAP: Array<u64, { (MARKS / 64) as usize }, MMAP> = Array::new();
 #[btf_map(name = "services")]
 pub(super) static SERVICES_MAP: Array<ServiceRecord, { SERVICES as usize }, MMAP> = Array::new();
 // Never read here: made with the others, so that one loader makes all maps.

@@ -211,6 +211,10 @@ pub trait Tables<A: Address> {
     /// Forgets the first fragment with this key.
     fn forget_fragment(&self, key: &FragmentKey);
 
+    /// Whether the bit of [`Address::mark`] is set.
+    fn is_marked(&self, addr: &A) -> bool;
+    /// Sets it.
+    fn mark(&self, addr: &A);
     /// What `addr` is to the node, if anything.
     fn address(&self, addr: &A) -> Option<AddressValue>;
     /// The Service port behind an address, port and protocol.

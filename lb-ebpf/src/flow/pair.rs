@@ -193,6 +193,8 @@ pub(super) fn insert<A: Address, E: Env<A>>(
     key: &FlowKey<A>,
     value: &FlowValue<A>,
 ) -> Inserted {
+    // Before anybody can look for it.
+    env.mark(key.tuple.known(value.point));
     let inserted = env.insert_flow(table, key, value);
     if table == FlowTable::Lru && env.note(Note::LruUsed) != note::USED {
         env.set_note(Note::LruUsed, note::USED);

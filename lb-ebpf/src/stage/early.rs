@@ -10,7 +10,7 @@ use lb_common::{Addr4, Addr6, Effect, FlowKind, Masquerade, Point, Reason, Scrat
 
 use super::follow::{Renewal, account, renewal};
 use super::open::{self, Placed, opened};
-use super::{discard, length, parse, refuse};
+use super::{concerns, discard, length, parse, refuse};
 use crate::env::Env;
 use crate::family::Family;
 use crate::flow::{self, Hit, Made};
@@ -37,7 +37,7 @@ fn stages<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32) -> V
     let scratch = &mut *scratch;
     let parsed = parse(pkt, env, scratch, network, Point::OutwardIngress);
     // What has no ports, or not yet all of its data, is rare.
-    if parsed != Ok(Part::Whole) {
+    if parsed != Ok(Part::Whole) || !concerns(env, scratch) {
         return Verdict::Pass;
     }
     let verdict = match flow::lookup(env, &scratch.key, &mut scratch.value) {

@@ -12,7 +12,7 @@ mod early;
 mod follow;
 mod open;
 
-use lb_common::{Addr4, Addr6, Effect, FlowKind, Masquerade, Point, Reason, Scratch};
+use lb_common::{Addr4, Addr6, Address, Effect, FlowKey, FlowKind, Masquerade, Point, Reason, Scratch};
 
 use crate::env::Env;
 use crate::event;
@@ -24,6 +24,7 @@ use crate::parse::{self, Flags, Part};
 use crate::pkt::Pkt;
 use crate::rewrite;
 use crate::route;
+use crate::select::Range;
 use crate::verdict::Verdict;
 
 pub use depart::{Departed, depart};
@@ -80,6 +81,9 @@ fn stages<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, poin
     if let Some(verdict) = begin(pkt, env, scratch, network, point) {
         return verdict;
     }
+    if !concerns(env, scratch) {
+        return leave(env, Reason::NotService);
+    }
     let selects = selects(point);
     if let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) {
         // At egress begins what is the host's own. What is sent on may be a masqueraded flow's, with the same ends.
@@ -111,6 +115,21 @@ fn stages<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, poin
 #[inline(always)]
 const fn selects(point: Point) -> bool {
     matches!(point, Point::PodIngress | Point::OutwardIngress)
+}
+
+/// Whether a packet with ports may be a flow's or begin one, or must not pass. Of what does not, which is most of what
+/// there is, that is known without a look into any table.
+#[inline(always)]
+fn concerns<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> bool {
+    let Scratch { key: FlowKey { tuple, .. }, point, .. } = scratch;
+    if env.is_marked(tuple.known(*point)) {
+        return true;
+    }
+    if *point == Point::PodEgress as u8 {
+        return false;
+    }
+    *point == Point::OutwardEgress as u8 && env.is_marked(&tuple.dst)
+        || parse::begins(scratch) && env.range(scratch) == Ok(Range::Inside)
 }
 
 /// What comes first at every point: parses the packet. The verdict about one that has no ports, or none of its own.

@@ -106,6 +106,15 @@ impl<T: Pod> Array<T> {
         stored.flatten().ok_or_else(|| self.beyond(index))
     }
 
+    /// Sets bits in the first word of the record at `index`, whoever else sets others.
+    ///
+    /// # Errors
+    /// [`MapError::Index`] beyond the end; the kernel refused to map it.
+    pub fn set_bits(&self, index: u32, bits: u64) -> Result<(), MapError> {
+        let set = self.at(index, |words| words.first().map(|word| word.fetch_or(bits, Ordering::Release)))?;
+        set.flatten().map(|_| ()).ok_or_else(|| self.beyond(index))
+    }
+
     /// What `access` makes of the words of the record at `index`; `None` beyond the end.
     fn at<R>(&self, index: u32, access: impl FnOnce(&[AtomicU64]) -> R) -> Result<Option<R>, MapError> {
         if index >= self.map.entries {

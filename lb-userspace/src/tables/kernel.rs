@@ -35,6 +35,7 @@ impl Kernel {
             service_stats: Array::open(dir, maps::SERVICE_STATS)?,
             backends: Array::open(dir, maps::BACKENDS_MAP)?,
             backend_stats: Array::open(dir, maps::BACKEND_STATS)?,
+            marks: Array::open(dir, maps::MARKED)?,
             v4: Half {
                 addresses: Hash::open(dir, maps::ADDRESSES4)?,
                 frontends: Hash::open(dir, maps::FRONTENDS4)?,
@@ -107,5 +108,9 @@ impl<T: Pod> ArrayTable<T> for Array<T> {
 
     fn store(&mut self, index: u32, offset: usize, word: u64) -> Result<(), MapError> {
         Self::store(self, index, offset, word)
+    }
+
+    fn set_bits(&mut self, index: u32, bits: u64) -> Result<(), MapError> {
+        Self::set_bits(self, index, bits)
     }
 }

@@ -30,6 +30,7 @@ impl Fake {
             service_stats: MemoryArray::new(maps::SERVICE_STATS, services),
             backends: MemoryArray::new(maps::BACKENDS_MAP, backends),
             backend_stats: MemoryArray::new(maps::BACKEND_STATS, backends),
+            marks: MemoryArray::new(maps::MARKED, maps::MARKS / 64),
             v4: Half {
                 addresses: MemoryHash::new(maps::ADDRESSES4, addresses[0]),
                 frontends: MemoryHash::new(maps::FRONTENDS4, frontends[0]),
@@ -131,5 +132,11 @@ impl<T: Pod> ArrayTable<T> for MemoryArray<T> {
         let target = bytes.get_mut(offset..offset + 8).ok_or(MapError::Index { map, index })?;
         target.copy_from_slice(&word.to_ne_bytes());
         Ok(())
+    }
+
+    fn set_bits(&mut self, index: u32, bits: u64) -> Result<(), MapError> {
+        let word =
+            bytemuck::bytes_of(&self.get(index)?).first_chunk().map_or(0, |word| u64::from_ne_bytes(*word));
+        self.store(index, 0, word | bits)
     }
 }

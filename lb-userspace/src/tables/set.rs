@@ -27,6 +27,8 @@ pub struct TableSet<S: Storage> {
     pub backends: S::Array<BackendRecord>,
     /// Their counters.
     pub backend_stats: S::Array<BackendStats>,
+    /// Bits of addresses.
+    pub marks: S::Array<u64>,
     /// The IPv4 tables.
     pub v4: Half<Addr4, S>,
     /// The IPv6 tables.
@@ -105,6 +107,12 @@ impl<S: Storage> Tables for TableSet<S> {
                 })?;
             }
             Op::PutAddress { addr, value } => {
+                let mark = match addr {
+                    IpAddr::V4(addr) => Addr4::from(*addr).mark(),
+                    IpAddr::V6(addr) => Addr6::from(*addr).mark(),
+                };
+                // First: a packet to an address without one is looked up nowhere.
+                self.marks.set_bits(mark.word, mark.bits)?;
                 with_half!(self, Family::of(addr), half => half.addresses.insert(&address(*addr)?, value))?;
             }
             Op::DeleteAddress { addr } => {
@@ -168,7 +176,7 @@ impl<S: Storage> Tables for TableSet<S> {
 
 impl<S: Storage> TableSet<S> {
     fn capacity(&self) -> Capacity {
-        let Self { meta, services, service_stats, backends, backend_stats, v4, v6 } = self;
+        let Self { meta, services, service_stats, backends, backend_stats, marks: _, v4, v6 } = self;
         Capacity {
             services: meta.capacity().min(services.records()).min(service_stats.records()),
             backends: backends.records().min(backend_stats.records()),

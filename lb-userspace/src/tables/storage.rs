@@ -53,6 +53,12 @@ pub trait ArrayTable<T> {
     /// # Errors
     /// [`MapError::Index`] beyond the end.
     fn store(&mut self, index: u32, offset: usize, word: u64) -> Result<(), MapError>;
+
+    /// Sets bits in the first word of a record, whose other bits programs set meanwhile.
+    ///
+    /// # Errors
+    /// [`MapError::Index`] beyond the end.
+    fn set_bits(&mut self, index: u32, bits: u64) -> Result<(), MapError>;
 }
 
 /// A kind of hashes and arrays.

@@ -126,6 +126,8 @@ impl Node {
             (Some((at, Way::Back)), _) if self.connections[at].answers() == point => {
                 Ok(self.follow(at, Way::Back, &seen))
             }
+            // Where the address has no mark, nobody looks for a flow.
+            (Some(_), _) if outcome.reason == Reason::NotService => untouched(Reason::NotService),
             (Some(_), _) => untouched(Reason::OtherPoint),
             (None, _) if seen.leaves() => self.left(&seen, outcome),
             (None, _) => self.opened(&seen, outcome),

@@ -223,6 +223,16 @@ macro_rules! environment {
                 lock(&self.world.fragments).remove(key);
             }
 
+            fn is_marked(&self, addr: &$addr) -> bool {
+                self.world.schedule.access();
+                lock(&self.world.marks).contains(&addr.mark())
+            }
+
+            fn mark(&self, addr: &$addr) {
+                self.world.schedule.access();
+                lock(&self.world.marks).insert(addr.mark());
+            }
+
             fn address(&self, addr: &$addr) -> Option<AddressValue> {
                 self.accessed(|accesses| accesses.address += 1);
                 read(&self.world.$family.addresses).get(addr).copied()

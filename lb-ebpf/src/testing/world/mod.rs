@@ -11,7 +11,7 @@ use std::vec::Vec;
 
 use lb_common::{
     Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config,
-    CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue,
+    CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Mark,
     Proto, Reason, ServiceStats, Slot, SockUdpKey, SockUdpValue, SourceRangeKey, Span, StateRecord,
     SweepReport,
 };
@@ -153,6 +153,7 @@ pub struct World {
     clock: AtomicU64,
     config: Config,
     uplinks: Uplinks,
+    marks: Mutex<BTreeSet<Mark>>,
     schedule: Schedule,
 }
 
@@ -185,6 +186,7 @@ impl World {
             clock: AtomicU64::new(3_600_000_000_000),
             config,
             uplinks: Uplinks::Tc,
+            marks: Mutex::default(),
             schedule: schedule.clone(),
         }
     }
@@ -223,6 +225,8 @@ impl World {
         }
         *write(&self.v4.frontends) = tables.frontends4.clone();
         *write(&self.v6.frontends) = tables.frontends6.clone();
+        lock(&self.marks).extend(tables.addresses4.keys().map(Address::mark));
+        lock(&self.marks).extend(tables.addresses6.keys().map(Address::mark));
         *write(&self.v4.addresses) = tables.addresses4.clone();
         *write(&self.v6.addresses) = tables.addresses6.clone();
         assert!(tables.backends.len() <= self.backends.len(), "too many backends");

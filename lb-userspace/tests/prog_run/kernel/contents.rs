@@ -65,6 +65,7 @@ impl Kernel {
             config.flags |= config_flags::CSUM_IPV6_FLAG;
         }
         config.tick = lb_userspace::bpf::probe::tick();
+        self.write(maps::MARKED, &[0_u64; maps::MARKS as usize / 64])?;
         self.held = now()?;
         self.write(maps::CONFIG, &[config])?;
         for name in [maps::FLOWS4, maps::FLOWS_LRU4] {
@@ -111,6 +112,13 @@ impl Kernel {
         self.refill_ranges(maps::SOURCE_RANGES6, &tables.ranges6)?;
         self.refill(maps::FRONTENDS4, tables.frontends4.clone())?;
         self.refill(maps::FRONTENDS6, tables.frontends6.clone())?;
+        let marks = tables.addresses4.keys().map(Address::mark);
+        let marks = marks.chain(tables.addresses6.keys().map(Address::mark));
+        let mut words = self.array::<u64>(maps::MARKED)?;
+        for mark in marks {
+            let word = words.get(&mark.word, 0)?;
+            words.set(mark.word, word | mark.bits, 0)?;
+        }
         self.refill(maps::ADDRESSES4, tables.addresses4.clone())?;
         self.refill(maps::ADDRESSES6, tables.addresses6.clone())
     }
