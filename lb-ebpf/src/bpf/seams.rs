@@ -6,7 +6,7 @@ use lb_ebpf::env::Env;
 use lb_ebpf::family::Family;
 use lb_ebpf::flow::{Assured, Attempt, Contention, Made, Mended, Ousted};
 use lb_ebpf::fragment::Met;
-use lb_ebpf::parse::Part;
+use lb_ebpf::parse::{self, Part};
 use lb_ebpf::pkt::Pkt;
 use lb_ebpf::route::Found;
 use lb_ebpf::select::{Asker, Begun, Choice, Chosen, Pick, Range, Reached};
@@ -21,7 +21,11 @@ use super::maps::Maps;
 macro_rules! common {
     ($cuts:ident) => {
         #[inline(always)]
-        fn parse<P: Pkt>(&self, _pkt: &P, scratch: &mut Scratch<A>) -> Result<Part, Reason> {
+        fn parse<P: Pkt>(&self, pkt: &P, scratch: &mut Scratch<A>) -> Result<Part, Reason> {
+            // The walk along the headers of IPv6 is long; all of IPv4's parsing takes less than a call.
+            if A::FAMILY == 4 {
+                return parse::packet(pkt, scratch);
+            }
             // SAFETY: a function of this object, called with the packet's own context and memory.
             cut::result(unsafe { <A as $cuts>::parse_cut(self.context(), scratch) })
         }
