@@ -80,9 +80,10 @@ pub fn find<A: Family, P: Pkt, E: Env<A>>(
     scratch: &mut Scratch<A>,
 ) -> Result<Found, Reason> {
     let mut route = way(pkt, env, scratch)?;
-    // Such devices have no addresses of neighbours. Few cards have one that begins so, and then only this look is in vain.
-    let [d0, d1, ..] = route.link;
-    route.bare = [d0, d1] == [0; 2] && env.interface(route.interface).flags & interface_flags::BARE != 0;
+    // Such devices have no addresses of neighbours: the kernel tells none, or the device's own for both ends.
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = route.link;
+    let alike = [d0, d1, d2, d3, d4, d5] == [s0, s1, s2, s3, s4, s5];
+    route.bare = alike && env.interface(route.interface).flags & interface_flags::BARE != 0;
     if env.send(&route) { Ok(Found::Way) } else { Err(Reason::NoRoute) }
 }
 

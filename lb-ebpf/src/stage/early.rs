@@ -95,18 +95,15 @@ fn known<A: Family, P: Pkt, E: Env<A>>(
 /// A packet without a flow.
 #[inline(always)]
 fn unknown<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, scratch: &mut Scratch<A>) -> Verdict {
-    let selected = open::select(env, scratch);
-    let passes = match selected {
-        Ok(Placed::Pair | Placed::Keeping) => false,
-        Ok(Placed::Alone | Placed::Kept) => true,
-        Err(reason) => reason.effect() == Effect::Pass,
-    };
-    // Most packets pass: the interface is not looked at for those.
-    if passes || !is_for_us(pkt, env, scratch) {
+    // Before anything is chosen: nobody's turn and no rate is spent on what others are sent.
+    if !is_for_us(pkt, env, scratch) {
         return Verdict::Pass;
     }
-    if let Err(reason) = selected {
-        return refuse(pkt, env, reason, scratch);
+    match open::select(env, scratch) {
+        Ok(Placed::Pair | Placed::Keeping) => {}
+        Ok(Placed::Alone | Placed::Kept) => return Verdict::Pass,
+        Err(reason) if reason.effect() == Effect::Pass => return Verdict::Pass,
+        Err(reason) => return refuse(pkt, env, reason, scratch),
     }
     let mut exit = exit(pkt, env, scratch);
     let mut reason = opened(scratch);

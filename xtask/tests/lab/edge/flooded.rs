@@ -28,6 +28,12 @@ fn only_whom_a_frame_is_for_translates_it(xdp: bool) {
     for round in 0..4 {
         kept.notice_nothing(&format!("round {round}"), || ());
     }
+    let counted = scene.network.machines()[1].sluice_json(&["stats"]).unwrap();
+    let mut reasons = counted["reasons"].as_array().unwrap().iter();
+    assert!(
+        reasons.any(|row| row["reason"] == "other_host" && row["count"].as_u64() > Some(0)),
+        "{counted:#}"
+    );
 }
 
 #[test]

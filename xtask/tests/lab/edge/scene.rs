@@ -54,6 +54,8 @@ impl fmt::Display for Setting {
 
 /// Two machines: a pod that serves on each, `here` and `there`, and one that only asks on each; and a client outside.
 pub(super) struct Scene {
+    /// They end before their namespaces.
+    _tunnels: Vec<Owned>,
     pub(super) setting: Setting,
     pub(super) network: Network,
     agents: [Mutex<Option<Agent>>; 2],
@@ -64,7 +66,6 @@ pub(super) struct Scene {
     pub(super) pods: [Pod; 2],
     /// A pod of the first machine's network.
     host_pod: Space,
-    _tunnels: Vec<Owned>,
 }
 
 impl Scene {

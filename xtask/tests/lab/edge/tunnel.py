@@ -32,7 +32,9 @@ def carry(one, two):
     for tun in other:
         poll.register(tun, select.POLLIN)
     while True:
-        for tun, _ in poll.poll():
+        for tun, events in poll.poll():
+            if events & (select.POLLERR | select.POLLHUP):
+                return
             try:
                 os.write(other[tun], os.read(tun, 65536))
             except OSError:

@@ -52,7 +52,8 @@ fn served(scene: &Scene, expected: &[&str]) {
     wait_for(SOON * 4, || {
         last = scene.first().sluice_json(&["status"]).unwrap_or_default();
         let native = |way: &Value| way["native"] == scene.setting.xdp;
-        last["uplinks"] == json!(expected) && last["xdp"].as_array().is_some_and(|all| all.iter().all(native))
+        last["uplinks"] == json!(expected)
+            && last["xdp"].as_array().is_some_and(|all| all.len() == expected.len() && all.iter().all(native))
     })
     .unwrap_or_else(|error| panic!("{error}: {last}, should be {expected:?}\n{}", scene.log()));
 }
