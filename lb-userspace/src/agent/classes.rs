@@ -128,9 +128,7 @@ mod tests {
 
     use super::*;
     use crate::agent::args::Args;
-    use crate::agent::hooks::Attach;
-    use crate::bpf::attach::{AttachError, Class};
-    use crate::bpf::pin::PinError;
+    use crate::bpf::attach::Class;
     use crate::net::watch::Routes;
 
     fn classes(flags: &str) -> Classes {
@@ -192,19 +190,6 @@ mod tests {
         assert!(problems.is_empty());
     }
 
-    /// Takes whatever is attached.
-    struct Takes;
-
-    impl Attach for Takes {
-        fn attach(&self, _: Class, _: u32, _: &str) -> Result<(), AttachError> {
-            Ok(())
-        }
-
-        fn detach(&self, _: Class, _: u32) -> Result<(), PinError> {
-            Ok(())
-        }
-    }
-
     #[test]
     fn programs_learn_how_frames_of_an_uplink_are_addressed_and_sent_back() {
         let mac = [2, 0, 0, 0, 0, 7];
@@ -223,13 +208,11 @@ mod tests {
             (6, Interface { master: Some(7), ..part }),
         ];
         let network = Network { interfaces: interfaces.into(), ..Network::default() };
-        let [pods, mut out] =
-            [Class::Pods, Class::Outward].map(|class| Interfaces::new(class, BTreeSet::from([4])));
-        let names: Named = [2, 3].map(|index| (index, format!("eth{index}"))).into();
-        out.follow(&names, &BTreeSet::new(), &Takes);
+        // The programs of a former agent work on.
+        let known = |class, indices: &[u32]| Interfaces::new(class, indices.iter().copied().collect());
+        let (pods, out) = (known(Class::Pods, &[]), known(Class::Outward, &[2, 3, 4]));
         let told = classes("").facts(&network, (&pods, &out), &BTreeSet::new(), &Named::new());
         let value = |flags| InterfaceValue { flags, mac, pad: [0; 2] };
-        // The last of the uplinks has the programs of a former agent still.
         let expected =
             [(2, value(OUTWARD)), (3, value(OUTWARD | BACK_BY_REDIRECT)), (4, value(OUTWARD)), (5, value(0))];
         assert_eq!(told, expected.into());
