@@ -1,10 +1,9 @@
 //! Two nodes, a pod that asks and one that serves on each, a client outside, and Services of every kind.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Stdio;
-use std::thread;
+use std::{fs, iter, thread};
 
 use serde_json::{Value, json};
 use xtask::kube::{Cluster, Part, objects};
@@ -223,8 +222,9 @@ impl Scene {
                 let tired = sticky(*index) && round >= TRIES / 4;
                 met.iter().all(Result::is_ok) && answered.len() < enough && !tired
             };
-            let mut open: Vec<_> = (0..vectors.len()).filter(is_open).collect();
-            // Who asked in step with a rotation would meet one endpoint of it only.
+            // Who asked in step with a rotation, or in turn with another, would meet one endpoint of it only.
+            let times = |index| iter::repeat_n(index, fastrand::usize(1..=2));
+            let mut open: Vec<_> = (0..vectors.len()).filter(is_open).flat_map(times).collect();
             fastrand::shuffle(&mut open);
             let asked = open.iter().map(|index| {
                 let vector = &vectors[*index];
