@@ -57,6 +57,18 @@ impl Drop for Flood {
     }
 }
 
+/// Waits until nothing of a flood that has ended is under way any more: what is yet to come takes entries as well.
+fn subside(world: &World) {
+    let (mut last, mut calm) = (Value::Null, 0);
+    wait_for(SWEPT, || {
+        let reasons = world.node.sluice_json(&["stats"]).unwrap()["reasons"].take();
+        calm = if reasons == last { calm + 1 } else { 0 };
+        last = reasons;
+        calm == 10
+    })
+    .unwrap();
+}
+
 /// Opens `count` conversations with port 80 of `service`, over both families by turns.
 fn converse<'w>(pod: &'w Pod, service: &Svc<'_>, count: usize) -> Vec<Conn<'w>> {
     let to = |n: usize| SocketAddr::new(service.addresses[n % 2], 80);
@@ -150,6 +162,7 @@ fn a_table_that_fills_up_without_an_agent_leaves_the_lru_table() {
     wait_for(SWEPT, || all(&world, "full", true))
         .unwrap_or_else(|error| panic!("{error}: {:?}", flows(&world)));
     drop(flood);
+    subside(&world);
     ask_all(&conversations);
     let late = converse(&world.client, &service, 40);
     for way in WAYS {
