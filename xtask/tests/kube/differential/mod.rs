@@ -80,17 +80,17 @@ fn ours(scene: &Scene, setting: Setting, serving: Serving, vectors: &BTreeSet<Ve
     outcomes
 }
 
-/// What kube-proxy makes of them. Datagrams are soon forgotten: another setting must not meet what this one has decided.
+/// What kube-proxy makes of them. Nothing of it is remembered: another setting must not meet what this one has decided.
 fn theirs(scene: &Scene, setting: Setting, vectors: &BTreeSet<Vector>) -> Outcomes {
-    let flags =
-        [&setting.flags()[..], &["--conntrack-udp-timeout=1s", "--conntrack-udp-timeout-stream=1s"]].concat();
     let binaries = Binaries::get(&[Tool::KubeProxy]).unwrap();
-    let proxies =
-        on_both(scene, |node| incumbent::start(&scene.machines()[node], &binaries, &flags).unwrap());
+    let proxies = on_both(scene, |node| {
+        incumbent::start(&scene.machines()[node], &binaries, &setting.flags()).unwrap()
+    });
     let outcomes = scene.ask(vectors);
     for proxy in proxies {
         proxy.stop().unwrap();
     }
+    scene.machines().iter().for_each(|machine| incumbent::forget(machine).unwrap());
     outcomes
 }
 
