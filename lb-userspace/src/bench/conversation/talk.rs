@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use lb_bench::percentile;
 use lb_common::Proto;
-use rustix::net::{Shutdown, shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recvfrom, sendto, shutdown};
 
 use crate::bench::Extent;
 use crate::bench::frame::{nth, scattered, unspecified};
@@ -247,9 +247,9 @@ impl Server {
                 }
             }
             (Socket::Datagrams(socket), _) => {
-                // The socket is shut down: nothing comes from nobody.
-                while let Ok((1.., from)) = socket.recv_from(&mut [0]) {
-                    let _ = socket.send_to(&[1], from);
+                // Once the socket is shut down nothing comes from nobody, which the standard library does not bear.
+                while let Ok((_, 1.., Some(from))) = recvfrom(socket, &mut [0_u8], RecvFlags::empty()) {
+                    let _ = sendto(socket, &[1], SendFlags::empty(), &from);
                 }
             }
         };
