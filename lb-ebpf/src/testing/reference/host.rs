@@ -7,7 +7,7 @@ use std::string::String;
 use lb_common::{Effect, FrontendKind, Lifetimes, Masquerade, Point, Proto, Reason};
 
 use super::cast::{self, NODE_PORT};
-use super::connection::{Connection, Phase, Shown};
+use super::connection::{Phase, Shown};
 use super::judge::{Expected, Outcome, Seen, translated};
 use super::node::{Node, Way};
 use crate::testing::wire;
@@ -87,22 +87,8 @@ impl Node {
         let source = wire::parse(outcome.bytes)?.source();
         let source = source.ok_or_else(|| format!("expected a source, got {outcome:?}"))?;
         self.take_source(seen, seen.dst, source, own)?;
-        let (masquerade, mut shown) = (Masquerade::None, [Shown::default(); 2]);
-        shown[0].note(seen.flags);
-        self.connections.push(Connection {
-            proto: seen.proto,
-            client: seen.src,
-            frontend: seen.dst,
-            source,
-            endpoint: seen.dst,
-            point: seen.point,
-            masquerade,
-            service: None,
-            pooled: (0, 0),
-            shown,
-            seen: [self.now; 2],
-        });
-        Ok(translated(seen.packet, source, seen.dst, masquerade, Reason::FlowOpened))
+        self.connections.push(seen.connection(source, seen.dst, self.now));
+        Ok(translated(seen.packet, source, seen.dst, Masquerade::None, Reason::FlowOpened))
     }
 
     /// What becomes of a packet that leaves the node and is no connection's: the reason with which it passes, or is

@@ -60,6 +60,25 @@ impl Seen<'_> {
         matches!(self.point, Point::PodEgress | Point::OutwardEgress)
     }
 
+    /// The connection that it begins if it is the host's own, whose endpoint is to see `source`.
+    pub(super) fn connection(&self, source: SocketAddr, endpoint: SocketAddr, now: u64) -> Connection {
+        let mut shown = [Shown::default(); 2];
+        shown[0].note(self.flags);
+        Connection {
+            proto: self.proto,
+            client: self.src,
+            frontend: self.dst,
+            source,
+            endpoint,
+            point: self.point,
+            masquerade: Masquerade::None,
+            service: None,
+            pooled: (0, 0),
+            shown,
+            seen: [now; 2],
+        }
+    }
+
     pub(super) const fn opens(&self) -> bool {
         self.flags & (flags::SYN | flags::ACK | flags::RST) == flags::SYN
     }
@@ -213,21 +232,9 @@ impl Node {
         self.take_source(seen, endpoint, source, self.source_of(seen, endpoint.ip()))?;
         let pool = &self.services[service].pool;
         let place = pool.iter().position(|it| it.addr == endpoint).unwrap_or_default();
-        let mut shown = [Shown::default(); 2];
-        shown[0].note(seen.flags);
-        self.connections.push(Connection {
-            proto: seen.proto,
-            client: seen.src,
-            frontend: seen.dst,
-            source,
-            endpoint,
-            point: seen.point,
-            masquerade,
-            service: Some(service),
-            pooled: (place, pool[place].generation),
-            shown,
-            seen: [self.now; 2],
-        });
+        let pooled = (place, pool[place].generation);
+        let begun = seen.connection(source, endpoint, self.now);
+        self.connections.push(Connection { masquerade, service: Some(service), pooled, ..begun });
         let middle = seen.proto == Proto::Tcp && !seen.opens();
         let reason = if middle { Reason::FlowAdopted } else { Reason::FlowOpened };
         Ok(translated(seen.packet, source, endpoint, masquerade, reason))
