@@ -31,9 +31,8 @@ use crate::bpf::probe;
 use crate::bpf::space::Space;
 use crate::net::driver::Drivers;
 
-use node::Plan;
-
 use conversation::Talk;
+use node::Plan;
 
 pub use frame::Segment;
 pub use generate::{Load, Sent, generate};
@@ -98,18 +97,16 @@ fn offloads() -> Result<Vec<String>> {
 
 fn measure(row: Row, extent: &Extent) -> Result<Measured> {
     let begun = Instant::now();
+    let progress = |steps| Progress::new(row.name(), steps);
     let (figures, notes) = match row {
-        Row::ProgNs => prog_ns::run(extent, |steps| Progress::new(row.name(), steps)),
-        Row::VethMpps => veth_mpps::run(extent, |steps| Progress::new(row.name(), steps)),
-        Row::Rr => conversation::run(&[Talk::Kept], extent, |steps| Progress::new(row.name(), steps)),
-        Row::Crr => conversation::run(&[Talk::Anew], extent, |steps| Progress::new(row.name(), steps)),
-        Row::Udp => conversation::run(&[Talk::Datagrams], extent, |steps| Progress::new(row.name(), steps)),
-        Row::Stream => {
-            let talks = [Talk::Streams(1), Talk::Streams(4)];
-            conversation::run(&talks, extent, |steps| Progress::new(row.name(), steps))
-        }
-        Row::Flood => flood::run(extent, |steps| Progress::new(row.name(), steps)),
-        Row::Mem => mem::run(extent, |steps| Progress::new(row.name(), steps)),
+        Row::ProgNs => prog_ns::run(extent, progress),
+        Row::VethMpps => veth_mpps::run(extent, progress),
+        Row::Rr => conversation::run(&[Talk::Kept], extent, progress),
+        Row::Crr => conversation::run(&[Talk::Anew], extent, progress),
+        Row::Udp => conversation::run(&[Talk::Datagrams], extent, progress),
+        Row::Stream => conversation::run(&[Talk::Streams(1), Talk::Streams(4)], extent, progress),
+        Row::Flood => flood::run(extent, progress),
+        Row::Mem => mem::run(extent, progress),
     }
     .with_context(|| format!("the row {}", row.name()))?;
     let Extent { rounds, runs, ipv6, .. } = *extent;
