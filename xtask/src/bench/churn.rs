@@ -183,31 +183,14 @@ impl Crowd {
     }
 
     fn slice(&self) -> Value {
-        json!({
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {
-                "name": NAME,
-                "namespace": objects::NAMESPACE,
-                "labels": { "kubernetes.io/service-name": NAME },
-            },
-            "addressType": "IPv4",
-            "ports": [{ "name": "tcp", "protocol": "TCP", "port": objects::TARGET }],
-            "endpoints": self.endpoints(),
-        })
+        let port = json!({ "name": "tcp", "protocol": "TCP", "port": objects::TARGET });
+        objects::slice(NAME, &[port], &self.endpoints())
     }
 }
 
 fn service(size: Size) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": { "name": NAME, "namespace": objects::NAMESPACE },
-        "spec": {
-            "clusterIP": size.spare(),
-            "ports": [{ "name": "tcp", "protocol": "TCP", "port": objects::PORT }],
-        },
-    })
+    let port = json!({ "name": "tcp", "protocol": "TCP", "port": objects::PORT });
+    objects::service(NAME, &json!({ "clusterIP": size.spare(), "ports": [port] }))
 }
 
 /// Has somebody be at these addresses, or nobody.

@@ -114,30 +114,43 @@ impl Size {
             protocols.iter().map(port).collect()
         };
         let name = name(index);
-        let service = json!({
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": { "name": name, "labels": { "app": name } },
-            "spec": { "clusterIP": service_ip(index), "ports": ports(false) },
-        });
-        let slice = json!({
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": { "name": name, "labels": {
-                "app": name,
-                "kubernetes.io/service-name": name,
-                "endpointslice.kubernetes.io/managed-by": "bench.sluice",
-            } },
-            "addressType": "IPv4",
-            "ports": ports(true),
-            "endpoints": endpoints,
-        });
+        let spec = json!({ "clusterIP": service_ip(index), "ports": ports(false) });
+        let (mut service, mut slice) = (service(&name, &spec), slice(&name, &ports(true), &endpoints));
+        service["metadata"]["labels"] = json!({ "app": name });
+        slice["metadata"]["labels"]["app"] = json!(name);
+        slice["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] = json!("bench.sluice");
         [service, slice]
     }
 }
 
 fn name(index: u32) -> String {
     format!("service-{index:05}")
+}
+
+/// A Service.
+pub(super) fn service(name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "name": name, "namespace": NAMESPACE },
+        "spec": spec,
+    })
+}
+
+/// The slice of the Service called `name`.
+pub(super) fn slice(name: &str, ports: &[Value], endpoints: &[Value]) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": name,
+            "namespace": NAMESPACE,
+            "labels": { "kubernetes.io/service-name": name },
+        },
+        "addressType": "IPv4",
+        "ports": ports,
+        "endpoints": endpoints,
+    })
 }
 
 /// An endpoint with all that its controller says of a pod.

@@ -88,27 +88,11 @@ fn target_objects() -> [serde_json::Value; 2] {
             port
         })
     };
-    let service = json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": { "name": NAME, "namespace": objects::NAMESPACE },
-        "spec": {
-            "type": "NodePort",
-            "clusterIP": target::CLUSTER_IP,
-            "ports": ports(target::PORT, Some(target::NODE_PORT)),
-        },
+    let spec = json!({
+        "type": "NodePort",
+        "clusterIP": target::CLUSTER_IP,
+        "ports": ports(target::PORT, Some(target::NODE_PORT)),
     });
-    let slice = json!({
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": NAME,
-            "namespace": objects::NAMESPACE,
-            "labels": { "kubernetes.io/service-name": NAME },
-        },
-        "addressType": "IPv4",
-        "ports": ports(target::ENDPOINT_PORT, None),
-        "endpoints": [{ "addresses": [target::ENDPOINT], "conditions": { "ready": true } }],
-    });
-    [service, slice]
+    let endpoint = json!({ "addresses": [target::ENDPOINT], "conditions": { "ready": true } });
+    [objects::service(NAME, &spec), objects::slice(NAME, &ports(target::ENDPOINT_PORT, None), &[endpoint])]
 }
