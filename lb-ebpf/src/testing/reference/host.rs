@@ -87,7 +87,7 @@ impl Node {
         let source = wire::parse(outcome.bytes)?.source();
         let source = source.ok_or_else(|| format!("expected a source, got {outcome:?}"))?;
         self.take_source(seen, seen.dst, source, own)?;
-        self.connections.push(seen.connection(source, seen.dst, self.now));
+        self.begin(seen.connection(source, seen.dst, self.now));
         Ok(translated(seen.packet, source, seen.dst, Masquerade::None, Reason::FlowOpened))
     }
 

@@ -57,7 +57,7 @@ pub(super) struct Seen<'p> {
 impl Seen<'_> {
     /// Whether it is met on its way out of the host's stack.
     const fn leaves(&self) -> bool {
-        matches!(self.point, Point::PodEgress | Point::OutwardEgress)
+        leaves(self.point)
     }
 
     /// The connection that it begins if it is the host's own, whose endpoint is to see `source`.
@@ -93,7 +93,30 @@ impl Seen<'_> {
     }
 }
 
+/// Whether packets are met there on their way out of the host's stack.
+const fn leaves(point: Point) -> bool {
+    matches!(point, Point::PodEgress | Point::OutwardEgress)
+}
+
 impl Node {
+    /// Whether anything is looked up for a packet: it has the address by which tables know what is met there, or may begin
+    /// something with an address that no Service has.
+    fn concerns(&self, seen: &Seen<'_>) -> bool {
+        let knows = |end: SocketAddr| self.known.contains(&end.ip());
+        knows(if seen.leaves() { seen.src } else { seen.dst })
+            || seen.point == Point::OutwardEgress && knows(seen.dst)
+            || seen.point != Point::PodEgress && seen.begins() && cast::is_allocated(seen.dst.ip())
+    }
+
+    /// Has a connection, whose packets are known from now on where they are met.
+    pub(super) fn begin(&mut self, connection: Connection) {
+        let Connection { client, frontend, source, endpoint, point, .. } = connection;
+        for (point, src, dst) in [(point, client, frontend), (connection.answers(), endpoint, source)] {
+            self.known.insert(if leaves(point) { src.ip() } else { dst.ip() });
+        }
+        self.connections.push(connection);
+    }
+
     /// Compares what the datapath did with `packet` with what it had to do, and takes note of the packet.
     ///
     /// # Errors
@@ -127,6 +150,9 @@ impl Node {
         };
         let flags = if let Transport::Tcp { flags, .. } = packet.transport { flags } else { 0 };
         let seen = Seen { packet, point, proto, src, dst, flags };
+        if !self.concerns(&seen) {
+            return untouched(Reason::NotService);
+        }
         if self.host(proto, src, dst).is_some() {
             if point != Point::OutwardIngress {
                 return untouched(Reason::OtherPoint);
@@ -145,8 +171,6 @@ impl Node {
             (Some((at, Way::Back)), _) if self.connections[at].answers() == point => {
                 Ok(self.follow(at, Way::Back, &seen))
             }
-            // Where the address has no mark, nobody looks for a flow.
-            (Some(_), _) if outcome.reason == Reason::NotService => untouched(Reason::NotService),
             (Some(_), _) => untouched(Reason::OtherPoint),
             (None, _) if seen.leaves() => self.left(&seen, outcome),
             (None, _) => self.opened(&seen, outcome),
@@ -234,7 +258,7 @@ impl Node {
         let place = pool.iter().position(|it| it.addr == endpoint).unwrap_or_default();
         let pooled = (place, pool[place].generation);
         let begun = seen.connection(source, endpoint, self.now);
-        self.connections.push(Connection { masquerade, service: Some(service), pooled, ..begun });
+        self.begin(Connection { masquerade, service: Some(service), pooled, ..begun });
         let middle = seen.proto == Proto::Tcp && !seen.opens();
         let reason = if middle { Reason::FlowAdopted } else { Reason::FlowOpened };
         Ok(translated(seen.packet, source, endpoint, masquerade, reason))

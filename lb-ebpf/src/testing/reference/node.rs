@@ -1,7 +1,7 @@
 //! What a node knows: its Service ports, and the connections through them.
 
 use core::net::{IpAddr, SocketAddr};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
 
 use lb_common::{FrontendKind, Proto, Reason};
@@ -182,6 +182,8 @@ pub struct Node {
     pub connections: Vec<Connection>,
     /// The host's own connections from node ports.
     pub(super) hosts: Vec<Host>,
+    /// Addresses by which tables know packets, or have ever: what has none of them concerns nobody.
+    pub(super) known: BTreeSet<IpAddr>,
     /// The time, nanoseconds.
     pub now: u64,
 }
@@ -198,8 +200,9 @@ pub(super) enum Way {
 impl Node {
     /// A node with these Service ports.
     #[must_use]
-    pub const fn new(services: Vec<ServicePort>) -> Self {
-        Self { services, connections: Vec::new(), hosts: Vec::new(), now: 0 }
+    pub fn new(services: Vec<ServicePort>) -> Self {
+        let known = services.iter().flat_map(|port| port.frontends.iter().map(|(_, at)| at.ip())).collect();
+        Self { services, connections: Vec::new(), hosts: Vec::new(), known, now: 0 }
     }
 
     /// The connection that a packet belongs to.
