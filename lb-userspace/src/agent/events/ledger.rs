@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::bucket::Bucket;
 use crate::model::{ObjectKey, Reason};
 
 /// What is wrong for a shorter time is not said: while objects are changed together, they may contradict each other.
@@ -16,9 +17,9 @@ const SPREAD: Duration = Duration::from_secs(10);
 /// An API server keeps Events for an hour: while something is wrong it is said again after so long, or up to a quarter
 /// longer.
 const AGAIN: Duration = Duration::from_secs(30 * 60);
-/// What could not be posted is tried again after so long: an API server that was away for a moment is back then, and one
-/// that refuses is not asked often.
-const RETRY: Duration = Duration::from_secs(2 * 60);
+/// What could not be posted is tried again after so long, and then after twice as long each time up to the latter: an API
+/// server may have been busy for a moment, and one that refuses is not asked often.
+const RETRY: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(2 * 60)];
 /// What is wrong once more within this time is the same Event, told again.
 const MEMORY: Duration = Duration::from_secs(10 * 60);
 
@@ -50,7 +51,7 @@ pub(super) enum Fate {
     Known,
     /// The Event that it would have told again is there no more.
     Expired,
-    /// It could not be posted, and is tried again later.
+    /// It could not be posted, and is tried again a while later.
     Failed,
 }
 
@@ -72,11 +73,14 @@ struct Entry {
     said: Option<Said>,
     /// When it is to be said, or said again.
     due: Instant,
+    /// How often in a row it could not be posted.
+    failures: u32,
 }
 
+/// The Event that this agent has made or told again last.
 #[derive(Debug)]
 struct Said {
-    fate: Fate,
+    name: String,
     note: String,
     count: i32,
 }
@@ -101,7 +105,8 @@ impl Ledger {
                 None => drop(entry.gone.get_or_insert(now)),
             }
         }
-        let fresh = |(subject, note)| (subject, Entry { note, gone: None, said: None, due: soon() });
+        let fresh =
+            |(subject, note)| (subject, Entry { note, gone: None, said: None, due: soon(), failures: 0 });
         self.entries.extend(wrong.into_iter().map(fresh));
         self.entries.retain(|_, entry| entry.gone.is_none_or(|gone| now < gone + MEMORY));
         self.objects.retain(|_, bucket| !bucket.is_full(now));
@@ -122,12 +127,8 @@ impl Ledger {
             }
             self.all.take(now);
             entry.due = now + AGAIN + (AGAIN / 4).mul_f64((self.chance)());
-            let series = match &entry.said {
-                Some(Said { fate: Fate::Posted(name), note, count }) if *note == entry.note => {
-                    Some((name.clone(), count.saturating_add(1)))
-                }
-                _ => None,
-            };
+            let said = entry.said.as_ref().filter(|said| said.note == entry.note);
+            let series = said.map(|said| (said.name.clone(), said.count.saturating_add(1)));
             return Some(Post { subject: subject.clone(), note: entry.note.clone(), series });
         }
         None
@@ -148,60 +149,31 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(&subject) else { return };
         let count = series.map_or(1, |(_, count)| count);
         match fate {
-            Fate::Expired => entry.due = now,
-            Fate::Failed => entry.due = now + RETRY,
-            Fate::Posted(_) | Fate::Known => {}
+            Fate::Failed => {
+                entry.due = now + RETRY[1].min(RETRY[0] * (1 << entry.failures.min(8)));
+                entry.failures += 1;
+                // It has told nobody anything.
+                if let Some(bucket) = self.objects.get_mut(&subject.0) {
+                    bucket.put_back();
+                }
+                return;
+            }
+            Fate::Posted(name) => entry.said = Some(Said { name, note, count }),
+            Fate::Known => entry.said = None,
+            Fate::Expired => (entry.said, entry.due) = (None, now),
         }
-        entry.said = (fate != Fate::Expired).then_some(Said { fate, note, count });
+        entry.failures = 0;
     }
 
     /// Whether something is wrong that could not be posted.
     pub(super) fn is_failing(&self) -> bool {
-        let failed = |entry: &Entry| entry.said.as_ref().is_some_and(|said| said.fate == Fate::Failed);
-        self.entries.values().any(|entry| entry.gone.is_none() && failed(entry))
+        self.entries.values().any(|entry| entry.gone.is_none() && entry.failures > 0)
     }
 }
 
 impl Entry {
     fn is_due(&self, now: Instant) -> bool {
         self.gone.is_none() && self.due <= now
-    }
-}
-
-/// A token bucket.
-#[derive(Debug)]
-struct Bucket {
-    size: u32,
-    interval: Duration,
-    /// When it will be full.
-    full: Instant,
-}
-
-impl Bucket {
-    const fn full((size, interval): (u32, Duration), now: Instant) -> Self {
-        Self { size, interval, full: now }
-    }
-
-    fn is_full(&self, now: Instant) -> bool {
-        self.full <= now
-    }
-
-    fn has(&self, now: Instant) -> bool {
-        self.next(now) <= now
-    }
-
-    /// When there is a token.
-    fn next(&self, now: Instant) -> Instant {
-        let rest = self.interval * self.size.saturating_sub(1);
-        self.full.checked_sub(rest).map_or(now, |next| next.max(now))
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let has = self.has(now);
-        if has {
-            self.full = self.full.max(now) + self.interval;
-        }
-        has
     }
 }
 
@@ -312,27 +284,45 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_posted_is_tried_again_soon_and_what_expired_at_once() {
-        let now = Instant::now();
+    fn what_could_not_be_posted_is_tried_again_soon_and_then_ever_less_often() {
+        let mut now = Instant::now();
         let mut ledger = empty(now);
         ledger.set(wrong(&[("a", "bad")]), now);
-        let now = now + SETTLE;
+        now += SETTLE;
+        for seconds in [5, 10, 20, 40, 80, 120, 120, 120] {
+            let post = ledger.next(now).unwrap();
+            assert_eq!(post.series, None, "there is no Event to tell again");
+            ledger.note(post, Fate::Failed, now);
+            assert!(ledger.next(now).is_none() && ledger.is_failing());
+            // More often than there may be Events about one object.
+            assert_eq!(ledger.due(now), Some(now + Duration::from_secs(seconds)));
+            now += Duration::from_secs(seconds);
+        }
+        assert_eq!(flush(&mut ledger, now), ["a: bad x1"]);
+        assert!(!ledger.is_failing() && ledger.next(now + RETRY[1]).is_none());
+
+        now += 2 * AGAIN;
         let post = ledger.next(now).unwrap();
         ledger.note(post, Fate::Failed, now);
-        assert!(ledger.next(now).is_none() && ledger.is_failing());
-        let now = now + RETRY;
-        assert_eq!(ledger.due(now), Some(now));
+        now += RETRY[0];
+        assert_eq!(flush(&mut ledger, now), ["a: bad x2"], "it is there as before, and tells it again");
+    }
+
+    #[test]
+    fn what_expired_is_said_at_once_and_what_another_said_is_not_told_again() {
+        let mut now = Instant::now();
+        let mut ledger = empty(now);
+        ledger.set(wrong(&[("a", "bad")]), now);
+        now += SETTLE;
+        flush(&mut ledger, now);
+        now += 2 * AGAIN;
         let post = ledger.next(now).unwrap();
-        assert_eq!(post.series, None, "there is no Event to tell again");
-        ledger.note(post, Fate::Posted("x".to_owned()), now);
-        assert!(!ledger.is_failing() && ledger.next(now + RETRY).is_none());
-        let post = ledger.next(now + 2 * AGAIN).unwrap();
-        assert_eq!(post.series, Some(("x".to_owned(), 2)));
-        ledger.note(post, Fate::Expired, now + 2 * AGAIN);
-        let post = ledger.next(now + 2 * AGAIN).unwrap();
+        assert_eq!(post.series, Some(("event-of-a".to_owned(), 2)));
+        ledger.note(post, Fate::Expired, now);
+        let post = ledger.next(now).unwrap();
         assert_eq!(post.series, None);
-        ledger.note(post, Fate::Known, now + 2 * AGAIN);
-        assert_eq!(ledger.next(now + 3 * AGAIN).unwrap().series, None, "another tells it again");
+        ledger.note(post, Fate::Known, now);
+        assert_eq!(ledger.next(now + 2 * AGAIN).unwrap().series, None);
     }
 
     #[test]

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Problems are states: while one lasts, its Event is told again before the API server forgets it. What cannot be posted
-//! is dropped, and nothing waits for it.
+//! is tried again, and nothing waits for it.
 
+mod bucket;
 mod ledger;
 mod post;
 
@@ -44,7 +45,7 @@ pub(super) struct Counts {
     pub(super) posted: u64,
     /// Made before, by another node or an agent that ran here before.
     pub(super) known: u64,
-    /// Dropped.
+    /// Attempts that failed.
     pub(super) failed: u64,
 }
 
