@@ -24,4 +24,16 @@ macro_rules! shared {
     };
 }
 
+/// Writes the last four bytes of a key as one word, which gives what `word` has in memory. Whoever reads a word soon after it was
+/// written in parts, as the kernel does to hash a key, waits until these have come to the cache.
+///
+/// # Safety
+/// `K` is `repr(C)`, aligned to four bytes and without padding, as [`shared!`] proves, and its last four bytes may be any.
+#[inline(always)]
+pub(crate) const unsafe fn write_last_word<K>(key: &mut K, word: u32) {
+    let words = core::ptr::from_mut(key).cast::<u32>();
+    // SAFETY: the caller's promise.
+    unsafe { words.add(size_of::<K>() / 4 - 1).write(word) }
+}
+
 pub(crate) use shared;

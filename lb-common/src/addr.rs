@@ -19,15 +19,15 @@ pub struct Addr4(pub [u8; 4]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Addr6(pub [u8; 16]);
 
-/// A transport port: 2 bytes in network order.
-#[repr(transparent)]
+/// A transport port: 2 bytes in network order, aligned so that it is loaded as one word.
+#[repr(C, align(2))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Port(pub [u8; 2]);
 
 shared! {
     Addr4: size 4, align 4, fields [[u8; 4]];
     Addr6: size 16, align 4, fields [[u8; 16]];
-    Port: size 2, align 1, fields [[u8; 2]];
+    Port: size 2, align 2, fields [[u8; 2]];
     Endpoint<Addr4>: size 8, align 4, fields [Addr4, Port, [u8; 2]];
     Endpoint<Addr6>: size 20, align 4, fields [Addr6, Port, [u8; 2]];
 }
@@ -52,13 +52,13 @@ pub trait Address:
     fn unmapped(addr: &Addr6) -> Self;
     /// Whether it is one of the addresses by which a node talks to itself.
     fn is_loopback(&self) -> bool;
-    /// The bit of the address in the map `marks`. Set, and never cleared, before a table has the address: of most packets
+    /// The bits of the address in the map `marks`. Set, and never cleared, before a table has the address: of most packets
     /// it tells that they are nobody's, at the price of a load. One that it does not tell of is looked up as ever.
     #[inline(always)]
     fn mark(&self) -> Mark {
         let hash = self.mix(u32::from(Self::FAMILY));
-        let bit = (hash ^ (hash >> 15)) & (crate::maps::MARKS - 1);
-        Mark { word: bit >> 6, bits: 1 << (bit & 63) }
+        let word = (hash ^ (hash >> 15)) & (crate::maps::MARKS / 64 - 1);
+        Mark { word, bits: 1 << ((hash >> 16) & 63) | 1 << ((hash >> 22) & 63) }
     }
     /// What `config` has for this family.
     fn settings(config: &Config) -> Settings<'_, Self>;
@@ -66,13 +66,22 @@ pub trait Address:
     fn head(storage: &mut SockStorage) -> &mut Endpoint<Self>;
 }
 
-/// A bit of the map `marks`.
+/// The bits of an address in the map `marks`, all in one word.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Mark {
     /// Index of its word.
     pub word: u32,
-    /// The word with this bit alone.
+    /// The word with these bits alone.
     pub bits: u64,
+}
+
+impl Mark {
+    /// Whether all of them are set in `word`, as it stands in the map.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_in(&self, word: u64) -> bool {
+        word & self.bits == self.bits
+    }
 }
 
 /// One round of a multiply-rotate hash: cheap in eBPF, no table, good enough to tell keys apart and to spread flows.

@@ -60,8 +60,9 @@ pub struct EventRecord {
     pub ifindex: u32,
     /// Bytes of the packet from its network header on; 0 for a socket call.
     pub length: u32,
-    /// Process that called (thread group id); 0 for a packet.
-    pub pid: u32,
+    /// Process that called (thread group id). For a packet 0, but for one that found no source port the id of the backend
+    /// that it was for.
+    pub party: u32,
     /// Source address (IPv4: mapped); zero for a socket call.
     pub src: Addr6,
     /// Destination address, or the one that the socket asked for, or was to have (IPv4: mapped).

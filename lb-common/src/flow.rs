@@ -3,7 +3,7 @@
 //! A connection is two entries, forward `K → T` and reverse `reverse(T) → reverse(K)`, in the table of its family.
 //! Each holds enough to derive the other's key. See ARCHITECTURE.md, "The pair protocol".
 
-use crate::abi::shared;
+use crate::abi::{shared, write_last_word};
 use crate::addr::{Addr4, Addr6, Address, Port, mix_word};
 
 /// Source and destination of a packet: 12 bytes for IPv4, 36 for IPv6.
@@ -44,8 +44,28 @@ impl<A: Address> Tuple<A> {
     #[must_use]
     #[inline(always)]
     pub const fn ports(&self) -> [u8; 4] {
-        let ([s0, s1], [d0, d1]) = (self.sport.0, self.dport.0);
-        [s0, s1, d0, d1]
+        let ports = core::ptr::from_ref(self).cast::<u32>();
+        // SAFETY: the last word of the tuple is both ports, as `shared!` has proved of either family. Of four bytes, or of two
+        // words, the compiler makes as many loads.
+        unsafe { ports.add(size_of::<Self>() / 4 - 1).read() }.to_ne_bytes()
+    }
+
+    /// Sets both ports to what [`Tuple::ports`] is to give.
+    #[inline(always)]
+    pub const fn set_ports(&mut self, ports: [u8; 4]) {
+        // SAFETY: as above.
+        unsafe { write_last_word(self, u32::from_ne_bytes(ports)) };
+    }
+
+    /// A 32-bit hash of it and of the protocol; the same on every node and in every program.
+    #[must_use]
+    #[inline(always)]
+    pub fn hash(&self, proto: u8) -> u32 {
+        let hash = self.src.mix(u32::from(proto));
+        let hash = self.dst.mix(hash);
+        let hash = mix_word(hash, u32::from_ne_bytes(self.ports()));
+        let hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
+        (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35)
     }
 }
 
@@ -69,17 +89,18 @@ impl<A: Address> FlowKey<A> {
         Self { tuple, proto, pad: [0; 3] }
     }
 
-    /// A 32-bit hash of the key; the same on every node and in every program.
+    /// Sets the protocol, and what follows it, by one word: see [`Tuple::set_ports`].
+    #[inline(always)]
+    pub const fn set_proto(&mut self, proto: u8) {
+        // SAFETY: the last word of the key is these four bytes, as `shared!` has proved of either family.
+        unsafe { write_last_word(self, u32::from_ne_bytes([proto, 0, 0, 0])) };
+    }
+
+    /// [`Tuple::hash`] of the key.
     #[must_use]
     #[inline(always)]
     pub fn hash(&self) -> u32 {
-        let Tuple { src, dst, sport, dport } = &self.tuple;
-        let ([s0, s1], [d0, d1]) = (sport.0, dport.0);
-        let hash = src.mix(u32::from(self.proto));
-        let hash = dst.mix(hash);
-        let hash = mix_word(hash, u32::from_ne_bytes([s0, s1, d0, d1]));
-        let hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
-        (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35)
+        self.tuple.hash(self.proto)
     }
 }
 
@@ -299,6 +320,10 @@ impl FlowWord {
     }
 }
 
+/// The id of no Service port, in [`FlowValue::service`]: what the host itself has begun is none's. In entries of the kind
+/// [`FlowKind::Host`] the id of no backend either.
+pub const NOBODYS: u32 = u32::MAX;
+
 /// Value of the flow tables: 64 bytes for IPv4, 88 for IPv6.
 ///
 /// `word` comes first and `check` last of what a reader needs: a preallocated hash recycles elements at once, so a
@@ -316,7 +341,7 @@ pub struct FlowValue<A> {
     pub bytes: u64,
     /// What the packet's addresses and ports become.
     pub tuple: Tuple<A>,
-    /// Id of the Service port that the flow belongs to.
+    /// Id of the Service port that the flow belongs to, or [`NOBODYS`].
     pub service: u32,
     /// Id of the chosen backend.
     pub backend: u32,

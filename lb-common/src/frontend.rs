@@ -3,7 +3,7 @@
 //! A lookup goes address → frontend → service → slot. Writers publish in the opposite order, and every step of a
 //! reader is one aligned load, so a half-written update is never seen.
 
-use crate::abi::shared;
+use crate::abi::{shared, write_last_word};
 use crate::addr::{Addr4, Addr6, Address, Port};
 
 /// Key of the frontend tables: 8 bytes for IPv4, 20 for IPv6.
@@ -25,7 +25,12 @@ impl<A: Address> FrontendKey<A> {
     #[must_use]
     #[inline(always)]
     pub const fn new(addr: A, port: Port, proto: u8) -> Self {
-        Self { addr, port, proto, pad: 0 }
+        let mut key = Self { addr, port, proto, pad: 0 };
+        let halves = [u16::from_ne_bytes(port.0), u16::from_ne_bytes([proto, 0])];
+        // SAFETY: the last word of the key is these four bytes, as `shared!` has proved of either family, and any bytes are a
+        // word.
+        unsafe { write_last_word(&mut key, core::mem::transmute::<[u16; 2], u32>(halves)) };
+        key
     }
 }
 
@@ -117,7 +122,7 @@ pub mod address_flags {
 }
 
 /// Value of the address tables, 4 bytes; the key is the address. One word, replaced as a whole.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct AddressValue {
     /// An [`AddressKind`].
@@ -184,7 +189,7 @@ shared! {
     FrontendKey<Addr4>: size 8, align 4, fields [Addr4, Port, u8, u8];
     FrontendKey<Addr6>: size 20, align 4, fields [Addr6, Port, u8, u8];
     FrontendValue: size 8, align 4, fields [u32, u8, [u8; 3]];
-    AddressValue: size 4, align 1, fields [u8, u8, [u8; 2]];
+    AddressValue: size 4, align 4, fields [u8, u8, [u8; 2]];
     ClientOf<Addr4>: size 8, align 4, fields [u32, Addr4];
     ClientOf<Addr6>: size 20, align 4, fields [u32, Addr6];
     SourceRangeKey<Addr4>: size 12, align 4, fields [u32, ClientOf<Addr4>];

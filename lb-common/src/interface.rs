@@ -6,6 +6,10 @@ use crate::abi::shared;
 /// begins and cannot finish the program there does.
 pub const UPLINK_XDP: &str = "uplink_xdp";
 
+/// Name of the tc program that delivers packets into pods past the host stack. It stands behind every other at ingress, and
+/// is attached with `--redirect-peer` alone.
+pub const POD_SHORTCUT: &str = "pod_shortcut";
+
 /// Bits of [`InterfaceValue::flags`].
 pub mod interface_flags {
     /// There are pods of this node behind it: one that faces a pod, or a bridge that has such a port.
@@ -22,6 +26,9 @@ pub mod interface_flags {
     pub const BACK_BY_REDIRECT: u32 = 16;
     /// Packets have no link-layer header there: they begin with the network header.
     pub const BARE: u32 = 32;
+    /// It is one end of a pair whose other end is in a pod's network namespace, and nothing on its way out but ours decides:
+    /// packets may be handed to the other end.
+    pub const PEER: u32 = 64;
 }
 
 /// Value of the map `interfaces`, 12 bytes; hash, key = interface index (u32). An interface of which nothing is to be

@@ -25,18 +25,19 @@ mod scratch;
 mod service;
 mod sock;
 mod state;
+mod way;
 
 pub use addr::{Addr4, Addr6, Address, Endpoint, Mark, Port, Proto};
 pub use affinity::{AffinityKey, AffinityWord};
 pub use config::{Config, Lifetimes, PortRange, Prefix, SERVICE_RANGES, Settings, config_flags};
 pub use event::{EventRecord, SockCall};
-pub use flow::{FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masquerade, Point, Tuple};
+pub use flow::{FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masquerade, NOBODYS, Point, Tuple};
 pub use fragment::{FragmentKey, FragmentValue};
 pub use frontend::{
     AddressKind, AddressValue, ClientOf, FrontendKey, FrontendKind, FrontendValue, SourceRangeKey,
     address_flags,
 };
-pub use interface::{InterfaceValue, UPLINK_XDP, interface_flags};
+pub use interface::{InterfaceValue, POD_SHORTCUT, UPLINK_XDP, interface_flags};
 pub use reason::{Effect, Reason};
 pub use schema::SCHEMA;
 pub use scratch::Scratch;
@@ -46,3 +47,4 @@ pub use service::{
 };
 pub use sock::{SockStorage, SockUdpKey, SockUdpRole, SockUdpValue};
 pub use state::{CpuRecord, StateRecord, SweepReport};
+pub use way::{FlowName, WayRecord};

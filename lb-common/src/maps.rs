@@ -6,7 +6,7 @@ use crate::{
     Addr4, Addr6, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config, CpuRecord,
     EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, InterfaceValue,
     Reason, Scratch, ServiceMeta, ServiceRecord, ServiceStats, Slot, SockStorage, SockUdpKey, SockUdpValue,
-    SourceRangeKey, StateRecord, SweepReport,
+    SourceRangeKey, StateRecord, SweepReport, WayRecord,
 };
 
 /// Kinds of maps in use, with the kernel's number of each (`enum bpf_map_type`).
@@ -85,8 +85,10 @@ pub const EVENT_RECORDS: u32 = 4_096;
 pub const FRAGMENTED: u32 = 8_192;
 /// Interfaces of which the programs must know something.
 pub const INTERFACE_COUNT: u32 = 16_384;
-/// Bits of the map `marks`: one of 64 is set by 16 000 addresses.
-pub const MARKS: u32 = 1 << 20;
+/// Bits of the map `marks`, of which an address has two: with 200 000 addresses, one of a hundred others has both.
+pub const MARKS: u32 = 1 << 22;
+/// Ways that each CPU keeps, of a direction of a flow each; a power of two.
+pub const WAYS: u32 = 8_192;
 /// Sockets' UDP translations that are remembered.
 pub const SOCK_UDP: u32 = 65_536;
 
@@ -135,6 +137,7 @@ maps! {
     CONFIG, "config": Array, u32 => Config, 1, Fixed, MMAPABLE, "Settings.";
     STATE, "state": Array, u32 => StateRecord, 1, Fixed, MMAPABLE, "What the programs tell each other.";
     CPU, "cpu": PerCpuArray, u32 => CpuRecord, 1, Fixed, 0, "What each CPU keeps for itself.";
+    WAYS_MAP, "ways": PerCpuArray, u32 => WayRecord, WAYS, Fixed, 0, "Where packets of flows left the node lately.";
     SCRATCH4, "scratch4": PerCpuArray, u32 => Scratch<Addr4>, 2, Fixed, 0, "Memory of an IPv4 packet under way, and of the sweep.";
     SCRATCH6, "scratch6": PerCpuArray, u32 => Scratch<Addr6>, 2, Fixed, 0, "Memory of an IPv6 packet under way, and of the sweep.";
     SWEEP, "sweep": Array, u32 => SweepReport, 1, Fixed, MMAPABLE, "What the last sweep found.";

@@ -94,7 +94,7 @@ reasons! {
     FlowTableFull = 18, "flow_table_full", Drop, "No room for a new flow in any table: see --max-flows.";
     FlowBusy = 19, "flow_busy", Drop, "Another CPU is making or removing the same flow; the retry succeeds.";
     FlowError = 20, "flow_error", Drop, "The kernel refused a flow table operation.";
-    SnatPortsExhausted = 21, "snat_ports_exhausted", Drop, "No free source port was found towards the backend: more endpoints share the load.";
+    SnatPortsExhausted = 21, "snat_ports_exhausted", Drop, "No free source port was found towards the backend: flows have them, whose load more endpoints would share, or sockets of the host.";
     NoNodeAddress = 22, "no_node_address", Drop, "A hairpin must be masqueraded, but the node has no address of this family: give one to an interface.";
     RewriteFailed = 23, "rewrite_failed", Drop, "The kernel refused to change the packet.";
     InconsistentTables = 24, "inconsistent_tables", Drop, "A frontend names a service or slot that is not there: `sluice doctor` tells why.";
@@ -131,6 +131,7 @@ reasons! {
     ServiceFlowLimit = 55, "service_flow_limit", Drop, "The Service has had its share of new flows for now: see its annotation lb.sluice/new-flow-rate.";
     SockBindRefused = 56, "sock_bind_refused", Reject, "bind() of a socket of the host refused: what is sent to that port goes to a Service, see --refuse-shadowed-binds.";
     OtherHost = 57, "other_host", Pass, "The frame is addressed to another machine, or to many.";
+    PastStack = 58, "past_stack", Pass, "Handed into a pod of this node past the host stack, by --redirect-peer; counted besides what its way out says.";
 }
 
 const _: () = {

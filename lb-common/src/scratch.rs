@@ -4,7 +4,7 @@ use crate::abi::shared;
 use crate::addr::{Addr4, Addr6};
 use crate::flow::{FlowKey, FlowValue, Tuple};
 
-/// Value of the maps `scratch4` and `scratch6`, 256 and 400 bytes; per-CPU array of two records: a packet under way, and
+/// Value of the maps `scratch4` and `scratch6`, 264 and 408 bytes; per-CPU array of two records: a packet under way, and
 /// the entry that the sweep looks at. A program has 512 bytes of stack, and parts of it that the kernel verifies by
 /// themselves share nothing but memory.
 #[repr(C)]
@@ -30,6 +30,8 @@ pub struct Scratch<A> {
     pub bytes: u64,
     /// Creation id of the pair that is being made.
     pub id: u64,
+    /// The [`crate::FlowName`] of the flow that was found, if the packet goes by its way; 0: by none that is known.
+    pub flow: u64,
     /// Id of the Service port that was found.
     pub service: u32,
     /// Id of the backend that was chosen.
@@ -46,7 +48,7 @@ pub struct Scratch<A> {
     pub renewal: u8,
     /// A [`crate::Masquerade`].
     pub masquerade: u8,
-    /// 1 if the next attempt at a pair draws a source port.
+    /// How far the search for a source port goes if the next attempt at a pair draws one, else 0.
     pub draw: u8,
     /// 1 if the pair goes to the LRU table.
     pub lru: u8,
@@ -71,6 +73,6 @@ pub struct Scratch<A> {
 }
 
 shared! {
-    Scratch<Addr4>: size 256, align 8, fields [FlowValue<Addr4>, FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u32, u32];
-    Scratch<Addr6>: size 400, align 8, fields [FlowValue<Addr6>, FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u32, u32];
+    Scratch<Addr4>: size 264, align 8, fields [FlowValue<Addr4>, FlowValue<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, FlowKey<Addr4>, Tuple<Addr4>, u32, u64, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u32, u32];
+    Scratch<Addr6>: size 408, align 8, fields [FlowValue<Addr6>, FlowValue<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, FlowKey<Addr6>, Tuple<Addr6>, u32, u64, u64, u64, u64, u32, u32, u32, u32, u32, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u32, u32];
 }

@@ -244,7 +244,7 @@ shared! {
     Slot<Addr4>: size 16, align 4, fields [Addr4, Port, [u8; 2], u32, u32];
     Slot<Addr6>: size 28, align 4, fields [Addr6, Port, [u8; 2], u32, u32];
     BackendRecord: size 32, align 8, fields [u64, u32, u8, u8, Port, Addr6];
-    ServiceMeta: size 200, align 1, fields [[u8; 64], [u8; 64], [u8; 64], Port, u8, u8, [u8; 4]];
+    ServiceMeta: size 200, align 2, fields [[u8; 64], [u8; 64], [u8; 64], Port, u8, u8, [u8; 4]];
     ServiceStats: size 40, align 8, fields [u64, u64, u64, u64, u64];
     BackendStats: size 48, align 8, fields [ServiceStats, u64];
 }

@@ -1,6 +1,8 @@
 //! What the programs themselves keep beside the tables.
 
 use crate::abi::shared;
+use crate::interface::InterfaceValue;
+use crate::way::WayRecord;
 
 /// Value of the map `state`, 104 bytes; array of one record. Index 0 is IPv4, 1 is IPv6.
 ///
@@ -39,7 +41,7 @@ impl StateRecord {
     }
 }
 
-/// Value of the map `cpu`, 40 bytes; per-CPU array of one record.
+/// Value of the map `cpu`, 72 bytes; per-CPU array of one record.
 ///
 /// What is spent of a rate of n a second is a time, in nanoseconds: each thing that is done moves it on by an n-th of a
 /// second. It stays behind the clock, and lags a second at most: so many may be done at once as in a second.
@@ -56,6 +58,41 @@ pub struct CpuRecord {
     pub flows: u64,
     /// Events that were not recorded since the last one that was.
     pub suppressed: u64,
+    /// Ports and hash of the packet that was sent on last, past the host stack, as it is met where it leaves; 0: none.
+    pub sent_on: u64,
+    /// Index of the uplink that XDP looked at last; 0: none.
+    pub uplink: u32,
+    /// When it did, as [`WayRecord::asked`] has it.
+    pub looked: u32,
+    /// What it was told.
+    pub told: InterfaceValue,
+    /// Zero.
+    pub pad: u32,
+}
+
+impl CpuRecord {
+    /// Whether what it was told is of the uplink with this index, and holds at `now`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn knows(&self, index: u32, now: u64) -> bool {
+        self.uplink == index && WayRecord::holds(self.looked, now)
+    }
+
+    /// What is known at `now` of the uplink with this index; of one that was looked at longer ago than a way lasts, or never,
+    /// what `look` says.
+    #[inline(always)]
+    pub fn uplink(
+        &mut self,
+        index: u32,
+        now: u64,
+        look: impl FnOnce(u32) -> InterfaceValue,
+    ) -> InterfaceValue {
+        if !self.knows(index, now) {
+            self.told = look(index);
+            (self.uplink, self.looked) = (index, WayRecord::stamp(now));
+        }
+        self.told
+    }
 }
 
 /// Value of the map `sweep`, 64 bytes; array of one record: what the last run of the sweep found.
@@ -82,6 +119,6 @@ pub struct SweepReport {
 
 shared! {
     StateRecord: size 104, align 8, fields [[u64; 2], [u64; 2], [u64; 2], u64, u64, [u64; 2], [u64; 2], u64];
-    CpuRecord: size 40, align 8, fields [u64, u64, u64, u64, u64];
+    CpuRecord: size 72, align 8, fields [u64, u64, u64, u64, u64, u64, u32, u32, InterfaceValue, u32];
     SweepReport: size 64, align 8, fields [u64, u64, u64, u64, u64, u64, u64, u64];
 }

@@ -12,8 +12,8 @@ macro_rules! offsets {
 }
 
 #[test]
-fn fields_stand_where_schema_5_has_them() {
-    assert_eq!(SCHEMA, 5, "a new schema number needs new golden offsets");
+fn fields_stand_where_schema_6_has_them() {
+    assert_eq!(SCHEMA, 6, "a new schema number needs new golden offsets");
     offsets!(Tuple<Addr4>: src @ 0, dst @ 4, sport @ 8, dport @ 10);
     offsets!(Tuple<Addr6>: src @ 0, dst @ 16, sport @ 32, dport @ 34);
     offsets!(FlowKey<Addr4>: tuple @ 0, proto @ 12);
@@ -50,15 +50,17 @@ fn fields_stand_where_schema_5_has_them() {
     offsets!(AddressValue: kind @ 0, flags @ 1);
     offsets!(InterfaceValue: flags @ 0, mac @ 4);
     offsets!(StateRecord: lru_used @ 0, full @ 16, swept @ 32, clock @ 48, begun @ 64, settled @ 80, events @ 96);
-    offsets!(CpuRecord: pairs @ 0, rejects @ 8, events @ 16, flows @ 24, suppressed @ 32);
-    offsets!(EventRecord: sequence @ 0, time @ 8, cookie @ 16, suppressed @ 24, ifindex @ 28, length @ 32, pid @ 36,
+    offsets!(CpuRecord: pairs @ 0, rejects @ 8, events @ 16, flows @ 24, suppressed @ 32, sent_on @ 40,
+        uplink @ 48, looked @ 52, told @ 56);
+    offsets!(WayRecord: flow @ 0, interface @ 8, asked @ 12, link @ 16, mtu @ 28, frames @ 30);
+    offsets!(EventRecord: sequence @ 0, time @ 8, cookie @ 16, suppressed @ 24, ifindex @ 28, length @ 32, party @ 36,
         src @ 40, dst @ 56, comm @ 72, sport @ 88, dport @ 90, reason @ 92, point @ 93, proto @ 94, flags @ 95);
     offsets!(SweepReport: scanned @ 0, pairs @ 8, expired @ 16, orphans @ 24, began @ 32, lru_left @ 40,
         embryonic @ 48, moved @ 56);
 }
 
 #[test]
-fn maps_have_the_sizes_and_names_of_schema_5() {
+fn maps_have_the_sizes_and_names_of_schema_6() {
     let golden = [
         ("flows4", 16, 64),
         ("flows6", 40, 88),
@@ -85,9 +87,10 @@ fn maps_have_the_sizes_and_names_of_schema_5() {
         ("events", 4, 96),
         ("config", 4, 360),
         ("state", 4, 104),
-        ("cpu", 4, 40),
-        ("scratch4", 4, 256),
-        ("scratch6", 4, 400),
+        ("cpu", 4, 72),
+        ("ways", 4, 32),
+        ("scratch4", 4, 264),
+        ("scratch6", 4, 408),
         ("sweep", 4, 64),
         ("sock_udp4", 16, 24),
         ("sock_udp6", 28, 48),

@@ -34,11 +34,11 @@ pub fn packet<A: Address, P: Pkt, E: Env<A>>(
     scratch: &Scratch<A>,
 ) -> Recorded {
     let Some(mut event) = begin(env, reason) else { return Recorded::Not };
-    let Scratch { key, bytes, point, flags, .. } = scratch;
+    let Scratch { key, bytes, point, flags, backend, .. } = scratch;
     event.cookie = 0;
     event.ifindex = pkt.ifindex();
     event.length = *bytes as u32;
-    event.pid = 0;
+    event.party = if matches!(reason, Reason::SnatPortsExhausted) { *backend } else { 0 };
     event.src = key.tuple.src.to_mapped();
     event.dst = key.tuple.dst.to_mapped();
     event.comm = [0; 16];
@@ -66,7 +66,7 @@ pub fn refused<A: Address, E: Env<A>, S: Sock>(
     event.cookie = sock.cookie();
     event.ifindex = 0;
     event.length = 0;
-    event.pid = sock.process();
+    event.party = sock.process();
     event.src = Addr6([0; 16]);
     event.dst = endpoint.addr.to_mapped();
     sock.name_of_thread(&mut event.comm);

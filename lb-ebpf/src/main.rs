@@ -75,6 +75,15 @@ mod programs {
         classify_bare(&ctx, Point::OutwardEgress)
     }
 
+    /// tcx ingress of both, behind all other programs: what is for a pod of this node goes past the host stack.
+    #[classifier]
+    #[inline(always)]
+    fn pod_shortcut(ctx: TcContext) -> i32 {
+        let mut skb = Skb::new(ctx.skb.skb);
+        let verdict = lb_ebpf::stage::shortcut(&mut skb, &Kernel::of(ctx.skb.skb));
+        skb.conclude(verdict)
+    }
+
     /// XDP of an uplink, before its tcx ingress. It is told of frames in several pieces, and leaves them alone: else drivers
     /// refuse it where packets may be long.
     #[xdp(frags)]

@@ -41,6 +41,11 @@ pub trait Pkt {
     /// Whether its frame came to this machine alone: not to another, as a switch sends it to everybody that has forgotten who
     /// is where (`PACKET_OTHERHOST`), nor to many. Says something at ingress alone.
     fn is_for_us(&self) -> bool;
+    /// Whether the kernel keeps nothing beside it that has a say in where it goes: neither a VLAN tag nor a mark.
+    #[inline(always)]
+    fn is_unlabelled(&self) -> bool {
+        true
+    }
     /// Of an aggregate: payload of each packet that it is to be cut into, bytes; else 0.
     fn segment(&self) -> u32;
     /// `N` bytes at `offset`; `None` if they are not all there, or lie where [`Pkt::gather`] has to get them from.

@@ -16,24 +16,42 @@ use crate::pkt::{Change, Pkt};
 /// Why it must be dropped; it may be half rewritten.
 #[inline(always)]
 pub(crate) fn apply<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>) -> Result<(), Reason> {
+    let field = checksum(scratch);
+    if field != 0 {
+        return internet(pkt, scratch, field);
+    }
     let Scratch { key: FlowKey { tuple: from, proto, .. }, to, network, part, .. } = scratch;
-    let addresses = csum::difference(&from.src, &from.dst, &to.src, &to.dst);
-    let done = if *part == Part::Later as u8 {
+    let ports = if *part == Part::Later as u8 {
         // The checksum that covers the addresses is in the first fragment.
-        resum::<A, P>(pkt, addresses, 0);
-        true
+        0
+    } else if *proto == Proto::Sctp as u8 {
+        sctp(pkt, scratch, from.ports(), to.ports())?
     } else {
-        match Proto::from_number(*proto).ok_or(Reason::OtherProtocol)? {
-            Proto::Tcp => internet(pkt, scratch, TCP_CHECKSUM, addresses),
-            Proto::Udp => internet(pkt, scratch, UDP_CHECKSUM, addresses),
-            Proto::Sctp => {
-                let ports = sctp(pkt, scratch, from.ports(), to.ports())?;
-                resum::<A, P>(pkt, addresses, ports);
-                true
-            }
-        }
+        return Err(Reason::OtherProtocol);
     };
-    if done && A::store_addresses(pkt, *network, from, to) { Ok(()) } else { Err(Reason::RewriteFailed) }
+    resum::<A, P>(pkt, change_of_addresses(scratch), ports);
+    if A::store_addresses(pkt, *network, from, to) { Ok(()) } else { Err(Reason::RewriteFailed) }
+}
+
+/// Where in the transport header of the packet is an Internet checksum that covers its addresses and ports; 0 if it has none,
+/// or no such header.
+#[inline(always)]
+pub(crate) const fn checksum<A>(scratch: &Scratch<A>) -> u32 {
+    if scratch.part == Part::Later as u8 {
+        0
+    } else if scratch.key.proto == Proto::Tcp as u8 {
+        TCP_CHECKSUM
+    } else if scratch.key.proto == Proto::Udp as u8 {
+        UDP_CHECKSUM
+    } else {
+        0
+    }
+}
+
+#[inline(always)]
+fn change_of_addresses<A: Family>(scratch: &Scratch<A>) -> u32 {
+    let Scratch { key: FlowKey { tuple: from, .. }, to, .. } = scratch;
+    csum::difference(&from.src, &from.dst, &to.src, &to.dst)
 }
 
 /// Tells the kernel what no checksum in the packet makes up for: the IPv4 header does for its addresses.
@@ -45,22 +63,32 @@ fn resum<A: Family, P: Pkt>(pkt: &mut P, addresses: u32, others: u32) {
     }
 }
 
-/// Ports, and a checksum that covers them and the addresses.
+/// [`apply`] where [`checksum`] has found `field`.
+///
+/// # Errors
+/// See there.
 #[inline(always)]
-fn internet<A: Family, P: Pkt>(pkt: &mut P, scratch: &Scratch<A>, field: u32, addresses: u32) -> bool {
+pub(crate) fn internet<A: Family, P: Pkt>(
+    pkt: &mut P,
+    scratch: &Scratch<A>,
+    field: u32,
+) -> Result<(), Reason> {
     let Scratch { key: FlowKey { tuple: from, proto, .. }, to, network, transport, .. } = scratch;
     let (old, new) = (from.ports(), to.ports());
-    let Some(end) = A::end(pkt, *network) else { return false };
+    let end = A::end(pkt, *network).ok_or(Reason::RewriteFailed)?;
     let [l0, l1, l2, l3] = end.wrapping_sub(*transport).to_be_bytes();
     let rest = csum::add(u32::from_ne_bytes([l0, l1, l2, l3]), u32::from_ne_bytes([0, 0, 0, *proto]));
     let change = Change {
-        addresses,
+        addresses: change_of_addresses(scratch),
         ports: csum::word_difference(old, new),
         pseudo: csum::add(csum::add(from.src.sum(), from.dst.sum()), rest),
         keep_zero: *proto == Proto::Udp as u8,
         v6: A::FAMILY == 6,
     };
-    pkt.follow_checksum(transport + field, &change) && (new == old || pkt.store(*transport, &new))
+    let done = pkt.follow_checksum(transport + field, &change)
+        && (new == old || pkt.store(*transport, &new))
+        && A::store_addresses(pkt, *network, from, to);
+    if done { Ok(()) } else { Err(Reason::RewriteFailed) }
 }
 
 /// Ports, and a checksum that covers them and all that follows, but no address. What the bytes change by, for

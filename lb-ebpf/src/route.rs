@@ -6,13 +6,16 @@
 
 use core::mem::offset_of;
 
-use lb_common::{Addr6, FlowKey, Proto, Reason, Scratch, interface_flags};
+use lb_common::{
+    Addr6, Address, FlowKey, FlowName, Proto, Reason, Scratch, Tuple, WayRecord, interface_flags,
+};
 use network_types::tcp::TcpHdr;
 use network_types::udp::UdpHdr;
 
 use crate::cut::outcome;
 use crate::env::Env;
 use crate::family::Family;
+use crate::parse::Flags;
 use crate::pkt::Pkt;
 
 /// What the node does with a packet that it is to route.
@@ -34,7 +37,7 @@ pub struct Route<A> {
     pub way: Way,
     /// Of [`Way::Out`]: index of the interface.
     pub interface: u32,
-    /// Of [`Way::TooBig`]: bytes that a packet may have from its network header on.
+    /// Bytes that a packet may have from its network header on, but for [`Way::None`].
     pub mtu: u32,
     /// If it was asked for: the node's address towards there; unset if it has none.
     pub source: A,
@@ -42,9 +45,9 @@ pub struct Route<A> {
     pub next: Addr6,
     /// Of [`Way::Out`]: whether packets have no link-layer header there, which [`find`] finds out.
     pub bare: bool,
-    /// Of [`Way::Out`]: destination and source of an Ethernet frame that goes there; zeros where the next hop is not
-    /// resolved.
-    pub link: [u8; 12],
+    /// Of [`Way::Out`]: destination and source of an Ethernet frame that goes there, as they lie in it; zeros where the next
+    /// hop is not resolved.
+    pub link: [u32; 3],
 }
 
 /// What is asked about a route.
@@ -79,16 +82,35 @@ pub fn find<A: Family, P: Pkt, E: Env<A>>(
     env: &E,
     scratch: &mut Scratch<A>,
 ) -> Result<Found, Reason> {
+    // What opens a connection may come again because its next hop has moved: the kernel is to ask for that.
+    let opens = Flags(scratch.flags).opens();
+    if !opens && known(pkt, env, scratch, false).is_some() {
+        leaves(env, scratch);
+        return Ok(Found::Way);
+    }
     let mut route = way(pkt, env, scratch)?;
     // Such devices have no addresses of neighbours: the kernel tells none, or the device's own for both ends.
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = route.link;
+    let [d, m, s] = route.link;
+    let ([d0, d1, d2, d3], [d4, d5, s0, s1], [s2, s3, s4, s5]) =
+        (d.to_ne_bytes(), m.to_ne_bytes(), s.to_ne_bytes());
     let alike = [d0, d1, d2, d3, d4, d5] == [s0, s1, s2, s3, s4, s5];
-    route.bare = alike && env.interface(route.interface).flags & interface_flags::BARE != 0;
-    if env.send(&route) { Ok(Found::Way) } else { Err(Reason::NoRoute) }
+    // A way is kept where frames are Ethernet's for certain: other devices have link-layer addresses of their own kind.
+    let flags = if alike || scratch.flow != 0 { env.interface(route.interface).flags } else { 0 };
+    let bare = flags & interface_flags::BARE != 0;
+    let ethernet = flags & (interface_flags::PODS | interface_flags::OUTWARD) != 0 && !bare;
+    route.bare = alike && bare;
+    if !env.send(&route) {
+        return Err(Reason::NoRoute);
+    }
+    leaves(env, scratch);
+    if !alike && ethernet {
+        keep(env, scratch, &route, false);
+    }
+    Ok(Found::Way)
 }
 
-/// The same before the host stack, which has nothing to resolve a neighbour with there, and of other interfaces only
-/// those that take frames.
+/// The same before the host stack, of a way that is not [`known`]: there is nothing to resolve a neighbour with, and of
+/// other interfaces there are only those that take frames.
 ///
 /// # Errors
 /// It cannot be sent on from there, for a reason that is not told.
@@ -101,15 +123,87 @@ pub fn shortcut<A: Family, P: Pkt, E: Env<A>>(
     let route = way(pkt, env, scratch)?;
     let back = route.interface == scratch.interface;
     let takes = back || env.interface(route.interface).flags & interface_flags::FRAMES != 0;
-    if route.link == [0; 12] || !takes || !env.send(&route) {
+    if route.link == [0; 3] || !takes || !env.send(&route) {
         return Err(Reason::NoRoute);
     }
+    keep(env, scratch, &route, !back);
     Ok(if back { Found::Back } else { Found::Way })
+}
+
+/// The way that a packet of the same flow was sent by lately, `early` one that XDP can send by; it is noted.
+///
+/// The kernel's choice among several ways is each flow's own, so they are kept by flow, and for so short a time that
+/// nothing need be told of changes. A packet that the kernel would answer is left to it.
+#[inline(always)]
+pub(crate) fn known<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &P,
+    env: &E,
+    scratch: &Scratch<A>,
+    early: bool,
+) -> Option<Found> {
+    let Scratch { key, network, transport, interface, now, flow, .. } = scratch;
+    // Without a link-layer header there is no room yet for these addresses.
+    if *flow == 0 || *network == 0 || A::hops(pkt, *network)? <= 1 {
+        return None;
+    }
+    let length = longest(pkt, key, *network, *transport);
+    let way = env.way(FlowName(*flow).place())?;
+    let back = way.interface == *interface;
+    let goes = way.serves(FlowName(*flow), *now) && (back || !early || way.frames != 0) && length <= way.mtu;
+    if !goes || !env.forward(way.interface, way.link) {
+        return None;
+    }
+    Some(if back { Found::Back } else { Found::Way })
+}
+
+/// Keeps the way of the packet's flow, which leads to a neighbour that is resolved.
+#[inline(always)]
+fn keep<A: Family, E: Env<A>>(env: &E, scratch: &Scratch<A>, route: &Route<A>, frames: bool) {
+    let Scratch { flow, now, .. } = *scratch;
+    if flow != 0
+        && let Some(mut way) = env.way(FlowName(flow).place())
+    {
+        way.flow = flow;
+        way.interface = route.interface;
+        way.asked = WayRecord::stamp(now);
+        way.link = route.link;
+        way.mtu = u16::try_from(route.mtu).unwrap_or(u16::MAX);
+        way.frames = u8::from(frames);
+    }
+}
+
+/// The packet that becomes `scratch.to` is sent on: it is met once more where it leaves.
+#[inline(always)]
+fn leaves<A: Address, E: Env<A>>(env: &E, scratch: &Scratch<A>) {
+    let sent = trace(&scratch.to, scratch.key.proto);
+    env.with_cpu(|cpu| cpu.sent_on = sent);
+}
+
+/// Whether the packet of this key, which leaves and came by an interface, is the one that was sent on just now. What else
+/// has these ports and this hash passes as well, as what is sent on does; it is no packet of the host's own.
+#[inline(always)]
+pub(crate) fn was_sent_on<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>) -> bool {
+    let sent = env.with_cpu(|cpu| cpu.sent_on).unwrap_or(0);
+    let met = sent != 0 && sent == trace(&key.tuple, key.proto);
+    if met {
+        env.with_cpu(|cpu| cpu.sent_on = 0);
+    }
+    met
+}
+
+/// Ports and hash of a packet.
+#[inline(always)]
+fn trace<A: Address>(tuple: &Tuple<A>, proto: u8) -> u64 {
+    u64::from(u32::from_ne_bytes(tuple.ports())) << 32 | u64::from(tuple.hash(proto))
 }
 
 /// The way of the packet, which is [`Way::Out`].
 #[inline(always)]
-fn way<A: Family, P: Pkt, E: Env<A>>(pkt: &P, env: &E, scratch: &mut Scratch<A>) -> Result<Route<A>, Reason> {
+pub(crate) fn way<A: Family, P: Pkt, E: Env<A>>(
+    pkt: &P,
+    env: &E,
+    scratch: &mut Scratch<A>,
+) -> Result<Route<A>, Reason> {
     let Scratch { key, to, network, transport, mtu, .. } = scratch;
     if A::hops(pkt, *network).ok_or(Reason::Malformed)? <= 1 {
         return Err(Reason::HopsExceeded);
@@ -123,6 +217,12 @@ fn way<A: Family, P: Pkt, E: Env<A>>(pkt: &P, env: &E, scratch: &mut Scratch<A>)
             Err(Reason::PacketTooBig)
         }
     }
+}
+
+/// Writes destination and source of the frame. They come in words: twelve bytes would take the stack's room twelve times.
+#[inline(always)]
+pub fn put_link<P: Pkt>(pkt: &mut P, [d, m, s]: [u32; 3]) -> bool {
+    pkt.store(0, &d.to_ne_bytes()) && pkt.store(4, &m.to_ne_bytes()) && pkt.store(8, &s.to_ne_bytes())
 }
 
 /// Makes of a packet what a router sends on: one hop less, and no tags of the link that it came by. False if the kernel

@@ -1,13 +1,16 @@
 //! All fixtures, on the host.
 
+use std::collections::BTreeMap;
+
+use lb_common::{Addr4, Addr6, Reason, ServiceStats};
 use lb_ebpf::env::FlowTable;
 use lb_ebpf::pkt::Pkt as _;
 use lb_ebpf::testing::bytes::Bytes;
-use lb_ebpf::testing::fixtures::{self, Fixture};
+use lb_ebpf::testing::fixtures::{self, Fixture, Step};
 use lb_ebpf::testing::host;
 use lb_ebpf::testing::packet::Checksum;
 use lb_ebpf::testing::pairs::Faults;
-use lb_ebpf::testing::world::Uplinks;
+use lb_ebpf::testing::world::{Counters, Uplinks};
 
 fn play(uplinks: Uplinks, arrive: impl Fn(&Bytes) -> Bytes, which: impl Fn(&Fixture) -> bool) {
     let fault = |fixture: &Fixture| match host::play(fixture, uplinks, &arrive) {
@@ -44,13 +47,36 @@ fn tables_are_the_same_whatever_the_uplinks_are() {
     let left = |fixture: &Fixture, uplinks| {
         let world = host::after(fixture, uplinks, fixture.steps.len());
         let flows = [FlowTable::Main, FlowTable::Lru].map(|table| (world.flows4(table), world.flows6(table)));
-        (flows, world.counters(), world.affinity(), world.embryonic())
+        let mut counters = world.counters();
+        // What tc has sent on is met once more, and passes.
+        let unmet = |step: &&Step| matches!(step, Step::Packet(exchange) if !exchange.is_met(uplinks));
+        for _ in fixture.steps.iter().filter(unmet) {
+            *counters.reasons.entry(Reason::OtherPoint).or_default() += 1;
+        }
+        (flows, counters, world.affinity(), world.embryonic())
     };
     for fixture in fixtures::all() {
         let [alone, others @ ..] = Uplinks::ALL.map(|uplinks| left(&fixture, uplinks));
         for other in others {
             assert_eq!(alone, other, "{}", fixture.name);
         }
+    }
+}
+
+/// What is the host's own alone is counted for no backend either.
+#[test]
+fn backends_count_what_their_services_count() {
+    let traffic = |all: &BTreeMap<u32, ServiceStats>| {
+        let of = |it: &ServiceStats| [it.packets_in, it.bytes_in, it.packets_out, it.bytes_out];
+        all.values().map(of).fold([0; 4], |sum, it| [0, 1, 2, 3].map(|at| sum[at] + it[at]))
+    };
+    for fixture in fixtures::all() {
+        let world = host::after(&fixture, Uplinks::Tc, fixture.steps.len());
+        world.advance(1_000_000_000_000_000);
+        let cpu = world.on_cpu(1);
+        let _ = (cpu.sweep::<Addr4>(), cpu.sweep::<Addr6>());
+        let Counters { services, backends, .. } = world.counters();
+        assert_eq!(traffic(&services), traffic(&backends), "{}", fixture.name);
     }
 }
 

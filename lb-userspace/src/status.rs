@@ -49,6 +49,10 @@ pub struct Status {
     /// How each uplink is served; overlays are always by tc.
     #[serde(default)]
     pub xdp: Vec<Xdp>,
+    /// Names of the interfaces from which packets for pods of this node go past the host stack; `None`: `--redirect-peer` is
+    /// off.
+    #[serde(default)]
+    pub redirect_peer: Option<Vec<String>>,
     /// Addresses of Services that interfaces of this node have: packets to them are left to the host.
     pub held: Vec<IpAddr>,
     /// What it could not do, object by object.

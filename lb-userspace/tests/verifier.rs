@@ -14,8 +14,8 @@ use aya::programs::{Program, ProgramInfo};
 use lb_common::maps::{self, Sizing};
 use serde::{Deserialize, Serialize};
 
-/// Verified instructions that no program may need more than: a tenth of the kernel's own limit.
-const LIMIT: u32 = 100_000;
+/// Verified instructions that no program may need more than: an eighth of the kernel's own limit.
+const LIMIT: u32 = 125_000;
 
 /// Instructions that the verifier walked through, by program.
 type Costs = BTreeMap<String, u32>;

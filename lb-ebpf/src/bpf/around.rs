@@ -18,6 +18,8 @@ pub(crate) trait Hook: Pkt {
     fn new(context: *mut Self::Context) -> Self;
     /// [`lb_ebpf::env::Tables::send`].
     fn send<A>(self, route: &Route<A>) -> bool;
+    /// [`lb_ebpf::env::Tables::forward`].
+    fn forward(self, interface: u32, link: [u32; 3]) -> bool;
 }
 
 /// The kernel as the datapath sees it around packets of one kind.

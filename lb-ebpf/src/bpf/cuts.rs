@@ -8,7 +8,6 @@ use lb_ebpf::event::Recorded;
 use lb_ebpf::family::Family;
 use lb_ebpf::pkt::Change;
 use lb_ebpf::select::{self, Asker, Choice, Pick};
-use lb_ebpf::sock::Purpose;
 use lb_ebpf::{crc32c, cut, event, flow, fragment, icmp, masquerade, parse, reject, route, sock, stage};
 
 use super::around::{Driver, Hook, Kernel};
@@ -136,21 +135,11 @@ cuts! {
     stick(pick: u64; choice: Choice) = stick4, stick6,
         cut::number(select::stick(&Kernel::alone(), Pick::of(pick), choice));
     "[`sock::direct`]."
-    direct(context: *mut bpf_sock_addr, proto: u32, host: u32, connects: u32; endpoint: Endpoint) = direct4, direct6,
-        match Proto::from_number(proto as u8) {
-            Some(proto) => cut::number(sock::direct(
-                &Kernel::of(context),
-                &Calling(context),
-                Purpose { proto, host: host != 0, connects: connects != 0 },
-                endpoint,
-            )),
-            None => u32::MAX,
-        };
-    "[`sock::choose`]."
-    choose(proto: u32, host: u32; choice: Choice) = choose4, choose6, match Proto::from_number(proto as u8) {
-        Some(proto) => cut::number(sock::choose(&Kernel::alone(), proto, host != 0, choice)),
-        None => u32::MAX,
-    };
+    direct(context: *mut bpf_sock_addr, connects: u32; endpoint: Endpoint) = direct4, direct6,
+        cut::number(sock::direct(&Kernel::of(context), &Calling(context), connects != 0, endpoint));
+    "[`sock::choose`], for a UDP socket of the host."
+    choose(; choice: Choice) = choose4, choose6,
+        cut::number(sock::choose(&Kernel::alone(), Proto::Udp, true, choice));
     "[`sock::recall`]."
     recall(context: *mut bpf_sock_addr; choice: Choice) = recall4, recall6,
         cut::number(sock::recall(&Kernel::alone(), &Calling(context), choice));
@@ -224,6 +213,9 @@ packet_cuts! {
     "[`route::find`]."
     find_way(skb: *mut __sk_buff; scratch: Scratch) = find_way4, find_way6,
         cut::number(route::find(&Skb::new(skb), &Kernel::of(skb), scratch));
+    "[`stage::enter`]."
+    enter(skb: *mut __sk_buff; scratch: Scratch) = enter4, enter6,
+        cut::number(stage::enter(&mut Skb::new(skb), &Kernel::of(skb), scratch));
     "[`icmp::portless`]."
     portless(skb: *mut __sk_buff; scratch: Scratch) = portless4, portless6,
         cut::number(icmp::portless(&mut Skb::new(skb), &Kernel::of(skb), scratch));

@@ -17,11 +17,11 @@ use super::around::{Around, Hook};
 use super::atomic;
 use super::event::Event;
 use super::fib;
-use super::in_place::{Backend, Entry, Memory, Remembered, Service};
+use super::in_place::{Backend, Entry, Kept, Memory, Remembered, Service};
 use super::lookup;
 use super::maps::{
     AFFINITY, BACKEND_STATS, BACKENDS_MAP, CONFIG, CPU, FRAGMENTS, INTERFACES, MARKS_MAP, Maps, REASONS,
-    SERVICE_STATS, SERVICES_MAP, STATE,
+    SERVICE_STATS, SERVICES_MAP, STATE, WAYS_MAP,
 };
 
 const EEXIST: i32 = -17;
@@ -74,6 +74,7 @@ impl<A: Maps, P: Hook> Tables<A> for Around<P> {
     type Backend = Backend;
     type Affinity = Remembered;
     type Scratch = Memory<A>;
+    type Way = Kept;
     type Event = Event;
 
     #[inline(always)]
@@ -220,7 +221,7 @@ impl<A: Maps, P: Hook> Tables<A> for Around<P> {
     fn is_marked(&self, addr: &A) -> bool {
         let mark = addr.mark();
         // SAFETY: one aligned load of a value of the array.
-        MARKS_MAP.get_ptr(mark.word).is_some_and(|word| unsafe { word.read_volatile() } & mark.bits != 0)
+        MARKS_MAP.get_ptr(mark.word).is_some_and(|word| mark.is_in(unsafe { word.read_volatile() }))
     }
 
     #[inline(always)]
@@ -331,6 +332,16 @@ impl<A: Maps, P: Hook> Tables<A> for Around<P> {
     }
 
     #[inline(always)]
+    fn forward(&self, interface: u32, link: [u32; 3]) -> bool {
+        P::new(self.context()).forward(interface, link)
+    }
+
+    #[inline(always)]
+    fn way(&self, place: u32) -> Option<Kept> {
+        WAYS_MAP.get_ptr_mut(place).map(Kept)
+    }
+
+    #[inline(always)]
     fn send_back(&self, interface: u32) {
         // What it says is what the program says next.
         // SAFETY: a helper that takes numbers only.
@@ -338,10 +349,15 @@ impl<A: Maps, P: Hook> Tables<A> for Around<P> {
     }
 
     #[inline(always)]
-    fn port_cursor(&self, backend: u32) -> u64 {
+    fn deliver(&self, interface: u32) -> bool {
+        fib::deliver(interface)
+    }
+
+    #[inline(always)]
+    fn port_cursor(&self, backend: u32, step: u64) -> u64 {
         match BACKEND_STATS.get_ptr_mut(backend) {
             // SAFETY: an aligned word of a value of the array.
-            Some(stats) => unsafe { atomic::fetch_add(addr_of_mut!((*stats).port_cursor), 1) },
+            Some(stats) => unsafe { atomic::fetch_add(addr_of_mut!((*stats).port_cursor), step) },
             None => 0,
         }
     }

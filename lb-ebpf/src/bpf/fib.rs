@@ -12,7 +12,7 @@ use aya_ebpf::bindings::{
     bpf_fib_lookup__bindgen_ty_5 as Table, bpf_redir_neigh as NextHop,
     bpf_redir_neigh__bindgen_ty_1 as NextAddr,
 };
-use aya_ebpf::helpers::{bpf_fib_lookup, bpf_redirect_neigh};
+use aya_ebpf::helpers::{bpf_fib_lookup, bpf_redirect_neigh, bpf_redirect_peer};
 use lb_common::{Addr4, Addr6, Address, FlowKey};
 use lb_ebpf::route::{Ask, Route, Way};
 
@@ -114,7 +114,11 @@ pub(super) fn lookup<A: Address>(
         next: address(next, query.family),
         bare: false,
         // The kernel fills both in with success alone.
-        link: [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5],
+        link: [
+            u32::from_ne_bytes([d0, d1, d2, d3]),
+            u32::from_ne_bytes([d4, d5, s0, s1]),
+            u32::from_ne_bytes([s2, s3, s4, s5]),
+        ],
     }
 }
 
@@ -132,6 +136,14 @@ pub(super) fn send<A>(route: &Route<A>) -> bool {
     let size = size_of::<NextHop>() as i32;
     // SAFETY: a next hop of the size that is given (Linux 5.10).
     unsafe { bpf_redirect_neigh(route.interface, &raw mut next, size, 0) as i32 == TC_ACT_REDIRECT }
+}
+
+/// Notes that the packet goes to the other end of the pair that `interface` is one end of, when the program says that it is
+/// redirected; false if the kernel refuses. It is dropped if that end is not in another network namespace.
+#[inline(always)]
+pub(super) fn deliver(interface: u32) -> bool {
+    // SAFETY: a helper that takes numbers only (Linux 5.10).
+    unsafe { bpf_redirect_peer(interface, 0) as i32 == TC_ACT_REDIRECT }
 }
 
 /// Sends the packet out of an interface where packets have no link-layer header, by the route that the kernel finds there for

@@ -1,5 +1,6 @@
 //! [`Pkt`] over a frame as a driver hands it to XDP.
 
+use core::hint::assert_unchecked;
 use core::ptr::addr_of;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
@@ -7,7 +8,7 @@ use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, 
 use lb_ebpf::csum;
 use lb_ebpf::parse::LINK;
 use lb_ebpf::pkt::{Change, Covered, Pkt};
-use lb_ebpf::route::Route;
+use lb_ebpf::route::{self, Route};
 use lb_ebpf::verdict::Verdict;
 
 use super::around::Hook;
@@ -19,6 +20,10 @@ pub(super) const REACH: usize = 1024;
 /// Where `N` bytes at `offset` are in a packet between `start` and `end`, if they are there; of one byte, if there is
 /// another behind it: a comparison for "not beyond", which the compiler makes of it, tells the verifier nothing. No
 /// header ends with a byte that is read by itself.
+///
+/// The compiler takes bytes apart of which it does not know how they are aligned, so it is told that words lie as words do: by
+/// four, if whole words are asked for, else by two. Where that is not so, since drivers put frames where they like, machines
+/// bear it, or the verifier refuses the program.
 #[inline(always)]
 pub(super) fn within<const N: usize>(start: usize, end: usize, offset: u32) -> Option<*mut [u8; N]> {
     let offset = offset as usize;
@@ -26,7 +31,19 @@ pub(super) fn within<const N: usize>(start: usize, end: usize, offset: u32) -> O
         return None;
     }
     let at = start + offset;
-    if at + N.max(2) > end { None } else { Some(at as *mut [u8; N]) }
+    if at + N.max(2) > end {
+        return None;
+    }
+    let word = const {
+        match N % 4 {
+            0 => 4,
+            2 => 2,
+            _ => 1,
+        }
+    };
+    // SAFETY: of this nothing follows but how wide loads and stores are: the compiler knows no other pointer to these bytes.
+    unsafe { assert_unchecked(at.is_multiple_of(word)) };
+    Some(at as *mut [u8; N])
 }
 
 /// A frame in one piece, before it is a socket buffer. Its checksums are complete if it comes from a
@@ -77,11 +94,16 @@ impl Hook for Frame {
     }
 
     #[inline(always)]
-    fn send<A>(mut self, route: &Route<A>) -> bool {
+    fn send<A>(self, route: &Route<A>) -> bool {
+        self.forward(route.interface, route.link)
+    }
+
+    #[inline(always)]
+    fn forward(mut self, interface: u32, link: [u32; 3]) -> bool {
         // SAFETY: a helper that takes numbers only.
-        let redirect = || unsafe { bpf_redirect(route.interface, 0) as u32 };
-        (route.interface == self.ifindex() || redirect() == xdp_action::XDP_REDIRECT)
-            && self.store(0, &route.link)
+        let redirect = || unsafe { bpf_redirect(interface, 0) as u32 };
+        (interface == self.ifindex() || redirect() == xdp_action::XDP_REDIRECT)
+            && route::put_link(&mut self, link)
     }
 }
 

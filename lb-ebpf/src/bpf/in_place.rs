@@ -6,7 +6,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use lb_common::{
     Address, AffinityWord, BackendRecord, BackendWord, FlowValue, FlowWord, Port, Scratch, ServiceRecord,
-    Span,
+    Span, WayRecord,
 };
 use lb_ebpf::env::{AffinityRef, BackendRef, FlowRef, ServiceRef, Traffic};
 
@@ -184,6 +184,27 @@ impl<A> Deref for Memory<A> {
 impl<A> DerefMut for Memory<A> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut Scratch<A> {
+        // SAFETY: as above.
+        unsafe { &mut *self.0 }
+    }
+}
+
+/// A way that this CPU keeps, in place.
+pub(crate) struct Kept(pub(super) *mut WayRecord);
+
+impl Deref for Kept {
+    type Target = WayRecord;
+
+    #[inline(always)]
+    fn deref(&self) -> &WayRecord {
+        // SAFETY: a value of a per-CPU array; packets on one CPU do not interrupt each other.
+        unsafe { &*self.0 }
+    }
+}
+
+impl DerefMut for Kept {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut WayRecord {
         // SAFETY: as above.
         unsafe { &mut *self.0 }
     }

@@ -4,13 +4,13 @@ use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, SkSto
 use aya_ebpf::macros::btf_map;
 use lb_common::maps::{
     AFFINITIES, BACKENDS, EVENT_RECORDS, FLOWS, FRAGMENTED, INTERFACE_COUNT, LRU_SHARE, MARKS, MMAPABLE,
-    NO_PREALLOC, SERVICES, SLOTS_PER_BACKEND, SOCK_UDP,
+    NO_PREALLOC, SERVICES, SLOTS_PER_BACKEND, SOCK_UDP, WAYS,
 };
 use lb_common::{
     Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendStats, ClientOf,
     Config, CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey,
     FrontendValue, InterfaceValue, Reason, Scratch, ServiceMeta, ServiceRecord, ServiceStats, Slot,
-    SockStorage, SockUdpKey, SockUdpValue, StateRecord, SweepReport,
+    SockStorage, SockUdpKey, SockUdpValue, StateRecord, SweepReport, WayRecord,
 };
 
 const MMAP: usize = MMAPABLE as usize;
@@ -91,6 +91,8 @@ pub(super) static CONFIG: Array<Config, 1, MMAP> = Array::new();
 pub(super) static STATE: Array<StateRecord, 1, MMAP> = Array::new();
 #[btf_map(name = "cpu")]
 pub(super) static CPU: PerCpuArray<CpuRecord, 1> = PerCpuArray::new();
+#[btf_map(name = "ways")]
+pub(super) static WAYS_MAP: PerCpuArray<WayRecord, { WAYS as usize }> = PerCpuArray::new();
 #[btf_map(name = "sweep")]
 pub(super) static SWEEP: Array<SweepReport, 1, MMAP> = Array::new();
 #[btf_map(name = "socks")]

@@ -10,7 +10,7 @@ use lb_ebpf::parse::{self, Part};
 use lb_ebpf::pkt::Pkt;
 use lb_ebpf::route::Found;
 use lb_ebpf::select::{Asker, Begun, Choice, Chosen, Pick, Range, Reached};
-use lb_ebpf::stage::{Departed, Placed, Renewal};
+use lb_ebpf::stage::{Departed, Entered, Placed, Renewal};
 use lb_ebpf::verdict::Verdict;
 
 use super::around::{Driver, Kernel};
@@ -166,6 +166,12 @@ impl<A: Maps + Family + Cuts> Env<A> for Kernel {
     fn find_way<P: Pkt>(&self, _pkt: &P, scratch: &mut Scratch<A>) -> Result<Found, Reason> {
         // SAFETY: as above.
         cut::result(unsafe { A::find_way(self.context(), scratch) })
+    }
+
+    #[inline(always)]
+    fn enter<P: Pkt>(&self, _pkt: &mut P, scratch: &mut Scratch<A>) -> Result<Entered, Reason> {
+        // SAFETY: as above, with the packet's own context.
+        cut::result(unsafe { A::enter(self.context(), scratch) })
     }
 
     #[inline(always)]

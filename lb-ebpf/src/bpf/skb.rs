@@ -13,7 +13,7 @@ use lb_common::config_flags;
 use lb_ebpf::csum;
 use lb_ebpf::parse::{LINK, TAGS};
 use lb_ebpf::pkt::{Change, Covered, Pkt};
-use lb_ebpf::route::Route;
+use lb_ebpf::route::{self, Route};
 use lb_ebpf::verdict::Verdict;
 
 use super::around::Hook;
@@ -99,6 +99,13 @@ impl Hook for Skb {
     fn send<A>(self, route: &Route<A>) -> bool {
         fib::send(route)
     }
+
+    #[inline(always)]
+    fn forward(mut self, interface: u32, link: [u32; 3]) -> bool {
+        // SAFETY: a helper that takes numbers only.
+        let redirect = || unsafe { bpf_redirect(interface, 0) as i32 };
+        route::put_link(&mut self, link) && redirect() == TC_ACT_REDIRECT
+    }
 }
 
 impl Pkt for Skb {
@@ -124,6 +131,12 @@ impl Pkt for Skb {
     fn is_for_us(&self) -> bool {
         // SAFETY: a read of the context.
         unsafe { (*self.0).pkt_type == PACKET_HOST }
+    }
+
+    #[inline(always)]
+    fn is_unlabelled(&self) -> bool {
+        // SAFETY: reads of the context.
+        unsafe { (*self.0).vlan_present == 0 && (*self.0).mark == 0 }
     }
 
     #[inline(always)]

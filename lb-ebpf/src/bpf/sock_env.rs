@@ -7,7 +7,7 @@ use lb_common::{Endpoint, Proto, Reason, SockCall, SockUdpKey, SockUdpValue};
 use lb_ebpf::cut;
 use lb_ebpf::family::Family;
 use lb_ebpf::select::{Choice, Chosen};
-use lb_ebpf::sock::{Directed, Purpose, Recalled, Settled, Sock, SockEnv};
+use lb_ebpf::sock::{Directed, Recalled, Settled, Sock, SockEnv};
 
 use super::around::Kernel;
 use super::cuts::Cuts;
@@ -50,13 +50,11 @@ impl<A: Maps + Family + Cuts> SockEnv<A> for Kernel {
     fn direct<S: Sock>(
         &self,
         _sock: &S,
-        purpose: Purpose,
+        connects: bool,
         endpoint: &mut Endpoint<A>,
     ) -> Result<Directed, Reason> {
-        let Purpose { proto, host, connects } = purpose;
-        let (proto, host, connects) = (u32::from(proto as u8), u32::from(host), u32::from(connects));
         // SAFETY: a function of this object, called with the program's own context and memory.
-        cut::result(unsafe { A::direct(self.context(), proto, host, connects, endpoint) })
+        cut::result(unsafe { A::direct(self.context(), u32::from(connects), endpoint) })
     }
 
     #[inline(always)]
@@ -75,9 +73,9 @@ impl<A: Maps + Family + Cuts> SockEnv<A> for Kernel {
     }
 
     #[inline(always)]
-    fn choose(&self, proto: Proto, host: bool, choice: &mut Choice<A>) -> Result<Chosen, Reason> {
+    fn choose(&self, choice: &mut Choice<A>) -> Result<Chosen, Reason> {
         // SAFETY: a function of this object, called with memory of its caller.
-        cut::result(unsafe { A::choose(u32::from(proto as u8), u32::from(host), choice) })
+        cut::result(unsafe { A::choose(choice) })
     }
 
     #[inline(always)]

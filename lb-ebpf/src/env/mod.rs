@@ -18,7 +18,7 @@ use crate::pkt::Pkt;
 use crate::reject;
 use crate::route::{self, Found};
 use crate::select::{self, Asker, Begun, Choice, Chosen, Pick, Range, Reached};
-use crate::stage::{self, Departed, Placed, Renewal};
+use crate::stage::{self, Departed, Entered, Placed, Renewal};
 use crate::verdict::Verdict;
 
 pub use tables::{
@@ -220,6 +220,16 @@ pub trait Env<A: Address>: Tables<A> {
         Self: Sized,
     {
         route::shortcut(pkt, self, scratch)
+    }
+
+    /// [`crate::stage::enter`].
+    #[inline(always)]
+    fn enter<P: Pkt>(&self, pkt: &mut P, scratch: &mut Scratch<A>) -> Result<Entered, Reason>
+    where
+        A: Family,
+        Self: Sized,
+    {
+        stage::enter(pkt, self, scratch)
     }
 
     /// [`crate::icmp::portless`].

@@ -5,7 +5,7 @@ use core::ops::DerefMut;
 use lb_common::{
     Address, AddressValue, AffinityKey, AffinityWord, BackendWord, Config, CpuRecord, EventRecord, FlowKey,
     FlowValue, FlowWord, FragmentKey, FragmentValue, FrontendKey, FrontendValue, InterfaceValue, Port,
-    Reason, Scratch, Slot, Span,
+    Reason, Scratch, Slot, Span, WayRecord,
 };
 
 use crate::route::{Ask, Route};
@@ -163,6 +163,8 @@ pub trait Tables<A: Address> {
     type Affinity: AffinityRef;
     /// Memory for one packet.
     type Scratch: DerefMut<Target = Scratch<A>>;
+    /// A way that this CPU keeps.
+    type Way: DerefMut<Target = WayRecord>;
     /// A record of an event that nobody else sees yet, with what the one before it left there.
     type Event: DerefMut<Target = EventRecord>;
 
@@ -247,8 +249,16 @@ pub trait Tables<A: Address> {
     /// Notes that [`Verdict::Route`] sends the packet out by `route`; in tc the next hop is then resolved if need be, before
     /// the host stack the frame has its addresses after this, and must not go up any more. False if the kernel refuses.
     fn send(&self, route: &Route<A>) -> bool;
+    /// Notes that [`Verdict::Route`] sends the packet out by `interface` in a frame with these addresses, destination and
+    /// source, which it has after this. Nobody is asked whether they still hold. False if the kernel refuses.
+    fn forward(&self, interface: u32, link: [u32; 3]) -> bool;
+    /// What this CPU keeps at `place` of its ways; `None` if there is no such place.
+    fn way(&self, place: u32) -> Option<Self::Way>;
     /// Notes that [`Verdict::Route`] sends the packet out by the interface that it came by.
     fn send_back(&self, interface: u32);
-    /// Where the search for a free source port towards `backend` starts; moves on by one.
-    fn port_cursor(&self, backend: u32) -> u64;
+    /// Notes that [`Verdict::Route`] hands the packet to the other end of the pair that this interface is one end of, as if it
+    /// came in there. False if the kernel refuses.
+    fn deliver(&self, interface: u32) -> bool;
+    /// Where the search for a free source port towards `backend` goes on; moves on by `step`.
+    fn port_cursor(&self, backend: u32, step: u64) -> u64;
 }

@@ -2,7 +2,8 @@
 //! for none of these.
 
 use lb_common::{
-    Address, FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masquerade, Point, Proto, Reason, Scratch,
+    Address, FlowKey, FlowKind, FlowState, FlowValue, FlowWord, Masquerade, NOBODYS, Point, Proto, Reason,
+    Scratch,
 };
 
 use super::pair::{insert, number};
@@ -12,8 +13,6 @@ use crate::{masquerade, ports};
 
 /// Bits of the state of an entry that say how far its connection has come.
 const COURSE: u8 = FlowState::SYN | FlowState::DATA | FlowState::FIN | FlowState::RST;
-/// The id of no Service port and of no backend.
-const NONE: u32 = u32::MAX;
 
 /// Has what answers the packet of `scratch.key` left to the host. Where there is no room for that, nothing can be done.
 /// False if it is a flow's: the packet is a Service's answer, on its way past the host stack.
@@ -39,7 +38,7 @@ pub(crate) fn host<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> 
     value.word = id.with(FlowState::ASSURED).0;
     (value.seen, value.packets, value.bytes) = (*now, 0, 0);
     value.tuple = reverse.tuple;
-    (value.service, value.backend, value.generation) = (NONE, NONE, 0);
+    (value.service, value.backend, value.generation) = (NOBODYS, NOBODYS, 0);
     (value.point, value.other_point) = (point, point);
     (value.kind, value.masquerade) = (FlowKind::Host as u8, Masquerade::None as u8);
     value.check = FlowValue::check_of(reverse, id.id());
@@ -66,7 +65,7 @@ pub(crate) fn beset<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) ->
         return false;
     }
     *to = key.tuple;
-    scratch.service = NONE;
+    scratch.service = NOBODYS;
     // Whose search for ports goes on.
     (scratch.backend, scratch.generation) = (value.backend, value.generation);
     (scratch.masquerade, scratch.lru) = (Masquerade::None as u8, 0);

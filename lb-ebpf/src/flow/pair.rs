@@ -80,9 +80,10 @@ pub(super) fn number<A: Address, E: Env<A>>(env: &E) -> Result<FlowWord, Reason>
 /// One attempt at a pair: reverse, then forward.
 #[inline(always)]
 pub fn attempt<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Result<Attempt, Reason> {
-    let drawn = scratch.draw != 0;
-    if drawn {
-        let number = crate::ports::number(scratch.backend, env.port_cursor(scratch.backend));
+    let step = scratch.draw;
+    if step != 0 {
+        let cursor = env.port_cursor(scratch.backend, step.into());
+        let number = crate::ports::number(scratch.backend, cursor);
         let port = env.config().and_then(|config| crate::ports::nth(&config.snat_ports, number));
         scratch.to.sport = port.ok_or(Reason::SnatPortsExhausted)?;
         // The next attempt keeps it, unless it proves to be taken: an ended pair may be removed to free it.
@@ -90,9 +91,9 @@ pub fn attempt<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> Resu
     }
     let table = if scratch.lru != 0 { FlowTable::Lru } else { FlowTable::Main };
     scratch.reverse = FlowKey::new(scratch.to.reverse(), scratch.key.proto);
-    // A port that is bound by number may be one of the reserved ones.
-    if drawn && env.has_socket(&scratch.reverse, Sockets::Receiving) {
-        scratch.draw = 1;
+    // A port that is bound by number may be one of the reserved ones, and thousands beside it as well.
+    if step != 0 && env.has_socket(&scratch.reverse, Sockets::Receiving) {
+        scratch.draw = step.saturating_mul(2);
         return Ok(Attempt::Again);
     }
     fill(scratch, FlowKind::Reverse);

@@ -3,7 +3,7 @@
 //! - The forward entry's word is the lock: whoever swaps it to `dead` owns the removal of both.
 //! - A reverse whose forward is missing or belongs to another pair is an orphan; it locks by its own word.
 
-use lb_common::{Address, Config, FlowKey, FlowState, FlowValue, FlowWord};
+use lb_common::{Address, Config, FlowKey, FlowState, FlowValue, FlowWord, NOBODYS};
 
 use super::Hit;
 use super::phase::seconds;
@@ -111,7 +111,7 @@ pub(crate) fn remove<A: Address, E: Env<A>>(
     if other.is_some() {
         env.delete_flow(table, reverse);
     }
-    env.ended(service, backend, inward, outward);
+    count(env, [service, backend], inward, outward);
     true
 }
 
@@ -138,8 +138,17 @@ pub(crate) fn remove_orphan<A: Address, E: Env<A>>(
     }
     let outward = hit.flow.traffic();
     env.delete_flow(hit.table, reverse);
-    env.ended(value.service, value.backend, Traffic::default(), outward);
+    count(env, [value.service, value.backend], Traffic::default(), outward);
     true
+}
+
+/// Adds the traffic of a pair that has gone to the counters of Service port and backend. What the host itself has sent is
+/// neither's.
+#[inline(always)]
+fn count<A: Address, E: Env<A>>(env: &E, [service, backend]: [u32; 2], inward: Traffic, outward: Traffic) {
+    if service != NOBODYS {
+        env.ended(service, backend, inward, outward);
+    }
 }
 
 /// Marks a reverse entry dead: the one who succeeds removes it, or moves it.

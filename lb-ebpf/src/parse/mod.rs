@@ -5,7 +5,7 @@ mod ipv6;
 mod link;
 mod transport;
 
-use lb_common::{FlowKey, Port, Proto, Reason, Scratch, Tuple};
+use lb_common::{Proto, Reason, Scratch};
 
 use crate::cut::outcome;
 use crate::family::Family;
@@ -64,8 +64,9 @@ pub fn packet<A: Family, P: Pkt>(pkt: &P, scratch: &mut Scratch<A>) -> Result<Pa
     scratch.part = Part::Whole as u8;
     let network = A::parse(pkt, scratch.network)?;
     let Network { src, dst, proto, transport, part, identification } = network;
-    let none = Port([0; 2]);
-    scratch.key = FlowKey::new(Tuple { src, dst, sport: none, dport: none }, proto);
+    (scratch.key.tuple.src, scratch.key.tuple.dst) = (src, dst);
+    scratch.key.tuple.set_ports([0; 4]);
+    scratch.key.set_proto(proto);
     scratch.transport = transport;
     scratch.flags = 0;
     scratch.part = part as u8;
@@ -74,9 +75,8 @@ pub fn packet<A: Family, P: Pkt>(pkt: &P, scratch: &mut Scratch<A>) -> Result<Pa
         return Ok(part);
     }
     let proto = Proto::from_number(proto).ok_or(Reason::OtherProtocol)?;
-    let (sport, dport, flags) = transport::parse(pkt, transport, proto).ok_or(Reason::Malformed)?;
-    scratch.key.tuple.sport = sport;
-    scratch.key.tuple.dport = dport;
+    let (ports, flags) = transport::parse(pkt, transport, proto).ok_or(Reason::Malformed)?;
+    scratch.key.tuple.set_ports(ports);
     scratch.flags = flags.0;
     Ok(part)
 }

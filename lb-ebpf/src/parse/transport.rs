@@ -1,6 +1,6 @@
 //! TCP (RFC 9293), UDP (RFC 768) and SCTP (RFC 9260): ports and flags.
 
-use lb_common::{FlowState, Port, Proto};
+use lb_common::{FlowState, Proto};
 use network_types::tcp::TcpHdr;
 use network_types::udp::UdpHdr;
 
@@ -81,21 +81,22 @@ impl Flags {
     }
 }
 
+/// Both ports as they lie in the packet, and the flags.
 #[inline(always)]
-pub(crate) fn parse<P: Pkt>(pkt: &P, at: u32, proto: Proto) -> Option<(Port, Port, Flags)> {
+pub(crate) fn parse<P: Pkt>(pkt: &P, at: u32, proto: Proto) -> Option<([u8; 4], Flags)> {
     match proto {
         Proto::Tcp => {
             // The whole fixed header must be there: a reset rewrites it.
             let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, _, flags, ..]: [u8; TcpHdr::LEN] = pkt.load(at)?;
-            Some((Port([s0, s1]), Port([d0, d1]), Flags(flags)))
+            Some(([s0, s1, d0, d1], Flags(flags)))
         }
         Proto::Udp => {
             let [s0, s1, d0, d1, ..]: [u8; UdpHdr::LEN] = pkt.load(at)?;
-            Some((Port([s0, s1]), Port([d0, d1]), Flags(0)))
+            Some(([s0, s1, d0, d1], Flags(0)))
         }
         Proto::Sctp => {
             let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, kind, ..]: [u8; SCTP] = pkt.load(at)?;
-            Some((Port([s0, s1]), Port([d0, d1]), Flags::of_chunk(kind)))
+            Some(([s0, s1, d0, d1], Flags::of_chunk(kind)))
         }
     }
 }

@@ -4,7 +4,7 @@ use core::ops::{Deref, DerefMut};
 
 use lb_common::{Addr6, Address, Endpoint, Proto, Reason, SockCall, SockStorage, SockUdpKey, SockUdpValue};
 
-use super::{Directed, Purpose, Recalled, Settled};
+use super::{Directed, Recalled, Settled};
 use crate::env::Env;
 use crate::event;
 use crate::select::{Choice, Chosen};
@@ -49,13 +49,13 @@ pub trait SockEnv<A: Address>: Env<A> {
     fn direct<S: Sock>(
         &self,
         sock: &S,
-        purpose: Purpose,
+        connects: bool,
         endpoint: &mut Endpoint<A>,
     ) -> Result<Directed, Reason>
     where
         Self: Sized,
     {
-        super::direct(self, sock, purpose, endpoint)
+        super::direct(self, sock, connects, endpoint)
     }
 
     /// [`event::refused`]. A seam as well.
@@ -73,13 +73,13 @@ pub trait SockEnv<A: Address>: Env<A> {
         event::refused(self, sock, call, proto, reason, endpoint);
     }
 
-    /// [`super::choose`]. A seam as well.
+    /// [`super::choose`] for a UDP socket of the host. A seam as well.
     #[inline(always)]
-    fn choose(&self, proto: Proto, host: bool, choice: &mut Choice<A>) -> Result<Chosen, Reason>
+    fn choose(&self, choice: &mut Choice<A>) -> Result<Chosen, Reason>
     where
         Self: Sized,
     {
-        super::choose(self, proto, host, choice)
+        super::choose(self, Proto::Udp, true, choice)
     }
 
     /// [`super::recall`]. A seam as well.

@@ -4,7 +4,7 @@
 //! Service address. The first kind forms a chain from the socket's storage, so that the end of the socket ends them; an
 //! LRU table holds them, for the sockets that the kernel opens itself end without a call.
 
-use lb_common::{Address, Endpoint, Port, Proto, Reason, Slot, SockUdpKey, SockUdpRole, SockUdpValue};
+use lb_common::{Address, Endpoint, Port, Reason, Slot, SockUdpKey, SockUdpRole, SockUdpValue};
 
 use super::{Call, Sock, SockEnv, conclude};
 use crate::cut::outcome;
@@ -28,7 +28,7 @@ pub(super) fn direct<A: Address, E: SockEnv<A>, S: Sock>(
         return Ok(());
     }
     for tried in 1..=TRIES {
-        let chosen = match env.choose(Proto::Udp, true, choice) {
+        let chosen = match env.choose(choice) {
             Ok(chosen) => chosen,
             // No endpoint serves: the socket keeps what it has (B98).
             Err(_) if recalled == Recalled::Stopped && tried == 1 => return Ok(()),

@@ -6,18 +6,18 @@
 //! that it is decided once, and there it is found.
 
 use lb_common::interface_flags::BACK_BY_REDIRECT;
-use lb_common::{Addr4, Addr6, Effect, FlowKind, Masquerade, Point, Reason, Scratch};
+use lb_common::{Addr4, Addr6, CpuRecord, Effect, FlowKind, Masquerade, Point, Reason, Scratch};
 
 use super::follow::{Renewal, account, renewal};
 use super::open::{self, Placed, opened};
-use super::{concerns, discard, length, parse, refuse};
+use super::{concerns, discard, join, length, parse, refuse};
 use crate::env::Env;
 use crate::family::Family;
 use crate::flow::{self, Hit, Made};
 use crate::masquerade;
 use crate::parse::{self as headers, Flags, Part};
 use crate::pkt::Pkt;
-use crate::route::Found;
+use crate::route::{self, Found};
 use crate::verdict::Verdict;
 
 /// A packet that comes in by an uplink.
@@ -37,7 +37,7 @@ fn stages<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32) -> V
     let scratch = &mut *scratch;
     let parsed = parse(pkt, env, scratch, network, Point::OutwardIngress);
     // What has no ports, or not yet all of its data, is rare.
-    if parsed != Ok(Part::Whole) || !concerns(env, scratch) {
+    if parsed != Ok(Part::Whole) || !concerns(env, scratch, Point::OutwardIngress) {
         return Verdict::Pass;
     }
     let verdict = match flow::lookup(env, &scratch.key, &mut scratch.value) {
@@ -52,10 +52,11 @@ fn stages<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32) -> V
 }
 
 /// Whether the frame is for the interface that it came by, of which `scratch.uplink` tells from then on. A switch that has
-/// forgotten who is where sends everybody what is for one; tc is told by the kernel.
+/// forgotten who is where sends everybody what is for one; tc is told by the kernel. The map is not asked for every frame.
 #[inline(always)]
 fn is_for_us<A: Family, P: Pkt, E: Env<A>>(pkt: &P, env: &E, scratch: &mut Scratch<A>) -> bool {
-    let uplink = env.interface(scratch.interface);
+    let look = |cpu: &mut CpuRecord| cpu.uplink(scratch.interface, scratch.now, |index| env.interface(index));
+    let uplink = env.with_cpu(look).unwrap_or_default();
     scratch.uplink = uplink.flags as u8;
     pkt.load(0) == Some(uplink.mac)
 }
@@ -79,8 +80,7 @@ fn known<A: Family, P: Pkt, E: Env<A>>(
     {
         return Verdict::Pass;
     }
-    scratch.to = scratch.value.tuple;
-    scratch.masquerade = scratch.value.masquerade;
+    join(scratch);
     // Before the flow is told of the packet: if it goes up, it is not for this program to count.
     let exit = exit(pkt, env, scratch);
     if exit == Verdict::Pass {
@@ -133,7 +133,12 @@ fn exit<A: Family, P: Pkt, E: Env<A>>(pkt: &P, env: &E, scratch: &mut Scratch<A>
     } else if !masquerade::is_routed(scratch.masquerade) {
         Verdict::Pass
     } else {
-        match env.shortcut(pkt, scratch) {
+        let known = route::known(pkt, env, scratch, true);
+        let found = match known {
+            Some(found) => Ok(found),
+            None => env.shortcut(pkt, scratch),
+        };
+        match found {
             Ok(Found::Back) => Verdict::Redirect,
             Ok(Found::Way) => Verdict::Route,
             Err(_) => Verdict::Pass,

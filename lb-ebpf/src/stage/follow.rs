@@ -1,15 +1,16 @@
 //! Packets of known flows.
 
-use lb_common::{Address, FlowKind, FlowState, FlowWord, Proto, Reason, Scratch};
+use lb_common::{Address, FlowKind, FlowState, FlowWord, Masquerade, NOBODYS, Proto, Reason, Scratch};
 
 use super::open::opened;
-use super::{discard, go_on, length};
+use super::{discard, go_on, join, leave, length};
 use crate::cut::{Outcome, outcome};
 use crate::env::{Env, FlowRef, FlowTable};
 use crate::family::Family;
 use crate::flow::{self, Hit, Mended, Phase};
-use crate::parse::Flags;
+use crate::parse::{Flags, Part};
 use crate::pkt::Pkt;
+use crate::rewrite;
 use crate::verdict::Verdict;
 
 outcome! {
@@ -37,21 +38,25 @@ pub(super) fn renewal<A: Family, E: Env<A>>(
     if value.kind != FlowKind::Forward as u8 || word.state().has(FlowState::DEAD) {
         return Renewal::None;
     }
-    let (Some(config), Some(proto)) = (env.config(), Proto::from_number(key.proto)) else {
-        return Renewal::None;
-    };
-    let lifetimes = &config.lifetimes;
-    let idle = now.saturating_sub(value.seen);
+    let Some(proto) = Proto::from_number(key.proto) else { return Renewal::None };
     // Out of the LRU table each half is evicted by itself.
     let whole = hit.table == FlowTable::Main;
     let opens = Flags(*flags).opens();
+    // Of most packets nothing else need be asked.
+    if proto != Proto::Udp && whole && !opens {
+        return Renewal::None;
+    }
+    let Some(config) = env.config() else { return Renewal::None };
+    let lifetimes = &config.lifetimes;
+    let idle = now.saturating_sub(value.seen);
     let mut otherwise = Renewal::None;
     match proto {
-        Proto::Tcp | Proto::Sctp if whole && !opens => return Renewal::None,
         Proto::Tcp | Proto::Sctp => {}
         Proto::Udp => {
             let backend = env.backend(value.backend);
-            let stopped = backend.generation() != value.generation || !backend.serving();
+            // The host's own has no backend to lose.
+            let stopped =
+                value.service != NOBODYS && (backend.generation() != value.generation || !backend.serving());
             if stopped {
                 otherwise = Renewal::IfServed;
             }
@@ -113,10 +118,23 @@ pub(super) fn follow<A: Family, P: Pkt, E: Env<A>>(
     hit: &Hit<E::Flow>,
     scratch: &mut Scratch<A>,
 ) -> Verdict {
-    scratch.to = scratch.value.tuple;
-    scratch.masquerade = scratch.value.masquerade;
+    join(scratch);
     match account(pkt, env, hit, scratch) {
-        Ok(reason) => go_on(pkt, env, reason, scratch),
+        Ok(reason) => {
+            let field = rewrite::checksum(scratch);
+            // Of most packets a call of what can do more would be a tenth of what they cost.
+            let plain = A::FAMILY == 4
+                && field != 0
+                && scratch.part == Part::Whole as u8
+                && scratch.masquerade == Masquerade::None as u8;
+            if !plain {
+                return go_on(pkt, env, reason, scratch);
+            }
+            match rewrite::internet(pkt, scratch, field) {
+                Ok(()) => leave(env, reason),
+                Err(reason) => discard(pkt, env, scratch, reason),
+            }
+        }
         Err(reason) => discard(pkt, env, scratch, reason),
     }
 }

@@ -11,8 +11,11 @@ mod depart;
 mod early;
 mod follow;
 mod open;
+mod shortcut;
 
-use lb_common::{Addr4, Addr6, Address, Effect, FlowKey, FlowKind, Masquerade, Point, Reason, Scratch};
+use lb_common::{
+    Addr4, Addr6, Address, Effect, FlowKey, FlowKind, FlowName, FlowWord, Masquerade, Point, Reason, Scratch,
+};
 
 use crate::env::Env;
 use crate::event;
@@ -20,7 +23,7 @@ use crate::family::Family;
 use crate::flow;
 use crate::fragment::{self, Met};
 use crate::masquerade;
-use crate::parse::{self, Flags, Part};
+use crate::parse::{self, Part};
 use crate::pkt::Pkt;
 use crate::rewrite;
 use crate::route;
@@ -32,6 +35,7 @@ pub use early::early;
 pub use follow::{Renewal, renew};
 use follow::{follow, renewal};
 pub use open::{Placed, place};
+pub use shortcut::{Entered, enter, shortcut};
 
 /// A packet at `point` of an interface where packets have Ethernet headers.
 #[inline(always)]
@@ -81,18 +85,20 @@ fn stages<A: Family, P: Pkt, E: Env<A>>(pkt: &mut P, env: &E, network: u32, poin
     if let Some(verdict) = begin(pkt, env, scratch, network, point) {
         return verdict;
     }
-    if !concerns(env, scratch) {
+    let selects = selects(point);
+    if !selects && scratch.interface != 0 && route::was_sent_on(env, &scratch.key) {
+        return leave(env, Reason::OtherPoint);
+    }
+    if !concerns(env, scratch, point) {
         return leave(env, Reason::NotService);
     }
-    let selects = selects(point);
     if let Some(hit) = flow::lookup(env, &scratch.key, &mut scratch.value) {
         // At egress begins what is the host's own. What is sent on may be a masqueraded flow's, with the same ends.
         let sent_on = !selects && scratch.interface != 0;
         if scratch.value.point != point as u8 || sent_on && scratch.value.kind == FlowKind::Forward as u8 {
             return leave(env, Reason::OtherPoint);
         }
-        let begins = selects || Flags(scratch.flags).opens();
-        let renewal = if begins { renewal(env, &hit, scratch) } else { Renewal::None };
+        let renewal = renewal(env, &hit, scratch);
         if renewal == Renewal::None {
             return follow(pkt, env, &hit, scratch);
         }
@@ -120,15 +126,16 @@ const fn selects(point: Point) -> bool {
 /// Whether a packet with ports may be a flow's or begin one, or must not pass. Of what does not, which is most of what
 /// there is, that is known without a look into any table.
 #[inline(always)]
-fn concerns<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> bool {
-    let Scratch { key: FlowKey { tuple, .. }, point, .. } = scratch;
-    if env.is_marked(tuple.known(*point)) {
+fn concerns<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>, point: Point) -> bool {
+    // The point is not read from memory: here the compiler knows it, and the verifier need not walk along all of them.
+    let FlowKey { tuple, .. } = &scratch.key;
+    if env.is_marked(tuple.known(point as u8)) {
         return true;
     }
-    if *point == Point::PodEgress as u8 {
+    if point == Point::PodEgress {
         return false;
     }
-    *point == Point::OutwardEgress as u8 && env.is_marked(&tuple.dst)
+    point == Point::OutwardEgress && env.is_marked(&tuple.dst)
         || parse::begins(scratch) && env.range(scratch) == Ok(Range::Inside)
 }
 
@@ -179,8 +186,18 @@ fn parse<A: Family, P: Pkt, E: Env<A>>(
     scratch.interface = if selects(point) { pkt.ifindex() } else { pkt.came_by() };
     scratch.now = env.now();
     scratch.renewal = Renewal::None as u8;
+    scratch.flow = 0;
     let parsed = env.parse(pkt, scratch);
     if parsed == Err(Reason::Malformed) && pkt.gather() { env.parse(pkt, scratch) } else { parsed }
+}
+
+/// Has the packet become what the flow says that was found, and go by its way.
+#[inline(always)]
+fn join<A: Address>(scratch: &mut Scratch<A>) {
+    let value = &scratch.value;
+    scratch.to = value.tuple;
+    scratch.masquerade = value.masquerade;
+    scratch.flow = FlowName::new(FlowWord(value.word), value.kind).0;
 }
 
 /// Sends on the error of a masqueraded flow, which has been translated. Nobody is told if it goes no further.

@@ -24,6 +24,7 @@ pub fn play(fixture: &Fixture, uplinks: Uplinks, arrive: impl Fn(&Bytes) -> Byte
     let world = world_of(fixture, uplinks);
     for (number, step) in fixture.steps.iter().enumerate() {
         let judged = match step {
+            Step::Packet(exchange) if !exchange.is_met(uplinks) => Ok(()),
             Step::Packet(exchange) => exchange_packet(&world, exchange, arrive(&exchange.input)),
             step => happen(&world, step),
         };
@@ -37,11 +38,13 @@ pub fn play(fixture: &Fixture, uplinks: Uplinks, arrive: impl Fn(&Bytes) -> Byte
 pub fn after(fixture: &Fixture, uplinks: Uplinks, steps: usize) -> World {
     let world = world_of(fixture, uplinks);
     for step in fixture.steps.iter().take(steps) {
-        if let Step::Packet(exchange) = step {
-            run(&world.on_cpu(0), exchange.point, &mut exchange.input.clone());
-        } else {
+        match step {
+            Step::Packet(exchange) if !exchange.is_met(uplinks) => {}
+            Step::Packet(exchange) => {
+                run(&world.on_cpu(0), exchange.point, &mut exchange.input.clone());
+            }
             // What the tables hold is not judged either.
-            let _ = happen(&world, step);
+            step => drop(happen(&world, step)),
         }
     }
     world
@@ -115,7 +118,7 @@ pub fn observe(world: &World, point: Point, packet: &mut Bytes) -> Result<(Verdi
 
 fn exchange_packet(world: &World, exchange: &Exchange, mut packet: Bytes) -> Result<(), String> {
     let cpu = world.on_cpu(0);
-    let (before, recorded) = (world.counters(), world.events().len());
+    let (before, recorded, asked) = (world.counters(), world.events().len(), world.asked());
     let verdict = run(&cpu, exchange.point, &mut packet);
     let after = world.counters();
     let reasons = changed_reasons(&before, &after);
@@ -149,7 +152,7 @@ fn exchange_packet(world: &World, exchange: &Exchange, mut packet: Bytes) -> Res
         }
     }
     exchange
-        .judge_costs(cpu.take_early(), cpu.take_accesses())
+        .judge_costs(cpu.take_early(), (cpu.take_accesses(), world.asked() - asked))
         .map_err(|fault| format!("{:?}: {fault}", exchange.reason))?;
     opened(&before, &after, exchange.opens)
 }

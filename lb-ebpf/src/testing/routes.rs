@@ -3,7 +3,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_common::interface_flags::{BARE, FRAMES, LOCAL, OUTWARD, PODS};
+use lb_common::interface_flags::{BARE, FRAMES, LOCAL, OUTWARD, PEER, PODS};
 use lb_common::{Address, InterfaceValue, Point};
 
 use super::tables::mapped;
@@ -30,7 +30,7 @@ pub const ALL: [u32; 7] = [POD, UPLINK, OTHER, GUEST, ACROSS, BESIDE, TUNNEL];
 
 /// What the programs are told of interfaces.
 pub const INTERFACES: [(u32, u32); 6] = [
-    (POD, PODS | LOCAL),
+    (POD, PODS | LOCAL | PEER),
     (UPLINK, OUTWARD | FRAMES),
     (GUEST, PODS),
     (ACROSS, OUTWARD | FRAMES),
@@ -174,7 +174,7 @@ pub(crate) fn route<A: Address>(to: &A, ask: Ask) -> Route<A> {
         source: unset,
         next: unset.to_mapped(),
         bare: false,
-        link: [0; 12],
+        link: [0; 3],
     };
     let to: IpAddr = (*to).into();
     let Some(net) = Net::of(to) else { return none };
@@ -191,11 +191,17 @@ pub(crate) fn route<A: Address>(to: &A, ask: Ask) -> Route<A> {
     // Of a neighbour behind a tunnel that has an address the kernel tells that; a device of TUN, with which the programs are
     // tried in the kernel, has none.
     let link = match net {
-        Net { interface: TUNNEL, .. } => [192, 0, 2, 1, 0, 0, 192, 0, 2, 1, 0, 0],
-        Net { gateway: GATEWAY, interface, .. } => link(interface),
-        _ => [0; 12],
+        Net { interface: TUNNEL, .. } => bytemuck::cast([192_u8, 0, 2, 1, 0, 0, 192, 0, 2, 1, 0, 0]),
+        Net { gateway: GATEWAY, interface, .. } => bytemuck::cast(link(interface)),
+        _ => [0; 3],
     };
     let source = if ask == Ask::Source { own(net).or(own(NODES)) } else { None };
     let source = source.and_then(|source| A::from_mapped(&mapped(source))).unwrap_or_default();
-    Route { way: Way::Out, interface: net.interface, source, next: mapped(next), link, ..none }
+    let mtu = net.mtu.unwrap_or(u32::from(u16::MAX));
+    Route { way: Way::Out, interface: net.interface, mtu, source, next: mapped(next), link, ..none }
+}
+
+/// The same way by the other uplink.
+pub(crate) fn across<A: Address>(route: Route<A>) -> Route<A> {
+    Route { interface: ACROSS, link: bytemuck::cast(link(ACROSS)), ..route }
 }

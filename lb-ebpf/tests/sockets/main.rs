@@ -176,7 +176,7 @@ fn peer_of(events: &[EventRecord], reason: Reason) -> Vec<SocketAddr> {
     let events = events.iter().filter(|event| event.reason == reason as u8);
     events
         .map(|event| {
-            assert_eq!((event.cookie, event.pid, event.comm), (1, Socket::PROCESS, Socket::THREAD));
+            assert_eq!((event.cookie, event.party, event.comm), (1, Socket::PROCESS, Socket::THREAD));
             let addr = Addr4::from_mapped(&event.dst).map_or_else(|| event.dst.into(), IpAddr::from);
             SocketAddr::new(addr, event.dport.number())
         })

@@ -102,6 +102,12 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "WHERE", default_value = "auto")]
     pub xdp: XdpMode,
 
+    /// Hand what is for a pod of this node to the pod past the host stack: past netfilter, conntrack and reverse path filters
+    ///
+    /// Only where no rule of netfilter decides about forwarded packets: while there is one, the host stack has them all.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL", hide_default_value = true, hide_possible_values = true)]
+    pub redirect_peer: bool,
+
     /// Entries of each flow table, two for a connection [default: one for 32 KiB of memory, as a power of two]
     ///
     /// At least 65536 and at most 4194304 by default. Takes effect when the tables are made.

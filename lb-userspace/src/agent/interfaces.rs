@@ -180,6 +180,7 @@ const fn follows(class: Class) -> &'static str {
         Class::Pods => "pods behind it reach no Services by packets",
         Class::Outward => "what comes by it reaches no Services, and what leaves by it is not masqueraded",
         Class::Xdp => "tc alone serves what comes by it",
+        Class::Shortcut => "what comes by it for pods of this node goes through the host stack",
     }
 }
 

@@ -30,6 +30,7 @@ mod report;
 mod retire;
 pub mod serving;
 mod settings;
+mod shortcut;
 mod stop;
 mod sync;
 mod xdp;
@@ -154,7 +155,8 @@ async fn follow(
     if settings.moved() {
         info!("another network namespace was served before: its interfaces are left");
     }
-    let served = node::Served::adopt(&datapath, settings.moved(), args.xdp == XdpMode::Auto)?;
+    let served =
+        node::Served::adopt(&datapath, settings.moved(), args.xdp == XdpMode::Auto, args.redirect_peer)?;
     let classes = Classes::new(args.pod_interfaces, masquerade);
     let wanted = node::Wanted { ranges: args.service_cluster_ip_range, node_ports: args.nodeport_addresses };
     let (news, node_news) = watch::channel(node::News::default());

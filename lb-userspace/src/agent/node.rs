@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lb_common::interface_flags::PEER;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
@@ -17,6 +18,7 @@ use super::interfaces::{Interfaces, Named};
 use super::masquerade::Ranges;
 use super::nodeports::{NodePortAddresses, is_link_local};
 use super::settings::Settings;
+use super::shortcut::{Heard, Shortcut};
 use super::sync::{View, tell};
 use super::xdp::Xdp;
 use crate::bpf::attach::Class;
@@ -47,6 +49,8 @@ pub(super) struct News {
     pub(super) uplinks: Vec<String>,
     /// How the uplinks are served.
     pub(super) xdp: Vec<status::Xdp>,
+    /// Names of the interfaces from which packets go past the host stack; `None`: `--redirect-peer` is off.
+    pub(super) redirect_peer: Option<Vec<String>>,
     /// Interfaces that have not, and what is not known.
     pub(super) problems: Vec<Problem>,
 }
@@ -59,15 +63,17 @@ pub(super) struct Served {
     pods: Interfaces,
     outward: Interfaces,
     xdp: Xdp,
+    shortcut: Shortcut,
     facts: Facts,
 }
 
 impl Served {
-    /// What a former agent has left in the network namespace; if it was another one, that is taken away. `xdp`: `--xdp auto`.
+    /// What a former agent has left in the network namespace; if it was another one, that is taken away. `xdp`: `--xdp auto`;
+    /// `shortcut`: `--redirect-peer`.
     ///
     /// # Errors
     /// A pin cannot be read or removed, or the map is not there.
-    pub(super) fn adopt(datapath: &Datapath, moved: bool, xdp: bool) -> anyhow::Result<Self> {
+    pub(super) fn adopt(datapath: &Datapath, moved: bool, xdp: bool, shortcut: bool) -> anyhow::Result<Self> {
         let adopt = |class| -> anyhow::Result<Interfaces> {
             let mut linked = datapath.linked_interfaces(class)?;
             for index in if moved { std::mem::take(&mut linked) } else { BTreeSet::new() } {
@@ -77,7 +83,8 @@ impl Served {
         };
         let (pods, outward) = (adopt(Class::Pods)?, adopt(Class::Outward)?);
         let xdp = Xdp::new(xdp, adopt(Class::Xdp)?);
-        Ok(Self { pods, outward, xdp, facts: Facts::open(datapath.pins())? })
+        let shortcut = Shortcut::new(shortcut, adopt(Class::Shortcut)?);
+        Ok(Self { pods, outward, xdp, shortcut, facts: Facts::open(datapath.pins())? })
     }
 
     /// Attaches and detaches, and tells the programs, by what interfaces are now. `node`: the addresses of the Node object;
@@ -107,6 +114,7 @@ impl Served {
         let ready: Named =
             uplinks.clone().into_iter().filter(|(index, _)| self.outward.knows(*index)).collect();
         let chosen = self.xdp.choose(&ready, network);
+        self.shortcut.forget(&passed.gone);
         // Before a new pod's first flow, and before an uplink ceases to take frames.
         self.facts.tell(&self.facts_of(classes, network, &pods));
         let hooks = Hooks { datapath, network };
@@ -114,14 +122,21 @@ impl Served {
         more |= self.pods.follow(&pods, &passed.gone, &hooks);
         more |= self.outward.follow(&outward, &passed.gone, &hooks);
         more |= uplinks.keys().any(|index| self.outward.knows(*index) && !ready.contains_key(index));
+        self.shortcut.choose(network, [&self.pods, &self.outward], datapath.pins());
+        // At once no packet goes past rules that have come: the program itself takes longer to go.
         self.facts.tell(&self.facts_of(classes, network, &Named::new()));
+        more |= self.shortcut.follow(&passed.gone, &hooks);
         (more, problems)
     }
 }
 
 impl Served {
     fn facts_of(&self, classes: &Classes, network: &Network, coming: &Named) -> Told {
-        classes.facts(network, (&self.pods, &self.outward), self.xdp.sends(), coming)
+        let mut told = classes.facts(network, (&self.pods, &self.outward), self.xdp.sends(), coming);
+        for index in self.shortcut.peers() {
+            told.entry(*index).or_default().flags |= PEER;
+        }
+        told
     }
 }
 
@@ -154,6 +169,8 @@ pub(super) struct Node {
     datapath: Arc<Datapath>,
     settings: Settings,
     watcher: Watcher,
+    /// Word of what packets would go past.
+    heard: Heard,
     classes: Arc<Classes>,
     wanted: Wanted,
     /// Absent only while another thread has it.
@@ -181,6 +198,7 @@ impl Node {
             datapath,
             settings,
             watcher: Watcher::open(true)?,
+            heard: served.shortcut.listen(),
             classes: Arc::new(classes),
             wanted,
             served: Some(served),
@@ -199,6 +217,7 @@ impl Node {
             let look = if self.more { Duration::ZERO } else { LOOK };
             let passed = tokio::select! {
                 passed = timeout(look, self.watcher.changed()) => passed.unwrap_or_else(|_| Ok(Passed::default())),
+                () = self.heard.changed() => Ok(Passed::default()),
                 // Of Services there is news all the time.
                 _ = source.wait_for(|view| told(view) != told(&known)) => Ok(Passed::default()),
             };
@@ -228,6 +247,7 @@ impl Node {
                     served.pods.doubt();
                     served.outward.doubt();
                     served.xdp.doubt();
+                    served.shortcut.doubt();
                 }
                 true
             }
@@ -309,12 +329,14 @@ impl Node {
         for interfaces in [&served.pods, &served.outward] {
             problems.extend(interfaces.problems());
         }
+        problems.extend(served.shortcut.problems());
         let news = News {
             settled: self.listeners.news.borrow().settled || view.listed && !more,
             service_ranges: service_ranges.names(),
             interfaces: served.pods.names(),
             uplinks: served.outward.names(),
             xdp: served.xdp.ways().to_vec(),
+            redirect_peer: served.shortcut.names(),
             problems,
         };
         self.served = Some(served);

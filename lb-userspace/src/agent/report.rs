@@ -123,7 +123,7 @@ impl Sources {
             Origin::Folder(folder) => (Some(folder.clone()), None),
             Origin::Api(access) => (None, Some(access.to_string())),
         };
-        let News { settled, service_ranges, interfaces, uplinks, xdp, problems: of_node } =
+        let News { settled, service_ranges, interfaces, uplinks, xdp, redirect_peer, problems: of_node } =
             node.borrow_and_update().clone();
         let View { listed, connected, problems: of_source, .. } = source.borrow_and_update().clone();
         let report = reconcile.borrow_and_update();
@@ -150,6 +150,7 @@ impl Sources {
             interfaces,
             uplinks,
             xdp,
+            redirect_peer,
             held: report.held.clone(),
             ..Status::default()
         };

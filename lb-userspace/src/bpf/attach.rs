@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use aya_obj::generated::bpf_attach_type::{self, *};
-use lb_common::{Point, UPLINK_XDP};
+use lb_common::{POD_SHORTCUT, Point, UPLINK_XDP};
 
 use super::inspect::Target;
 use super::load::{Datapath, LoadError};
@@ -43,6 +43,11 @@ pub(super) const OUTWARD_HOOKS: [(&str, bpf_attach_type, u32); 2] =
 /// The program that an uplink has besides, in native mode alone: the other mode works where tc does, later and slower.
 pub(super) const XDP_HOOKS: [(&str, bpf_attach_type, u32); 1] = [(UPLINK_XDP, BPF_XDP, sys::NATIVE)];
 
+/// The program that comes behind all others at ingress of both, with `--redirect-peer`: what passes it goes past the host
+/// stack.
+pub(super) const SHORTCUT_HOOKS: [(&str, bpf_attach_type, u32); 1] =
+    [(POD_SHORTCUT, BPF_TCX_INGRESS, sys::LAST)];
+
 /// The programs of two points of an interface, and where they stand among others.
 const fn hooks(ingress: Point, egress: Point) -> [(&'static str, bpf_attach_type, u32); 2] {
     [(ingress.program(), BPF_TCX_INGRESS, sys::FIRST), (egress.program(), BPF_TCX_EGRESS, sys::LAST)]
@@ -57,11 +62,13 @@ pub enum Class {
     Outward,
     /// It is of the class before, an uplink, and its driver runs XDP.
     Xdp,
+    /// It is of one of the first two, has Ethernet headers, and what comes by it for pods may go past the host stack.
+    Shortcut,
 }
 
 impl Class {
     /// All classes.
-    pub const ALL: [Self; 3] = [Self::Pods, Self::Outward, Self::Xdp];
+    pub const ALL: [Self; 4] = [Self::Pods, Self::Outward, Self::Xdp, Self::Shortcut];
 
     /// The class of the interface that the pinned link `name` attaches to; `None` for a link of another kind.
     #[must_use]
@@ -75,12 +82,13 @@ impl Class {
             Self::Pods => &POD_HOOKS,
             Self::Outward => &OUTWARD_HOOKS,
             Self::Xdp => &XDP_HOOKS,
+            Self::Shortcut => &SHORTCUT_HOOKS,
         }
     }
 
     fn target(self, index: u32) -> Target {
         match self {
-            Self::Pods | Self::Outward => Target::Interface(index),
+            Self::Pods | Self::Outward | Self::Shortcut => Target::Interface(index),
             Self::Xdp => Target::Driver(index),
         }
     }
@@ -312,6 +320,7 @@ mod tests {
         assert_eq!(Class::of_link("pod_egress-3"), Some(Class::Pods));
         assert_eq!(Class::of_link("outward_ingress-3"), Some(Class::Outward));
         assert_eq!(Class::of_link("uplink_xdp-3"), Some(Class::Xdp));
+        assert_eq!(Class::of_link("pod_shortcut-3"), Some(Class::Shortcut));
         assert_eq!(Class::of_link("connect4"), None);
     }
 }

@@ -44,7 +44,7 @@ pub struct Driver {
     ebpf: Ebpf,
     /// How many programs of a kind it can call.
     targets: [u32; 2],
-    /// What makes interfaces have frames to drive.
+    /// What makes interfaces have frames to drive, or programs that do nothing.
     links: Vec<Attached>,
 }
 
@@ -160,6 +160,29 @@ impl Driver {
             Kind::Tc => (bpf_attach_type::BPF_TCX_INGRESS, 0),
             Kind::Xdp => (bpf_attach_type::BPF_XDP, XDP_FLAGS_DRV_MODE),
         };
+        Self::link(program, interface, attach_type, flags)
+    }
+
+    /// Has the interface with this index, of the namespace that this thread is in, have the empty program of tc both ways, as
+    /// long as the driver lives.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn idle(&mut self, interface: u32) -> Result<(), DriveError> {
+        let [_, _, empty] = Kind::Tc.names();
+        for attach_type in [bpf_attach_type::BPF_TCX_INGRESS, bpf_attach_type::BPF_TCX_EGRESS] {
+            let link = Self::link(self.program(empty)?.as_fd(), interface, attach_type, 0)?;
+            self.links.push(link);
+        }
+        Ok(())
+    }
+
+    fn link(
+        program: BorrowedFd<'_>,
+        interface: u32,
+        attach_type: bpf_attach_type,
+        flags: u32,
+    ) -> Result<Attached, DriveError> {
         let link = sys::link_create(program, interface, attach_type as u32, flags);
         link.map(|link| Attached { _link: link }).map_err(failed("BPF_LINK_CREATE"))
     }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
 use aya_obj::generated::bpf_prog_info;
+use lb_common::POD_SHORTCUT;
 
 use super::attach::{BIND_HOOKS, CGROUP_HOOKS, Class};
 use super::inspect;
@@ -36,9 +37,13 @@ pub struct Attached {
 impl Hook {
     /// The foreign programs before and behind ours; `None` if ours is not there.
     #[must_use]
-    pub fn around(&self) -> Option<[&[Attached]; 2]> {
-        let at = self.programs.iter().position(|program| program.ours)?;
-        Some([self.programs.get(..at)?, self.programs.get(at + 1..)?])
+    pub fn around(&self) -> Option<[Vec<&Attached>; 2]> {
+        // Two of ours may be on one.
+        let own = |program: &Attached| {
+            program.ours && (program.name == POD_SHORTCUT) == (self.name == POD_SHORTCUT)
+        };
+        let (before, behind) = self.programs.split_at(self.programs.iter().position(own)?);
+        Some([before, behind].map(|part| part.iter().filter(|program| !program.ours).collect()))
     }
 }
 
@@ -121,11 +126,12 @@ mod tests {
 
     #[test]
     fn foreign_programs_stand_before_and_behind() {
-        let program = |id, ours| Attached { id, name: String::new(), ours };
+        let program = |id, ours, name: &str| Attached { id, name: name.to_owned(), ours };
         let hook = |programs: &[Attached]| Hook { name: "pod_ingress", programs: programs.to_vec() };
-        let (a, b, own) = (program(1, false), program(2, false), program(3, true));
-        assert_eq!(hook(std::slice::from_ref(&a)).around(), None);
-        let all = hook(&[a.clone(), own, b.clone()]);
-        assert_eq!(all.around(), Some([[a].as_slice(), [b].as_slice()]));
+        let (a, b) = (program(1, false, "a"), program(2, false, "b"));
+        let (own, last) = (program(3, true, "pod_ingress"), program(4, true, POD_SHORTCUT));
+        assert_eq!(hook(&[a.clone(), last.clone()]).around(), None);
+        let all = hook(&[a.clone(), own, b.clone(), last]);
+        assert_eq!(all.around(), Some([vec![&a], vec![&b]]));
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytemuck::Pod;
-use lb_common::{Addr4, Addr6, Address, FlowKey, FlowKind, FlowValue, FlowWord, ServiceStats, maps};
+use lb_common::{Addr4, Addr6, Address, FlowKey, FlowKind, FlowValue, FlowWord, NOBODYS, ServiceStats, maps};
 use lb_ebpf::env::FlowTable;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -38,6 +38,9 @@ impl Living {
             Some(FlowKind::Reverse) => ServiceStats { packets_out: packets, bytes_out: bytes, ..none },
             Some(FlowKind::Host) | None => return,
         };
+        if entry.service == NOBODYS {
+            return;
+        }
         add(self.services.entry(entry.service).or_default(), &traffic);
         add(self.backends.entry((entry.backend, entry.generation)).or_default(), &traffic);
     }
@@ -146,4 +149,20 @@ pub(crate) fn now() -> Duration {
         u64::try_from(time.tv_sec).unwrap_or_default(),
         u32::try_from(time.tv_nsec).unwrap_or_default(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_host_has_begun_is_no_services() {
+        let entry = |service| FlowValue::<Addr4> { service, packets: 3, bytes: 300, ..FlowValue::default() };
+        let mut living = Living::default();
+        living.count(&entry(NOBODYS));
+        assert!(living.services.is_empty() && living.backends.is_empty());
+        living.count(&entry(7));
+        assert_eq!(living.services[&7].packets_in, 3);
+        assert_eq!(living.backends[&(0, 0)].bytes_in, 300);
+    }
 }

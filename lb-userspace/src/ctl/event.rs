@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::Context;
 use super::event_names::Names;
-use super::event_row::{EventRow, recorded};
+use super::event_row::{EventRow, backend_of, recorded};
 use super::link::interfaces;
 use super::out::{Out, Row as _};
 use super::target::ServiceName;
@@ -123,6 +123,7 @@ impl Args {
         }
         let mut names = Names::read(pins)?;
         names.interfaces = interfaces(pins, news.iter().map(|(record, _)| record.ifindex));
+        names.read_backends(pins, news.iter().filter_map(|(record, _)| backend_of(record)))?;
         let rows = news.iter().filter_map(|(record, lost)| EventRow::new(record, *lost, &names));
         Ok(rows.filter(|row| self.filter.takes(row)).collect())
     }

@@ -1,16 +1,18 @@
 //! Names that make the records of events readable.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytemuck::Pod;
 use lb_common::{
-    Addr4, Addr6, Address, AddressValue, FrontendKey, FrontendValue, ServiceMeta, address_flags, maps,
+    Addr4, Addr6, Address, AddressValue, BackendRecord, FrontendKey, FrontendValue, ServiceMeta,
+    address_flags, maps,
 };
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::bpf::map::{Hash, MapError};
+use super::view::address;
+use crate::bpf::map::{Array, Hash, MapError};
 use crate::bpf::pin::PinDir;
 use crate::counts::PortName;
 use crate::counts::flows::now;
@@ -23,6 +25,8 @@ pub(super) struct Names {
     /// Addresses at which node ports are served; those stand under the unspecified address.
     node: HashSet<IpAddr>,
     pub(super) interfaces: HashMap<u32, String>,
+    /// Endpoints, by the ids that records name.
+    pub(super) backends: HashMap<u32, SocketAddr>,
     /// When the clock of the records began, as time since 1970.
     pub(super) epoch: Duration,
 }
@@ -57,6 +61,22 @@ impl Names {
             let (addr, value) = entry?;
             if value.flags & address_flags::NODE_PORTS != 0 {
                 self.node.insert(addr.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the endpoints with these ids.
+    pub(super) fn read_backends(
+        &mut self,
+        pins: &PinDir,
+        ids: impl Iterator<Item = u32>,
+    ) -> Result<(), MapError> {
+        let records = Array::<BackendRecord>::open(pins, maps::BACKENDS_MAP)?;
+        for id in ids.filter(|id| *id < records.len()) {
+            let record = records.get(id)?;
+            if record.family != 0 {
+                self.backends.insert(id, SocketAddr::new(address(&record), record.port.number()));
             }
         }
         Ok(())

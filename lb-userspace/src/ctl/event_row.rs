@@ -31,6 +31,8 @@ pub(super) struct EventRow {
     port: Option<u16>,
     #[serde(flatten)]
     service: Option<Service>,
+    #[serde(flatten)]
+    backend: Option<Towards>,
     /// Events of the same CPU that were not recorded before this one.
     suppressed: u32,
     /// Records that were overwritten before they were read, right before this one.
@@ -69,6 +71,13 @@ struct Service {
     port_name: Option<String>,
 }
 
+/// The endpoint towards which there was no source port; absent if that is not the reason, or it has gone.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+struct Towards {
+    backend: IpAddr,
+    backend_port: u16,
+}
+
 /// The address that was written as 16 bytes.
 fn address(addr: Addr6) -> IpAddr {
     Addr4::from_mapped(&addr).map_or_else(|| addr.into(), IpAddr::from)
@@ -95,7 +104,7 @@ impl EventRow {
         let point = Point::from_number(record.point).map(Point::name).or(call.map(SockCall::name));
         let from = match call {
             Some(_) => {
-                From::Call { pid: record.pid, command: counts::string(&record.comm), cookie: record.cookie }
+                From::Call { pid: record.party, command: counts::string(&record.comm), cookie: record.cookie }
             }
             None => From::Packet {
                 source: address(record.src),
@@ -108,6 +117,7 @@ impl EventRow {
         };
         let to = address(record.dst);
         let service = names.service(to, record.dport.number(), record.proto);
+        let backend = backend_of(record).and_then(|id| names.backends.get(&id));
         Some(Self {
             number: record.sequence,
             time: format!("{time:.3}"),
@@ -124,6 +134,7 @@ impl EventRow {
                 service: name.name.clone(),
                 port_name: exact.then(|| name.port_name.clone()),
             }),
+            backend: backend.map(|at| Towards { backend: at.ip(), backend_port: at.port() }),
             suppressed: record.suppressed,
             overwritten,
         })
@@ -146,6 +157,11 @@ impl EventRow {
     pub(super) fn is_for(&self, reason: Reason) -> bool {
         self.reason == reason.name()
     }
+}
+
+/// The id of the backend that `record` names.
+pub(super) fn backend_of(record: &EventRecord) -> Option<u32> {
+    (record.reason == Reason::SnatPortsExhausted as u8).then_some(record.party)
 }
 
 /// Reasons whose packets or calls are recorded.
@@ -174,6 +190,9 @@ impl Row for EventRow {
         };
         let service = self.service.as_ref();
         let mut meaning = self.text.to_owned();
+        if let Some(Towards { backend, backend_port }) = self.backend {
+            meaning += &format!(" (Towards {}.)", SocketAddr::new(backend, backend_port));
+        }
         if self.suppressed > 0 {
             meaning += &format!(" ({} before it were not recorded: --event-rate)", self.suppressed);
         }
@@ -239,7 +258,7 @@ pub(super) mod tests {
         EventRecord {
             sequence: 10,
             suppressed: 0,
-            pid: 42,
+            party: 42,
             cookie: 5,
             comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
             reason: Reason::SockPortNotServed as u8,
@@ -287,6 +306,19 @@ pub(super) mod tests {
             EventRow::new(&EventRecord { reason: 255, ..packet() }, 0, &names()).is_none(),
             "of a later build"
         );
+    }
+
+    #[test]
+    fn the_backend_is_named_whose_source_ports_are_used_up() {
+        let mut names = names();
+        names.backends.insert(4, SocketAddr::from(([10, 1, 0, 2], 8080)));
+        let record =
+            EventRecord { reason: Reason::SnatPortsExhausted as u8, party: 4, suppressed: 0, ..packet() };
+        let row = EventRow::new(&record, 0, &names).unwrap();
+        assert_eq!(serde_json::to_value(&row).unwrap(), documented("event list")[2]);
+        assert!(row.cells()[8].ends_with("(Towards 10.1.0.2:8080.)"), "{:?}", row.cells());
+        let gone = EventRow::new(&EventRecord { party: 5, ..record }, 0, &names).unwrap();
+        assert_eq!(serde_json::to_value(&gone).unwrap().get("backend"), None);
     }
 
     #[test]

@@ -80,6 +80,9 @@ struct Told {
     uplinks: Vec<String>,
     /// How uplinks, not overlays, are served.
     xdp: Vec<Xdp>,
+    /// Interfaces from which packets for pods of this node go past the host stack; absent if `--redirect-peer` is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redirect_peer: Option<Vec<String>>,
     /// Addresses of Services that interfaces of the node have.
     held: Vec<IpAddr>,
     problems: Vec<Problem>,
@@ -141,6 +144,7 @@ impl Report {
                 interfaces: status.interfaces,
                 uplinks: status.uplinks,
                 xdp: status.xdp,
+                redirect_peer: status.redirect_peer,
                 held: status.held,
                 problems: status.problems,
             }),
@@ -197,6 +201,10 @@ impl Document for Report {
                 fields.push(("Uplinks", format!("{}: {meaning}", text::comma(&told.uplinks))));
             }
             fields.extend(told.xdp.iter().map(|xdp| ("XDP", xdp.to_string())));
+            if let Some(interfaces) = &told.redirect_peer {
+                let meaning = "what comes by them for pods of this node goes past the host stack";
+                fields.push(("Redirect peer", format!("{}: {meaning}", text::comma(interfaces))));
+            }
             if !told.held.is_empty() {
                 let meaning = "interfaces of this node have them, so packets to them are left to the host";
                 fields.push(("Held", format!("{}: {meaning}", text::comma(&told.held))));
@@ -253,6 +261,7 @@ mod tests {
                 why: Some("no driver".to_owned()),
                 remedy: Some("get one".to_owned()),
             }],
+            redirect_peer: Some(vec!["veth3".to_owned()]),
             problems: vec![Problem::new("default/web", "no room")],
             ..Status::default()
         }

@@ -67,7 +67,7 @@ metrics! {
     CONNECTED, "sluice_source_connected": GAUGE, [], "0 or 1", "Whether the source answers; what it has told stands while it does not.";
     OBJECTS, "sluice_source_objects": GAUGE, ["kind"], "objects", "Objects that the source has told of.";
     PROBLEMS, "sluice_problems": GAUGE, ["about"], "problems", "What `sluice status` lists, by what it is about: source, reconcile, node, sockets, servers.";
-    EVENTS, "sluice_kubernetes_events_total": COUNTER, ["outcome"], "events", "Kubernetes Events that were posted or told again, those that were there already, and those that could not be posted and were dropped: posted, known, failed.";
+    EVENTS, "sluice_kubernetes_events_total": COUNTER, ["outcome"], "events", "Kubernetes Events that were posted or told again, those that were there already, and posts that failed and are tried again: posted, known, failed.";
     INTERFACES, "sluice_interfaces_attached": GAUGE, ["class"], "interfaces", "Interfaces that have the programs: those of pods, and those that lead out.";
     SERVICE_PORTS, "sluice_service_ports": GAUGE, [], "Service ports", "Service ports that are to be served, each once per family.";
     OPERATIONS, "sluice_reconcile_operations_total": COUNTER, [], "operations", "Writes that the tables have taken.";

@@ -83,8 +83,8 @@ impl Sockets {
         for (family, socket_id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
             let request = request((family, IPPROTO_UDP), socket_id, StateFlags::ESTABLISHED);
             let request = SockDiagMessage::InetRequest(request);
-            self.ask(request, NLM_F_DUMP, |family, id| sockets.push(Connected { family, id }))
-                .map_err(failed(LIST))?;
+            let found = self.ask(request, NLM_F_DUMP).map_err(failed(LIST))?;
+            sockets.extend(found.into_iter().map(|(family, id)| Connected { family, id }));
         }
         Ok(sockets)
     }
@@ -100,10 +100,9 @@ impl Sockets {
             for (family, socket_id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
                 let request =
                     SockDiagMessage::InetRequest(request((family, protocol), socket_id, states.clone()));
-                self.ask(request, NLM_F_DUMP, |_, id| {
-                    sockets.push((protocol, SocketAddr::new(id.source_address, id.source_port)));
-                })
-                .map_err(failed(LISTEN))?;
+                let found = self.ask(request, NLM_F_DUMP).map_err(failed(LISTEN))?;
+                let at = |id: SocketId| SocketAddr::new(id.source_address, id.source_port);
+                sockets.extend(found.into_iter().map(|(_, id)| (protocol, at(id))));
             }
         }
         Ok(sockets)
@@ -117,8 +116,8 @@ impl Sockets {
     pub fn close(&self, socket: &Connected) -> Result<bool, DiagError> {
         let request = request((socket.family, IPPROTO_UDP), socket.id.clone(), StateFlags::empty());
         let request = SockDiagDestroy::new(SockDiagMessage::InetRequest(request));
-        match self.ask(request, NLM_F_ACK, |_, _| {}) {
-            Ok(()) => Ok(true),
+        match self.ask(request, NLM_F_ACK) {
+            Ok(_) => Ok(true),
             Err(error) => match error.raw_os_error() {
                 // ESTALE: the addresses and ports belong to another socket by now.
                 Some(libc::ENOENT | libc::ESTALE) => Ok(false),
@@ -138,17 +137,11 @@ impl Sockets {
         self.close(&Connected { family: AF_INET, id: SocketId::new_v4() }).map(drop)
     }
 
-    /// Sends one request, and hands each socket of the answer to `found`.
-    fn ask<T: NetlinkSerializable>(
-        &self,
-        request: T,
-        flags: u16,
-        mut found: impl FnMut(u8, SocketId),
-    ) -> io::Result<()> {
-        ask(&self.0, request, flags, |message| {
-            if let SockDiagMessage::InetResponse(socket) = message {
-                found(socket.header.family, socket.header.socket_id);
-            }
+    /// Sends one request: the sockets of the answer, each with its family.
+    fn ask<T: NetlinkSerializable>(&self, request: T, flags: u16) -> io::Result<Vec<(u8, SocketId)>> {
+        ask(&self.0, request, flags, |answer| match answer {
+            SockDiagMessage::InetResponse(socket) => Some((socket.header.family, socket.header.socket_id)),
+            _ => None,
         })
     }
 }

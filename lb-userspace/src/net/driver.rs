@@ -102,11 +102,9 @@ impl Drivers {
 
     /// The attributes that a family answers to a command with one.
     fn call(&self, family: u16, command: u8, attribute: DefaultNla) -> io::Result<Vec<u8>> {
-        let mut answer = Vec::new();
-        ask(&self.socket, Request { family, command, attribute }, NLM_F_ACK, |Answer(attributes)| {
-            answer = attributes;
-        })?;
-        Ok(answer)
+        let request = Request { family, command, attribute };
+        let answers = ask(&self.socket, request, NLM_F_ACK, |Answer(attributes)| Some(attributes))?;
+        Ok(answers.into_iter().next_back().unwrap_or_default())
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Interface {
     pub bridge: bool,
     /// Whether it is one end of a pair, as pods mostly have it.
     pub veth: bool,
+    /// Whether it is one end of such a pair whose other end is in another network namespace.
+    pub peer_elsewhere: bool,
     /// Whether it is a tunnel as network plugins lay them between nodes: VXLAN, Geneve, WireGuard, IP in IP, GRE.
     pub overlay: bool,
     /// How its packets begin.
@@ -87,7 +89,7 @@ impl Interface {
             framing: Framing::of(link),
             ..Self::default()
         };
-        let (mut vlan, mut below) = (false, None);
+        let (mut vlan, mut below, mut elsewhere) = (false, None, false);
         for attribute in &link.attributes {
             match attribute {
                 LinkAttribute::LinkInfo(infos) => {
@@ -102,6 +104,8 @@ impl Interface {
                 }
                 LinkAttribute::Controller(index) => interface.master = Some(*index),
                 LinkAttribute::Link(index) => below = Some(*index),
+                // The kernel names a namespace only if it is another one.
+                LinkAttribute::LinkNetNsId(_) => elsewhere = true,
                 LinkAttribute::Address(address) => interface.mac = address.as_slice().try_into().ok(),
                 LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
                 LinkAttribute::Xdp(facts) => {
@@ -114,6 +118,7 @@ impl Interface {
             }
         }
         interface.vlan_of = below.filter(|_| vlan);
+        interface.peer_elsewhere = interface.veth && elsewhere;
         Some(interface)
     }
 

@@ -5,4 +5,5 @@ mod fixtures;
 mod kernel;
 mod node;
 mod object;
+mod shortcut;
 mod stress;

@@ -41,6 +41,9 @@ pub(crate) fn enter() -> Result<()> {
             let index = net.interface;
             if let Some(own) = net.own {
                 writeln!(batch, "addr add {}/{bits} dev i{index} {nodad}", net.host(v6, own))?;
+                // One neighbour of each is resolved.
+                let (to, first) = (mac(u32::from(GATEWAY)), net.host(v6, 7));
+                writeln!(batch, "neigh replace {first} lladdr {to} dev i{index} nud permanent")?;
             }
         }
         let own = NODES.own.map(|own| NODES.host(v6, own)).context("the node has an address")?;

@@ -183,10 +183,11 @@ impl Node {
         let expired = connection.has_expired(&LIFETIMES, self.now);
         match seen.proto {
             Proto::Tcp | Proto::Sctp => seen.opens() && (connection.is_over(&LIFETIMES) || expired),
-            // The host's own lasts until it is swept.
-            Proto::Udp => connection
-                .service
-                .is_some_and(|service| expired || !self.services[service].still_serves(connection.pooled)),
+            // The host's own has no endpoint that could stop.
+            Proto::Udp => {
+                let stopped = |service: usize| !self.services[service].still_serves(connection.pooled);
+                expired || connection.service.is_some_and(stopped)
+            }
         }
     }
 

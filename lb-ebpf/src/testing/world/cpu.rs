@@ -2,6 +2,7 @@
 
 use core::cell::Cell;
 use core::net::SocketAddr;
+use core::ops::{Deref, DerefMut};
 use core::sync::atomic::Ordering::SeqCst;
 use std::boxed::Box;
 use std::sync::MutexGuard;
@@ -10,7 +11,7 @@ use lb_common::{
     Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendWord, Config,
     CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue,
     InterfaceValue, Port, Reason, Scratch, ServiceStats, Slot, SockUdpKey, SockUdpValue, SourceRangeKey,
-    SweepReport, Tuple,
+    SweepReport, Tuple, WayRecord,
 };
 
 use super::{Early, ServiceCell, World, at, lock, read};
@@ -113,6 +114,33 @@ impl BackendRef for BackendRecord {
     }
 }
 
+/// A way that a CPU keeps.
+pub struct Kept<'w> {
+    world: &'w World,
+    at: (u16, u32),
+    record: WayRecord,
+}
+
+impl Deref for Kept<'_> {
+    type Target = WayRecord;
+
+    fn deref(&self) -> &WayRecord {
+        &self.record
+    }
+}
+
+impl DerefMut for Kept<'_> {
+    fn deref_mut(&mut self) -> &mut WayRecord {
+        &mut self.record
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        lock(&self.world.ways).insert(self.at, self.record);
+    }
+}
+
 macro_rules! environment {
     ($addr:ty, $family:ident) => {
         impl Env<$addr> for Cpu<'_> {}
@@ -123,6 +151,7 @@ macro_rules! environment {
             type Backend = BackendRecord;
             type Affinity = Remembered<'w>;
             type Scratch = Box<Scratch<$addr>>;
+            type Way = Kept<'w>;
             type Event = Box<EventRecord>;
 
             fn now(&self) -> u64 {
@@ -225,12 +254,12 @@ macro_rules! environment {
 
             fn is_marked(&self, addr: &$addr) -> bool {
                 self.world.schedule.access();
-                lock(&self.world.marks).contains(&addr.mark())
+                self.world.has(addr.mark())
             }
 
             fn mark(&self, addr: &$addr) {
                 self.world.schedule.access();
-                lock(&self.world.marks).insert(addr.mark());
+                self.world.mark(addr.mark());
             }
 
             fn address(&self, addr: &$addr) -> Option<AddressValue> {
@@ -320,7 +349,21 @@ macro_rules! environment {
             }
 
             fn route(&self, _: &FlowKey<$addr>, to: &$addr, ask: Ask) -> Route<$addr> {
-                routes::route(to, ask)
+                self.world.asked.fetch_add(1, SeqCst);
+                let route = routes::route(to, ask);
+                let moved = self.world.moved.load(SeqCst) && route.interface == routes::UPLINK;
+                if moved { routes::across(route) } else { route }
+            }
+
+            fn forward(&self, interface: u32, link: [u32; 3]) -> bool {
+                self.sent.set(Some(interface));
+                link == bytemuck::cast::<_, [u32; 3]>(routes::link(interface))
+            }
+
+            fn way(&self, place: u32) -> Option<Self::Way> {
+                let at = (self.number, place);
+                let record = lock(&self.world.ways).get(&at).copied().unwrap_or_default();
+                Some(Kept { world: self.world, at, record })
             }
 
             fn send(&self, route: &Route<$addr>) -> bool {
@@ -332,11 +375,16 @@ macro_rules! environment {
                 self.sent.set(Some(interface));
             }
 
-            fn port_cursor(&self, backend: u32) -> u64 {
+            fn deliver(&self, interface: u32) -> bool {
+                self.sent.set(Some(interface));
+                true
+            }
+
+            fn port_cursor(&self, backend: u32, step: u64) -> u64 {
                 at(&self.world.backend_stats, backend).map_or(0, |stats| {
                     let mut stats = lock(stats);
-                    stats.port_cursor += 1;
-                    stats.port_cursor - 1
+                    stats.port_cursor += step;
+                    stats.port_cursor - step
                 })
             }
         }

@@ -4,7 +4,7 @@ mod cpu;
 mod uplinks;
 
 use core::net::SocketAddr;
-use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::vec::Vec;
@@ -13,7 +13,7 @@ use lb_common::{
     Addr4, Addr6, Address, AddressValue, AffinityKey, AffinityWord, BackendRecord, BackendStats, Config,
     CpuRecord, EventRecord, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, Mark,
     Proto, Reason, ServiceStats, Slot, SockUdpKey, SockUdpValue, SourceRangeKey, Span, StateRecord,
-    SweepReport,
+    SweepReport, WayRecord,
 };
 
 pub use cpu::{Accesses, Cpu};
@@ -149,11 +149,17 @@ pub struct World {
     backend_stats: Vec<Mutex<BackendStats>>,
     reasons: Vec<AtomicU64>,
     cpus: Vec<Mutex<CpuRecord>>,
+    /// By CPU and place.
+    ways: Mutex<HashMap<(u16, u32), WayRecord>>,
+    /// How often somebody asked for a route.
+    asked: AtomicU64,
+    /// Whether what led to the uplink leads to the other one.
+    moved: AtomicBool,
     events: Mutex<Vec<EventRecord>>,
     clock: AtomicU64,
     config: Config,
     uplinks: Uplinks,
-    marks: Mutex<BTreeSet<Mark>>,
+    marks: Mutex<BTreeMap<u32, u64>>,
     schedule: Schedule,
 }
 
@@ -182,6 +188,9 @@ impl World {
             backend_stats: cells(CAPACITY),
             reasons: cells(Reason::ALL.len()),
             cpus: cells(8),
+            ways: Mutex::default(),
+            asked: AtomicU64::new(0),
+            moved: AtomicBool::new(false),
             events: Mutex::default(),
             clock: AtomicU64::new(3_600_000_000_000),
             config,
@@ -225,11 +234,19 @@ impl World {
         }
         *write(&self.v4.frontends) = tables.frontends4.clone();
         *write(&self.v6.frontends) = tables.frontends6.clone();
-        lock(&self.marks).extend(tables.addresses4.keys().map(Address::mark));
-        lock(&self.marks).extend(tables.addresses6.keys().map(Address::mark));
+        let marks = tables.addresses4.keys().map(Address::mark);
+        marks.chain(tables.addresses6.keys().map(Address::mark)).for_each(|mark| self.mark(mark));
         *write(&self.v4.addresses) = tables.addresses4.clone();
         *write(&self.v6.addresses) = tables.addresses6.clone();
         assert!(tables.backends.len() <= self.backends.len(), "too many backends");
+    }
+
+    fn mark(&self, mark: Mark) {
+        *lock(&self.marks).entry(mark.word).or_default() |= mark.bits;
+    }
+
+    fn has(&self, mark: Mark) -> bool {
+        lock(&self.marks).get(&mark.word).is_some_and(|word| mark.is_in(*word))
     }
 
     /// Connects a socket of the host, at `own`, to `peer`.
@@ -251,6 +268,17 @@ impl World {
     /// Moves the clock on.
     pub fn advance(&self, nanoseconds: u64) {
         self.clock.fetch_add(nanoseconds, SeqCst);
+    }
+
+    /// How often the datapath has asked for a route.
+    #[must_use]
+    pub fn asked(&self) -> u64 {
+        self.asked.load(SeqCst)
+    }
+
+    /// From now on the node's routes lead to the other uplink where they led to the first.
+    pub fn move_routes(&self) {
+        self.moved.store(true, SeqCst);
     }
 
     /// This world as CPU number `number` sees it. One thread at a time may be on a CPU.

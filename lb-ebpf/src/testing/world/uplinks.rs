@@ -1,8 +1,9 @@
 //! The programs at the uplinks.
 
-use lb_common::Point;
+use lb_common::{Addr4, Point};
 
 use super::{Accesses, Cpu};
+use crate::env::Tables;
 use crate::pkt::Pkt as _;
 use crate::stage;
 use crate::testing::bytes::Bytes;
@@ -31,6 +32,10 @@ pub struct Early {
     pub verdict: Verdict,
     /// What it took.
     pub accesses: Accesses,
+    /// How often it asked for a route.
+    pub asked: u64,
+    /// Whether the CPU knew the uplink.
+    pub told: bool,
 }
 
 impl Cpu<'_> {
@@ -40,9 +45,16 @@ impl Cpu<'_> {
     /// If XDP has done more to a packet that goes up than to decide about its flow.
     pub fn run(&self, point: Point, packet: &mut Bytes) -> Verdict {
         if self.world.uplinks == Uplinks::Xdp && point == Point::OutwardIngress && packet.is_frame() {
-            let (before, left) = (packet.clone(), self.world.left());
+            let (before, left, asked) = (packet.clone(), self.world.left(), self.world.asked());
+            let now = Tables::<Addr4>::now(self);
+            let told = Tables::<Addr4>::with_cpu(self, |cpu| cpu.knows(packet.ifindex(), now));
             let verdict = stage::early(packet, self);
-            self.early.set(Some(Early { verdict, accesses: self.accesses.take() }));
+            self.early.set(Some(Early {
+                verdict,
+                accesses: self.accesses.take(),
+                asked: self.world.asked() - asked,
+                told: told.unwrap_or_default(),
+            }));
             if verdict != Verdict::Pass {
                 // What leaves by the route may do so by the interface that it came by.
                 let routed = verdict == Verdict::Redirect && self.sent.get().is_some();

@@ -19,7 +19,7 @@ pub(super) fn look(pins: &PinDir, network: &Network) -> anyhow::Result<Vec<Findi
     let served: BTreeMap<u32, Class> = inspect::links(pins)?
         .into_iter()
         .filter_map(|link| Some((link.target.interface()?, Class::of_link(&link.name)?)))
-        .filter(|(_, class)| *class != Class::Xdp)
+        .filter(|(_, class)| matches!(class, Class::Pods | Class::Outward))
         .collect();
     let here: Vec<(u32, &Interface)> =
         network.interfaces.iter().map(|(index, interface)| (*index, interface)).collect();
@@ -78,7 +78,7 @@ fn company(interface: &str, hook: &Hook) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     if !before.is_empty() {
-        let found = format!("on {interface}, {} runs before {}", list(before), hook.name);
+        let found = format!("on {interface}, {} runs before {}", list(&before), hook.name);
         findings.push(
             Finding::new(Level::Warning, CHECK, found)
                 .follows("what it ends with another verdict than TCX_NEXT (-1), Sluice never sees: no translation")
@@ -86,7 +86,7 @@ fn company(interface: &str, hook: &Hook) -> Vec<Finding> {
         );
     }
     if !behind.is_empty() {
-        let found = format!("on {interface}, {} runs behind {}", list(behind), hook.name);
+        let found = format!("on {interface}, {} runs behind {}", list(&behind), hook.name);
         findings.push(Finding::new(Level::Note, CHECK, found).follows(
             "it sees packets as Sluice leaves them, but none that are sent back: refusals, hairpins",
         ));
@@ -94,7 +94,7 @@ fn company(interface: &str, hook: &Hook) -> Vec<Finding> {
     findings
 }
 
-fn list(programs: &[Attached]) -> String {
+fn list(programs: &[&Attached]) -> String {
     let names = programs.iter().map(|program| format!("{} (id {})", program.name, program.id));
     names.collect::<Vec<_>>().join(", ")
 }

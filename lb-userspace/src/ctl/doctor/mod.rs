@@ -10,6 +10,7 @@ mod hooks;
 mod host;
 mod kernel;
 mod ports;
+mod shortcut;
 mod sockets;
 mod tables;
 mod xdp;
@@ -164,6 +165,7 @@ impl Args {
             examination.look("sockets", || sockets::look(pins));
             examination.look("hooks", || hooks::look(pins, network()?));
             examination.look("xdp", || xdp::look(pins, network()?));
+            examination.look("redirect-peer", || shortcut::look(pins));
             examination.look("ports", || ports::look(pins));
             examination.look("tables", || tables::look(pins));
         }

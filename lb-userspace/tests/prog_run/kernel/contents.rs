@@ -8,9 +8,9 @@ use aya::Pod;
 use aya::maps::PerCpuArray;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use lb_common::{
-    Addr4, Addr6, Address, AffinityKey, AffinityWord, BackendRecord, BackendStats, ClientOf, Config,
-    CpuRecord, FlowKey, FlowKind, FlowValue, FlowWord, FragmentKey, FragmentValue, ServiceRecord,
-    ServiceStats, SourceRangeKey, StateRecord, config_flags, maps,
+    Addr4, Addr6, Address, AffinityKey, AffinityWord, BackendRecord, ClientOf, Config, CpuRecord, FlowKey,
+    FlowKind, FlowValue, FlowWord, FragmentKey, FragmentValue, ServiceRecord, SourceRangeKey, StateRecord,
+    config_flags, maps,
 };
 use lb_ebpf::testing::routes;
 use lb_ebpf::testing::tables::Tables;
@@ -65,7 +65,7 @@ impl Kernel {
             config.flags |= config_flags::CSUM_IPV6_FLAG;
         }
         config.tick = lb_userspace::bpf::probe::tick();
-        self.write(maps::MARKED, &[0_u64; maps::MARKS as usize / 64])?;
+        self.mapped.clear()?;
         self.held = now()?;
         self.write(maps::CONFIG, &[config])?;
         for name in [maps::FLOWS4, maps::FLOWS_LRU4] {
@@ -85,8 +85,6 @@ impl Kernel {
         for id in 0..ROOM {
             services.set(id, ServiceRecord::default(), 0)?;
         }
-        self.write(maps::SERVICE_STATS, &[ServiceStats::default(); ROOM as usize])?;
-        self.write(maps::BACKEND_STATS, &[BackendStats::default(); ROOM as usize])?;
         // Pair numbers go on: an id must never come back.
         self.on_each_cpu(|record| *record = CpuRecord { pairs: record.pairs, ..CpuRecord::default() })
     }

@@ -3,7 +3,7 @@
 mod contents;
 
 use std::collections::BTreeMap;
-use std::io;
+use std::{fs, io};
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
@@ -14,14 +14,16 @@ use aya::programs::{
 use aya::{Ebpf, EbpfLoader, Pod};
 use lb_common::maps::{self, Sizing};
 use lb_common::{
-    Addr4, Addr6, BackendStats, EventRecord, FlowKey, FlowValue, Point, Reason, ServiceStats, StateRecord,
-    SweepReport, UPLINK_XDP,
+    Addr4, Addr6, BackendStats, EventRecord, FlowKey, FlowValue, POD_SHORTCUT, Point, Reason, ServiceStats,
+    StateRecord, SweepReport, UPLINK_XDP,
 };
 use lb_ebpf::pkt::Pkt as _;
 use lb_ebpf::testing::bytes::Bytes;
 use lb_ebpf::testing::fixtures::Held;
 use lb_ebpf::testing::world::{Counters, Sizes};
 use lb_ebpf::verdict::Verdict;
+use lb_userspace::bpf::map;
+use lb_userspace::bpf::pin::PinDir;
 
 /// Service ports and backends that the maps have room for.
 const ROOM: u32 = 64;
@@ -71,9 +73,54 @@ impl Arrival {
     }
 }
 
+/// Arrays that are looked at around every packet, in memory: a system call for each record would take minutes.
+struct Mapped {
+    services: map::Array<ServiceStats>,
+    backends: map::Array<BackendStats>,
+    marks: map::Array<u64>,
+}
+
+impl Mapped {
+    /// Those of `ebpf`, which are pinned until they are open.
+    fn of(ebpf: &mut Ebpf) -> Result<Self> {
+        let thread = rustix::thread::gettid().as_raw_nonzero();
+        let pins = PinDir::new(format!("/sys/fs/bpf/sluice-fixtures-{thread}"));
+        let open = |ebpf: &mut Ebpf| {
+            for name in [maps::SERVICE_STATS, maps::BACKEND_STATS, maps::MARKED] {
+                let path = pins.map(name);
+                fs::create_dir_all(path.parent().unwrap_or(&path))?;
+                ebpf.map_mut(name).with_context(|| format!("no map {name}"))?.pin(&path)?;
+            }
+            Ok(Self {
+                services: map::Array::open(&pins, maps::SERVICE_STATS)?,
+                backends: map::Array::open(&pins, maps::BACKEND_STATS)?,
+                marks: map::Array::open(&pins, maps::MARKED)?,
+            })
+        };
+        let opened = open(ebpf);
+        fs::remove_dir_all(pins.root())?;
+        opened
+    }
+
+    /// Empties all of them.
+    fn clear(&self) -> Result<()> {
+        for id in 0..ROOM {
+            self.services.set(id, &ServiceStats::default())?;
+            self.backends.set(id, &BackendStats::default())?;
+        }
+        for index in 0..self.marks.len() {
+            if self.marks.get(index)? != 0 {
+                self.marks.set(index, &0)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The object, loaded.
 pub(crate) struct Kernel {
     ebpf: Ebpf,
+    mapped: Mapped,
     /// Up to when what rates allow has been held, by the programs' clock, nanoseconds.
     held: u64,
 }
@@ -81,7 +128,7 @@ pub(crate) struct Kernel {
 /// The object that `cargo xtask test prog` has built.
 pub(crate) fn object() -> Result<Vec<u8>> {
     let path = std::env::var("SLUICE_EBPF_OBJECT").context("this test is run by `cargo xtask test prog`")?;
-    std::fs::read(&path).with_context(|| format!("read {path}"))
+    fs::read(&path).with_context(|| format!("read {path}"))
 }
 
 /// Entries of the map `name`.
@@ -105,7 +152,8 @@ impl Kernel {
             loader.map_max_entries(spec.name, entries(spec.name, sizes)?);
         }
         let mut ebpf = loader.load(&object()?).context("make the maps")?;
-        for name in Point::ALL.map(Point::program).into_iter().chain([UPLINK_XDP, "sweep4", "sweep6"]) {
+        let others = [UPLINK_XDP, POD_SHORTCUT, "sweep4", "sweep6"];
+        for name in Point::ALL.map(Point::program).into_iter().chain(others) {
             let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
             match program {
                 Program::SchedClassifier(program) => program.load(),
@@ -115,7 +163,8 @@ impl Kernel {
             }
             .with_context(|| format!("load {name}"))?;
         }
-        Ok(Self { ebpf, held: 0 })
+        let mapped = Mapped::of(&mut ebpf)?;
+        Ok(Self { ebpf, mapped, held: 0 })
     }
 
     fn map(&self, name: &str) -> Result<&Map> {
@@ -190,8 +239,7 @@ impl Kernel {
     /// All counters.
     pub(crate) fn counters(&self) -> Result<Counters> {
         let reasons = PerCpuArray::<_, u64>::try_from(self.map(maps::REASONS)?)?;
-        let services = Array::<_, ServiceStats>::try_from(self.map(maps::SERVICE_STATS)?)?;
-        let backends = Array::<_, BackendStats>::try_from(self.map(maps::BACKEND_STATS)?)?;
+        let Mapped { services, backends, .. } = &self.mapped;
         let mut counters = Counters::default();
         for reason in Reason::ALL {
             let count = reasons.get(&(*reason as u32), 0)?.iter().sum();
@@ -205,8 +253,8 @@ impl Kernel {
             }
         };
         for id in 0..ROOM {
-            note(&mut counters.services, id, services.get(&id, 0)?);
-            note(&mut counters.backends, id, backends.get(&id, 0)?.traffic);
+            note(&mut counters.services, id, services.get(id)?);
+            note(&mut counters.backends, id, backends.get(id)?.traffic);
         }
         Ok(counters)
     }
@@ -224,7 +272,16 @@ impl Kernel {
         point: Point,
         packet: &mut Vec<u8>,
     ) -> Result<Option<Verdict>> {
-        let name = point.program();
+        self.run_classifier(arrival, point.program(), packet)
+    }
+
+    /// The same with the classifier of this name.
+    pub(crate) fn run_classifier(
+        &self,
+        arrival: Arrival,
+        name: &str,
+        packet: &mut Vec<u8>,
+    ) -> Result<Option<Verdict>> {
         let program: &SchedClassifier = self.ebpf.program(name).context("no such program")?.try_into()?;
         let mut output = vec![0; packet.len() + 128];
         let context = arrival.context();
