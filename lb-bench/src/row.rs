@@ -11,13 +11,13 @@ pub enum Row {
     /// anybody; three minutes
     VethMpps,
     /// Requests and answers of one byte over a kept TCP connection, a second, and how long each takes, by the way to the
-    /// server, beside a pair that no proxy touches; one minute
+    /// server, beside a pair that no proxy touches; two minutes
     Rr,
-    /// The same with a new TCP connection for each; one minute
+    /// The same with a new TCP connection for each; two minutes
     Crr,
-    /// The same in datagrams of a connected UDP socket; one minute
+    /// The same in datagrams of a connected UDP socket; two minutes
     Udp,
-    /// Bits a second of one TCP stream and of four, by the same ways; one minute
+    /// Bits a second of one TCP stream and of four, by the same ways; two to three minutes
     Stream,
     /// Packets of established connections under a flood of SYNs, beside before it; one minute
     Flood,

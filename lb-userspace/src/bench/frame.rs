@@ -168,7 +168,8 @@ pub(super) const fn scattered(number: u32, count: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+    use etherparse::checksum::Sum16BitWords;
+    use etherparse::{IpPayloadSlice, NetSlice, SlicedPacket, TransportSlice};
     use lb_ebpf::generate::own;
 
     use super::*;
@@ -188,16 +189,35 @@ mod tests {
         if v4 {
             bytes[24..26].copy_from_slice(&own.network_check);
         }
-        bytes[transport + 16..transport + 18].copy_from_slice(&own.transport_check);
+        let check = transport + usize::from(generator.check);
+        bytes[check..check + 2].copy_from_slice(&own.transport_check);
         bytes[..generator.length as usize].to_vec()
+    }
+
+    /// The one's complement sum of a packet with the header that its checksum covers besides: all ones if that is right.
+    fn pseudo(addresses: &[&[u8]; 2], payload: &IpPayloadSlice<'_>) -> u16 {
+        let IpPayloadSlice { ip_number, payload, .. } = payload;
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let sum = Sum16BitWords::new()
+            .add_slice(addresses[0])
+            .add_slice(addresses[1])
+            .add_slice(&length)
+            .add_slice(&[0, ip_number.0])
+            .add_slice(payload);
+        !sum.ones_complement()
     }
 
     #[test]
     fn frames_of_all_flows_have_their_addresses_and_right_checksums() {
         for (client, server) in [("10.128.0.1", "10.96.0.1"), ("fd00:244::1", "fd00:96::1")] {
             let [client, server]: [IpAddr; 2] = [client, server].map(|addr| addr.parse().unwrap());
-            for (segment, reversed) in [(Segment::Syn, false), (Segment::Ack, false), (Segment::SynAck, true)]
-            {
+            for (segment, reversed) in [
+                (Segment::Syn, false),
+                (Segment::Ack, false),
+                (Segment::Fin, false),
+                (Segment::SynAck, true),
+                (Segment::Datagram, false),
+            ] {
                 let frames = Frames {
                     link: [[2; 6], [4; 6]],
                     client,
@@ -214,33 +234,37 @@ mod tests {
                     let from_client = (nth(client, flow / 60_000), 2000 + (flow % 60_000) as u16);
                     let at_server = (nth(server, flow % 7), 80);
                     let expected = if reversed { [at_server, from_client] } else { [from_client, at_server] };
-                    let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { panic!("no TCP") };
-                    let header = tcp.to_header();
-                    assert_eq!((header.syn, header.ack), (segment != Segment::Ack, segment != Segment::Syn));
-                    let (addresses, check): ([IpAddr; 2], u16) = match packet.net.as_ref().unwrap() {
+                    let (addresses, sum): ([IpAddr; 2], u16) = match packet.net.as_ref().unwrap() {
                         NetSlice::Ipv4(ip) => {
-                            let ip = ip.header().to_header();
-                            assert_eq!(ip.header_checksum, ip.calc_header_checksum());
-                            (
-                                [ip.source.into(), ip.destination.into()],
-                                header.calc_checksum_ipv4(&ip, &[]).unwrap(),
-                            )
+                            let header = ip.header().to_header();
+                            assert_eq!(header.header_checksum, header.calc_header_checksum());
+                            let addresses = [header.source.into(), header.destination.into()];
+                            (addresses, pseudo(&[&header.source, &header.destination], ip.payload()))
                         }
                         NetSlice::Ipv6(ip) => {
-                            let ip = ip.header().to_header();
-                            (
-                                [ip.source.into(), ip.destination.into()],
-                                header.calc_checksum_ipv6(&ip, &[]).unwrap(),
-                            )
+                            let header = ip.header().to_header();
+                            let addresses = [header.source.into(), header.destination.into()];
+                            (addresses, pseudo(&[&header.source, &header.destination], ip.payload()))
                         }
                         NetSlice::Arp(_) => panic!("no IP"),
                     };
+                    let ports = match packet.transport.as_ref().unwrap() {
+                        TransportSlice::Tcp(tcp) => {
+                            let is = |flags: &[Segment]| flags.contains(&segment);
+                            let flags = (tcp.syn(), tcp.ack(), tcp.fin());
+                            let syn = is(&[Segment::Syn, Segment::SynAck]);
+                            assert_eq!(flags, (syn, !is(&[Segment::Syn]), is(&[Segment::Fin])));
+                            [tcp.source_port(), tcp.destination_port()]
+                        }
+                        TransportSlice::Udp(udp) if segment == Segment::Datagram => {
+                            assert_ne!(udp.checksum(), 0, "that would mean that there is none");
+                            [udp.source_port(), udp.destination_port()]
+                        }
+                        other => panic!("{segment:?}: {other:?}"),
+                    };
                     assert_eq!(expected.map(|(addr, _)| addr), addresses, "flow {flow}");
-                    assert_eq!(expected.map(|(_, port)| port), [header.source_port, header.destination_port]);
-                    assert!(
-                        header.checksum == check || (header.checksum, check) == (0xffff, 0),
-                        "flow {flow}"
-                    );
+                    assert_eq!(expected.map(|(_, port)| port), ports);
+                    assert_eq!(sum, 0xffff, "{segment:?}, flow {flow}");
                 }
             }
         }

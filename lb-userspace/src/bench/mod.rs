@@ -61,6 +61,8 @@ pub struct Extent {
     /// The network namespace with rules of somebody else, as `ip netns` calls it, in which [`lb_bench::target`] is served:
     /// rows that can go through those, too.
     pub beside: Option<String>,
+    /// How many more Services of ten endpoints there are, as [`lb_bench::target::OTHERS`] says.
+    pub beside_services: u32,
 }
 
 /// Measures `rows`, in this order, but what they take of memory before all else: others leave memory to be taken again.
@@ -109,11 +111,14 @@ fn measure(row: Row, extent: &Extent) -> Result<Measured> {
         Row::Mem => mem::run(extent, progress),
     }
     .with_context(|| format!("the row {}", row.name()))?;
-    let Extent { rounds, runs, ipv6, .. } = *extent;
-    let settings = [("rounds", rounds), ("runs", runs), ("ipv6", u32::from(ipv6))];
+    let Extent { rounds, runs, ipv6, beside_services, .. } = *extent;
+    let mut settings = vec![("rounds", rounds), ("runs", runs), ("ipv6", u32::from(ipv6))];
+    if extent.beside.is_some() && row.has_beside() {
+        settings.push(("beside_services", beside_services));
+    }
     Ok(Measured {
         row: row.name().to_owned(),
-        settings: settings.map(|(name, value)| (name.to_owned(), u64::from(value))).into(),
+        settings: settings.into_iter().map(|(name, value)| (name.to_owned(), u64::from(value))).collect(),
         seconds: begun.elapsed().as_secs_f64(),
         figures,
         notes: notes.iter().map(|note| (*note).to_owned()).collect(),

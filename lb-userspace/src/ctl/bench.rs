@@ -51,6 +51,10 @@ pub(super) struct Args {
     /// 192.0.2.1:30080 and 10.96.15.1:80. It stays as one that forwards IPv4 and sends no redirects
     #[arg(long, value_name = "NETNS", conflicts_with = "ipv6")]
     beside: Option<String>,
+    /// It has so many more Services: 10.96.16.0:80, and the same port of the addresses after it, of ten endpoints each, the
+    /// addresses from 241.0.0.1:8080 on
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "beside", value_parser = clap::value_parser!(u32).range(..=50_000))]
+    beside_services: u32,
     /// Write a report with plots, one HTML document
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -86,10 +90,10 @@ impl Args {
         if let Some(Command::Generate(args)) = &self.command {
             return args.run(out);
         }
-        let Self { rounds, runs, flows, services, ipv6, .. } = *self;
+        let Self { rounds, runs, flows, services, ipv6, beside_services, .. } = *self;
         let beside = self.beside.clone();
         let rows = if self.rows.is_empty() { Row::value_variants() } else { &self.rows };
-        let extent = Extent { rounds, runs, flows, services, ipv6, beside };
+        let extent = Extent { rounds, runs, flows, services, ipv6, beside, beside_services };
         let (report, failed) = run(rows, &extent)?;
         if report.rows.is_empty() {
             return failed.end();

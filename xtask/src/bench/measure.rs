@@ -9,10 +9,10 @@ use anyhow::{Context, Result};
 use procfs::FromRead;
 use procfs::net::Snmp;
 
-use super::objects::Size;
+use super::objects::{self, Size};
 use super::probe::Probe;
 use super::proxy::{LIMIT, Proxy, Running};
-use super::scene::Scene;
+use super::scene::{Scene, TURNS};
 use super::steps::Steps;
 use crate::lab::helper::wire::{Load, Reach, Reached};
 use crate::lab::{Space, now_ns};
@@ -26,7 +26,7 @@ const SELDOM: Duration = Duration::from_millis(2);
 pub(super) const OFTEN: Duration = Duration::from_micros(500);
 
 /// How long a proxy is given to come to rest.
-const REST: Duration = Duration::from_secs(60);
+pub(super) const REST: Duration = Duration::from_secs(60);
 
 /// How long after a restart something may still go wrong with the traffic.
 const AFTERMATH: Duration = Duration::from_secs(1);
@@ -118,6 +118,23 @@ pub(super) fn changes(
         }
     }
     Ok(changes)
+}
+
+/// Replaces the pods behind many Services at once, as rolling updates do: milliseconds from the answer to the last of these
+/// changes until each of them is answered by its new pod.
+///
+/// # Errors
+/// With the log of the proxy, when a change has no effect.
+pub(super) fn burst(scene: &Scene, running: &Running<'_>, size: Size, turn: usize) -> Result<f64> {
+    thread::sleep(running.proxy.pause());
+    let (prober, new) = (&scene.side(running.proxy)?.prober, TURNS[turn % TURNS.len()]);
+    let (changed, reached) = thread::scope(|scope| {
+        let last = scope.spawn(|| reach(prober, size.burst_places(), Some(new), OFTEN));
+        let changed = objects::burst(scene.plane(), size, Some(turn)).map(|()| now_ns());
+        (changed, sh::joined(last.join()))
+    });
+    let (changed, reached) = (changed?, reached.with_context(|| running.told("misses a change of many"))?);
+    Ok(millis(changed, reached.at))
 }
 
 /// Ends `running`, lets an endpoint change, and starts the proxy anew with what it has left in the kernel, all of it

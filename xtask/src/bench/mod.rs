@@ -26,7 +26,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use lb_bench::{Facts, Failed, Figure, Machine, Measured, Report};
+use lb_bench::{Facts, Failed, Figure, Machine, Measured, Report, target};
 
 use self::objects::Size;
 use self::rules::Rules;
@@ -40,7 +40,7 @@ pub struct BenchArgs {
     /// What is measured [default: every row]
     rows: Vec<Row>,
     /// How many Services there are
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(2..=50_000))]
     services: u32,
     /// How many endpoints each of them has
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -57,10 +57,10 @@ pub struct BenchArgs {
     /// Measure `sync` with 1000 x 10 and 5000 x 50 as well; ten minutes more
     #[arg(long)]
     full: bool,
-    /// Rounds of the rows of `sluice bench` [default: its own]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
-    rounds: Option<u32>,
-    /// Runs of a program in one of them, likewise
+    /// Rounds of the rows of `sluice bench`
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
+    rounds: u32,
+    /// Runs of a program in one of them [default: its own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     runs: Option<u32>,
     /// Print one JSON document
@@ -116,7 +116,7 @@ impl ValueEnum for Row {
                 ))
             }
             Self::Sync => Some(PossibleValue::new(self.name()).help(
-                "From the API server to the tables: start, restart, one endpoint, memory, CPU; some minutes",
+                "From the API server to the tables: start, restart, one endpoint, a burst, memory, CPU; some minutes",
             )),
         }
     }
@@ -207,12 +207,16 @@ impl Bench<'_> {
     fn node(&mut self, row: lb_bench::Row) -> Result<Vec<Measured>> {
         let mut bench = Command::new(&self.sluice);
         bench.args(["-j", "bench", row.name()]);
-        for (flag, value) in [("--rounds", self.args.rounds), ("--runs", self.args.runs)] {
-            bench.args(value.map(|value| [flag.to_owned(), value.to_string()]).into_iter().flatten());
+        bench.args(["--rounds", &self.args.rounds.to_string()]);
+        if let Some(runs) = self.args.runs {
+            bench.args(["--runs", &runs.to_string()]);
         }
         let (mut settings, mut notes) = (Vec::new(), Vec::new());
         if row.has_beside() {
             bench.args(["--beside", self.rules()?.netns()]);
+            // Of others than these nobody is called, and nothing judged.
+            let alike = if self.args.endpoints == target::OTHERS_ENDPOINTS { self.args.services } else { 0 };
+            bench.args(["--beside-services", &alike.to_string()]);
             settings = self::settings(self.size()).to_vec();
             notes = rules::NOTES.iter().map(|note| (*note).to_owned()).collect();
         }

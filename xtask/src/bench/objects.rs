@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use lb_bench::target;
 use serde_json::{Value, json};
 
 use super::steps::Steps;
@@ -16,22 +17,24 @@ use crate::sh;
 pub(super) const NAMESPACE: &str = "bench";
 
 /// The port of Services.
-pub(super) const PORT: u16 = 80;
+pub(super) const PORT: u16 = target::PORT;
 
 /// The port of pods.
-pub(super) const TARGET: u16 = 8000;
+pub(super) const TARGET: u16 = target::ENDPOINT_PORT;
 
 /// Who creates at once: more do not make the API server faster.
 const WRITERS: usize = 16;
 
-/// Addresses of Services: 250 in each /24 from 10.96.16.0 on, which leaves out what the API server gives by itself.
+/// Services whose pods are replaced at once, as those of so many Deployments.
+const BURST: u32 = 100;
+
+/// Addresses of Services, which leave out those below, that the API server gives by itself.
 fn service_ip(index: u32) -> IpAddr {
-    let [third, fourth] = [16 + index / 250, 1 + index % 250].map(|byte| byte as u8);
-    Ipv4Addr::new(10, 96, third, fourth).into()
+    Ipv4Addr::from(u32::from(target::OTHERS) + index).into()
 }
 
 /// Where the endpoints of all Services but [`PROBE`] and [`STEADY`] are.
-pub(super) const ENDPOINTS: &str = "10.128.0.0/10";
+pub(super) const ENDPOINTS: &str = "241.0.0.0/10";
 
 /// The addresses of the pods by turns behind the probe, and of the one behind the steady Service.
 pub(super) const PODS: [Ipv4Addr; 3] =
@@ -88,12 +91,34 @@ impl Size {
 
     /// The endpoints of the probe: of as many as any other Service has, one is ready, the pod `turn`.
     pub(super) fn probe_endpoints(self, turn: usize) -> Vec<Value> {
-        let others = (1..self.endpoints).map(|place| endpoint(self.address(self.services - 1, place), false));
+        self.turned(self.services - 1, turn)
+    }
+
+    /// The same of any other Service.
+    fn turned(self, index: u32, turn: usize) -> Vec<Value> {
+        let others = (1..self.endpoints).map(|place| endpoint(self.address(index, place), false));
         [endpoint(PODS[turn % 2], true)].into_iter().chain(others).collect()
     }
 
+    /// At most [`BURST`] Services, evenly chosen, without the probe.
+    fn burst(self) -> Vec<u32> {
+        let all = self.services - 1;
+        let count = all.min(BURST);
+        (1..=count).map(|part| all * part / count - 1).collect()
+    }
+
+    /// Where they are.
+    pub(super) fn burst_places(self) -> Vec<SocketAddr> {
+        self.burst().into_iter().map(Self::service).collect()
+    }
+
+    /// The endpoints that the Service `index` begins with.
+    fn own_endpoints(self, index: u32) -> Vec<Value> {
+        (0..self.endpoints).map(|place| endpoint(self.address(index, place), true)).collect()
+    }
+
     fn address(self, service: u32, place: u32) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 128, 0, 1)) + service * self.endpoints + place)
+        Ipv4Addr::from(u32::from(target::ENDPOINT) + service * self.endpoints + place)
     }
 
     /// The objects of the Service `index`: itself and its slice.
@@ -102,7 +127,7 @@ impl Size {
         let endpoints = match index {
             _ if index == probe => self.probe_endpoints(0),
             _ if index > probe => vec![endpoint(PODS[2], true)],
-            _ => (0..self.endpoints).map(|place| endpoint(self.address(index, place), true)).collect(),
+            _ => self.own_endpoints(index),
         };
         let protocols: &[&str] = if index > probe { &["TCP", "UDP"] } else { &["TCP"] };
         let ports = |target: bool| -> Vec<Value> {
@@ -184,14 +209,11 @@ pub(super) fn lists() -> [String; 2] {
     [services(), slices()]
 }
 
-/// Creates all of them, as fast as the API server takes them.
-pub(super) fn create(plane: &ControlPlane, size: Size, steps: &Steps) -> Result<()> {
-    let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
-    plane.api().post("/api/v1/namespaces", &namespace)?;
+/// Has several writers call `write` for each number below `end`, as fast as the API server takes it.
+fn written(plane: &ControlPlane, end: u32, write: impl Fn(&Api, u32) -> Result<()> + Sync) -> Result<()> {
     // A client keeps few connections for those who wait.
     let clients: Vec<Api> = (0..WRITERS).map(|_| plane.client()).collect::<Result<_>>()?;
-    let (next, end) = (AtomicU32::new(0), size.services + 1);
-    let step = (end / 4).max(1000);
+    let next = AtomicU32::new(0);
     plane.space().within(|| {
         thread::scope(|scope| {
             let work = |api: &Api| -> Result<()> {
@@ -200,17 +222,40 @@ pub(super) fn create(plane: &ControlPlane, size: Size, steps: &Steps) -> Result<
                     if index >= end {
                         return Ok(());
                     }
-                    let [service, slice] = size.objects(index);
-                    api.post(&services(), &service)?;
-                    api.post(&slices(), &slice)?;
-                    if index > 0 && index % step == 0 {
-                        steps.say(&format!("created {index} of {end} Services"));
-                    }
+                    write(api, index)?;
                 }
             };
             let writers: Vec<_> = clients.iter().map(|api| scope.spawn(move || work(api))).collect();
             writers.into_iter().try_for_each(|writer| sh::joined(writer.join()))
         })
+    })
+}
+
+/// Creates all of them.
+pub(super) fn create(plane: &ControlPlane, size: Size, steps: &Steps) -> Result<()> {
+    let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
+    plane.api().post("/api/v1/namespaces", &namespace)?;
+    let end = size.services + 1;
+    let step = (end / 4).max(1000);
+    written(plane, end, |api, index| {
+        let [service, slice] = size.objects(index);
+        api.post(&services(), &service)?;
+        api.post(&slices(), &slice)?;
+        if index > 0 && index % step == 0 {
+            steps.say(&format!("created {index} of {end} Services"));
+        }
+        Ok(())
+    })
+}
+
+/// Puts the pod `turn` behind each Service of a burst, or what was there at first.
+pub(super) fn burst(plane: &ControlPlane, size: Size, turn: Option<usize>) -> Result<()> {
+    let all = size.burst();
+    written(plane, all.len() as u32, |api, place| {
+        let Some(index) = all.get(place as usize).copied() else { return Ok(()) };
+        let endpoints = turn.map_or_else(|| size.own_endpoints(index), |turn| size.turned(index, turn));
+        let path = format!("{}/{}", slices(), name(index));
+        api.merge(&path, &json!({ "endpoints": endpoints })).map(|_| ())
     })
 }
 
@@ -249,7 +294,7 @@ mod tests {
             }
         }
         assert_eq!(seen.len(), 1001 + 10_000 + 1);
-        assert_eq!(Size::service(58_999).to_string(), "10.96.251.250:80");
+        assert_eq!(Size::service(50_001).to_string(), "10.96.211.81:80");
     }
 
     #[test]
@@ -258,6 +303,14 @@ mod tests {
         let some = size.some(64);
         assert_eq!((some.len(), some.last()), (64, Some(&size.probe())));
         assert_eq!(Size { services: 5, ..size }.some(64), (0..5).map(Size::service).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_burst_leaves_the_probe_alone() {
+        let size = Size { services: 1000, endpoints: 2 };
+        let burst: BTreeSet<_> = size.burst().into_iter().collect();
+        assert_eq!((burst.len(), burst.last()), (100, Some(&998)));
+        assert_eq!(Size { services: 3, ..size }.burst(), [0, 1]);
     }
 
     #[test]

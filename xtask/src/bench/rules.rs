@@ -47,7 +47,9 @@ impl Rules {
         cluster.plane().stop(Part::ControllerManager)?;
         cluster.add_spare(NAME)?;
         steps.say(&format!("creating {} Services x {} endpoints", size.services, size.endpoints));
-        objects::create(cluster.plane(), size, &steps)?;
+        // The last one is not like the others.
+        let with_probe = Size { services: size.services + 1, ..size };
+        objects::create(cluster.plane(), with_probe, &steps)?;
         for object in target_objects() {
             cluster.plane().apply(&object)?;
         }

@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use lb_bench::{Choice, Figure, Goal, Reading, Unit};
 
 use super::BenchArgs;
-use super::measure::{self, Changes, Restart, Start};
+use super::measure::{self, Changes, REST, Restart, Start};
 use super::objects::{self, MOST_ENDPOINTS, Size};
 use super::probe::Probe;
 use super::proxy::{Proxy, Running};
@@ -23,7 +23,8 @@ use crate::lab::Lab;
 /// What has to be known to read the figures.
 pub(super) const NOTES: &[&str] = &[
     "What must be reached is said of Sluice, for 10000 x 10, and of a start for 5000 x 50. Controls: a list of all objects, and a watch, by a client that",
-    "does nothing with them. A change is timed from the answer to its PATCH, which may come after the change itself.",
+    "does nothing with them. A change is timed from the answer to its PATCH, which may come after the change itself, and many",
+    "at once (of at most 100 Services) from the answer to the last.",
     "Lost are requests and datagrams without an answer, and TCP segments that had to be sent again. Memory is the",
     "process's own; CPU has the programs that it runs, too: kube-proxy's nft.",
 ];
@@ -42,6 +43,8 @@ struct Taken {
     starts: Vec<Start>,
     restarts: Vec<Restart>,
     changes: Changes,
+    /// Milliseconds from the last of many changes to the last effect.
+    bursts: Vec<f64>,
     /// Mebibytes at rest, and at most, after starts and changes.
     memory: Vec<[f64; 2]>,
 }
@@ -111,6 +114,12 @@ fn pass(
     let Changes { connected, watched } = measure::changes(scene, &running, probe, samples, steps)?;
     taken.changes.connected.extend(connected);
     taken.changes.watched.extend(watched);
+    for number in 1..=starts {
+        steps.say(&format!("{name}: burst {number} of {starts}"));
+        taken.bursts.push(measure::burst(scene, &running, size, number as usize)?);
+    }
+    objects::burst(scene.plane(), size, None)?;
+    running.usage.settle(REST)?;
     taken.memory.push(running.usage.memory()?);
     for number in 1..=starts {
         steps.say(&format!("{name}: restart {number} of {starts} under traffic"));
@@ -183,6 +192,14 @@ fn figures(size: Size, sluice: &Taken, kube_proxy: &Taken, lists: &[f64]) -> Vec
                 connected,
             ),
             Reading::of(P99, &watched),
+        ),
+        figure(
+            "burst",
+            "pods of 100 Services replaced at once -> connections to all new ones",
+            Unit::Millis,
+            None,
+            [Worst, Worst],
+            |taken| taken.bursts.clone(),
         ),
         figure(
             "memory_idle",

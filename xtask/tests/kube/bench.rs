@@ -1,8 +1,12 @@
 //! `cargo xtask bench`: all that it measures is read, whatever it is, and nothing is left.
 
+use std::fs;
 use std::process::Command;
 
 use serde_json::Value;
+use xtask::sh;
+
+use crate::support::lab;
 
 #[test]
 fn packets_go_through_rules_that_kube_proxy_has_written() {
@@ -87,6 +91,7 @@ fn the_row_sync_reads_all_of_its_figures_of_both_proxies() {
         ("restart_lost", [2, 1], 0),
         ("change_p50", [4, 1], 5),
         ("change_p99", [4, 1], 5),
+        ("burst", [2, 1], 0),
         ("memory_idle", [1, 1], 0),
         ("memory", [2, 1], 0),
         ("memory_peak", [2, 1], 0),
@@ -99,4 +104,25 @@ fn the_row_sync_reads_all_of_its_figures_of_both_proxies() {
         // What is to be reached is said for another size.
         assert!(found["goal"].is_null() && found["verdict"].is_null(), "{found:#}");
     }
+    told_again(&output.stdout);
+}
+
+/// What `-j` has printed is told again in all forms, by whoever did not measure it.
+fn told_again(document: &[u8]) {
+    let folder = lab().dir().join("told");
+    fs::create_dir_all(&folder).unwrap();
+    let [json, html, page] = ["bench.json", "bench.html", "results.md"].map(|name| folder.join(name));
+    fs::write(&json, document).unwrap();
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    bench.args(["bench", "-j", "--from"]).arg(&json).arg("--html").arg(&html).arg("--page").arg(&page);
+    assert_eq!(sh::read(&mut bench).unwrap().as_bytes(), document);
+    let [html, page] = [html, page].map(|file| fs::read_to_string(file).unwrap());
+    for title in ["start -&gt; first answer through the last Service", "<svg "] {
+        assert!(html.starts_with("<!doctype html>") && html.contains(title), "{html}");
+    }
+    assert!(
+        page.starts_with("# Results\n")
+            && page.contains("| start -> first answer through the last Service |")
+    );
+    fs::remove_dir_all(&folder).unwrap();
 }

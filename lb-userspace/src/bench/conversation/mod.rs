@@ -16,21 +16,27 @@ pub(super) use self::talk::Talk;
 /// What has to be known to read the figures.
 const NOTES: &[&str] = &[
     "Threads of one process in namespaces of their own, on one processor, from an address in each round that has never called",
-    "before. Each TCP connection by ClusterIP goes to another Service; a node port, and all datagrams, have one, beside as many as",
-    "there are. Who calls waits for an answer before the next call: p50 and p99 are without queues. Rates and times are medians by",
-    "round, of ratios the medians of those within a round. The server is on the node. The control is the server's own address, by",
-    "way of a node that no proxy has touched, in ratios over itself; the ceiling is a wire between client and server. Sluice is in tc, at pods and uplink. kube-proxy's rules are those of",
-    "all its Services, of which one is called; beside a ClusterIP stands its ClusterIP, whichever way Sluice takes.",
+    "before. Each TCP connection by ClusterIP goes to another Service, of kube-proxy's as of Sluice's, of ten endpoints where there",
+    "are many; a node port (of as many endpoints in Sluice, of one in kube-proxy's rules) and all datagrams have one, beside as many",
+    "as there are. kube-proxy's rules are those of all its Services, also where one of Sluice's is called. Who calls waits for an",
+    "answer before the next call: p50 and p99 are without queues. Rates and times are medians by round, of ratios the medians of",
+    "those within a round. The server is on the node. The control is the server's own address, by way of a node that no proxy has",
+    "touched, in ratios over itself; the ceiling is a wire between client and server, or programs that do nothing where Sluice has",
+    "its own: who is in tc and sends by the host's routes is no faster. Sluice is in tc, at pods and uplink. Beside a ClusterIP",
+    "stands kube-proxy's, whichever way Sluice takes; what must be reached over it is said where it has as many Services.",
+    "Past the host stack: with --redirect-peer, which a node with rules of netfilter for forwarded packets refuses.",
 ];
 
 /// Services that are measured with, as far as they are asked for.
 const SERVICES: u32 = 10_000;
 
 /// What is told of: Sluice's way, name and title, and the one that it is compared with.
-const WAYS: [(Way, &str, &str, Way); 4] = [
+const WAYS: [(Way, &str, &str, Way); 6] = [
     (Way::Through, "direct", "the server's own address", Way::BesideThrough),
     (Way::Socket, "socket", "ClusterIP, at the socket", Way::BesideCluster),
     (Way::Packet, "packet", "ClusterIP, on the way", Way::BesideCluster),
+    (Way::SocketPast, "socket_past", "ClusterIP, at the socket, past the host stack", Way::BesideCluster),
+    (Way::PacketPast, "packet_past", "ClusterIP, on the way, past the host stack", Way::BesideCluster),
     (Way::NodePort, "node_port", "node port from outside", Way::BesideNodePort),
 ];
 
@@ -60,10 +66,11 @@ pub(super) fn run(
         pin()?;
         // The first of them measures twice.
         let mut variants =
-            vec![Way::Direct, Way::Direct, Way::Wire, Way::Through, Way::Packet, Way::NodePort];
+            vec![Way::Direct, Way::Direct, Way::Wire, Way::Idle, Way::Through, Way::Packet, Way::NodePort];
+        variants.push(Way::PacketPast);
         if first != Talk::Datagrams {
             // Pods' datagrams are translated on the way alone.
-            variants.push(Way::Socket);
+            variants.extend([Way::Socket, Way::SocketPast]);
         }
         if extent.beside.is_some() {
             variants.extend([Way::BesideThrough, Way::BesideCluster, Way::BesideNodePort]);
@@ -73,7 +80,7 @@ pub(super) fn run(
         let mut scene = Scene::set(first, extent, &node)?;
         let mut figures = Vec::new();
         for (talk, services) in phases {
-            scene.serve(services)?;
+            scene.serve(talk, services)?;
             progress.say(&format!("{services} Services"));
             let rounds = Rounds::take_all(variants.len(), extent.rounds as usize, |variant| {
                 let way = *variants.get(variant).context("no such variant")?;
@@ -82,7 +89,7 @@ pub(super) fn run(
                 let [half, most] = told.latency;
                 Ok([told.rate, half, most])
             })?;
-            figures.extend(tell(talk, services, &variants, &rounds));
+            figures.extend(tell(talk, services, extent.beside_services, &variants, &rounds));
         }
         Ok::<_, anyhow::Error>(figures)
     })?;
@@ -102,8 +109,8 @@ fn goals(talk: Talk) -> [Option<Goal>; 2] {
     }
 }
 
-/// What `rounds` of rates and latencies of `variants` say.
-fn tell(talk: Talk, services: u32, variants: &[Way], rounds: &[Rounds; 3]) -> Vec<Figure> {
+/// What `rounds` of rates and latencies of `variants` say, of so many Services, beside rules of so many.
+fn tell(talk: Talk, services: u32, others: u32, variants: &[Way], rounds: &[Rounds; 3]) -> Vec<Figure> {
     let mut read =
         vec![("", "", Unit::Rate), ("_p50", ", p50", Unit::Micros), ("_p99", ", p99", Unit::Micros)];
     let mut about = (services.to_string(), format!("{services} Services"));
@@ -116,13 +123,14 @@ fn tell(talk: Talk, services: u32, variants: &[Way], rounds: &[Rounds; 3]) -> Ve
     // Twice, side by side.
     let direct = number(Way::Direct);
     let again = direct.map(|direct| direct + 1);
+    let idle = number(Way::Idle);
     let [over_direct, over_kube_proxy] = goals(talk);
     let mut figures = Vec::new();
     for (way, name, title, other) in WAYS {
         let Some(sluice) = number(way) else { continue };
         let (sluice, wire, beside) = (Some(sluice), number(Way::Wire), number(other));
         // Goals are said of ClusterIPs.
-        let goal = |goal: Option<Goal>| goal.filter(|_| matches!(way, Way::Socket | Way::Packet));
+        let goal = |goal: Option<Goal>| goal.filter(|_| !matches!(way, Way::Through | Way::NodePort));
         let figure = |kind: &str, what: &str, unit| {
             let (number, text) = &about;
             Figure::new(format!("{name}{kind}_{number}"), format!("{title}{what}: {text}"), unit)
@@ -147,8 +155,8 @@ fn tell(talk: Talk, services: u32, variants: &[Way], rounds: &[Rounds; 3]) -> Ve
         });
         if beside.is_some() {
             figures.push(Figure {
-                // Said of this many Services.
-                goal: goal(over_kube_proxy).filter(|_| services == SERVICES),
+                // Said of this many Services on both sides.
+                goal: goal(over_kube_proxy).filter(|_| [services, others] == [SERVICES; 2]),
                 sluice: over(sluice, beside),
                 control: over(again, direct),
                 ceiling: over(wire, beside),
@@ -156,5 +164,35 @@ fn tell(talk: Talk, services: u32, variants: &[Way], rounds: &[Rounds; 3]) -> Ve
             });
         }
     }
+    let (number, text) = &about;
+    figures.push(Figure {
+        control: over(again, direct),
+        ceiling: over(idle, direct),
+        ..Figure::new(
+            format!("idle_over_direct_{number}"),
+            format!("programs that do nothing, over a node without a proxy: {text}"),
+            Unit::Ratio,
+        )
+    });
     figures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_be_reached_over_others_is_said_of_as_many_services() {
+        let variants = [Way::Direct, Way::Direct, Way::Socket, Way::BesideCluster];
+        let rounds = Rounds::take_all(variants.len(), 3, |_| Ok([1.0; 3])).unwrap();
+        let judged = |services, others| {
+            let figures = tell(Talk::Anew, services, others, &variants, &rounds);
+            let over = figures.iter().find(|it| it.name.contains("_over_kube_proxy")).unwrap();
+            over.goal.is_some()
+        };
+        assert!(judged(SERVICES, SERVICES));
+        for (services, others) in [(SERVICES, 0), (SERVICES, 5), (1, 1), (1, SERVICES)] {
+            assert!(!judged(services, others), "{services} beside {others}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::bench::guest::{self, Guest};
 use crate::bench::node::{self, Link, Plan, netlink};
 use crate::bench::{Extent, space};
 use crate::bpf::attach::Class;
+use crate::bpf::driver::Driver;
 use crate::bpf::size::Sizes;
 use crate::bpf::space::Space;
 
@@ -25,12 +26,18 @@ pub(super) enum Way {
     Wire,
     /// By its own address, through a node without a proxy.
     Direct,
+    /// The same, where programs that do nothing are wherever Sluice has some on the way.
+    Idle,
     /// By its own address, through Sluice's node.
     Through,
     /// By the address of a Service, which the socket hook translates.
     Socket,
     /// By the address of a Service, which the programs at the pods' interfaces translate.
     Packet,
+    /// As `Socket`, with `--redirect-peer`.
+    SocketPast,
+    /// As `Packet`, with `--redirect-peer`.
+    PacketPast,
     /// From outside, by a node port.
     NodePort,
     /// By its own address, through a node with the rules of somebody else.
@@ -64,6 +71,15 @@ impl Site {
         let answers = Server::at(&server.space, talk, plan.backends, BACKEND_PORT, taken)?;
         Ok(Self { client, outside, server, _answers: answers })
     }
+
+    /// Its interfaces, and what they are to the node.
+    const fn interfaces(&self) -> [(Link, Class, u32); 3] {
+        [
+            (self.client.interface, Class::Pods, interface_flags::PODS | interface_flags::PEER),
+            (self.server.interface, Class::Pods, interface_flags::PODS | interface_flags::PEER),
+            (self.outside.interface, Class::Outward, interface_flags::OUTWARD),
+        ]
+    }
 }
 
 /// All of them.
@@ -74,6 +90,7 @@ pub(super) struct Scene {
     wired: Guest,
     _wire_answers: Server,
     direct: Site,
+    idle: Site,
     own: Site,
     beside: Option<Site>,
     hooked: Group,
@@ -85,6 +102,7 @@ pub(super) struct Scene {
     taken: Arc<AtomicU64>,
     /// They are there as long as somebody holds them.
     _nodes: Vec<Space>,
+    _idle_programs: Driver,
 }
 
 impl Scene {
@@ -97,7 +115,7 @@ impl Scene {
         let taken = Arc::new(AtomicU64::new(0));
         // First, since it is what most often cannot be had.
         let hooked = Group::new("hooked")?;
-        let (wire, router) = (space()?, space()?);
+        let (wire, router, idler) = (space()?, space()?, space()?);
         wire.run(|| {
             guest::prepare(&plan)?;
             guest::take(plan.away)
@@ -105,18 +123,19 @@ impl Scene {
         let wired = Guest::at(&wire, "slb-client", &plan, plan.pods, plan.within)?;
         let wire_answers = Server::at(&wire, talk, plan.backends, BACKEND_PORT, &taken)?;
         let direct = Site::on(&router, &plan, talk, &taken)?;
-        let (mut beside, mut nodes) = (None, vec![wire, router]);
+        let idle = Site::on(&idler, &plan, talk, &taken)?;
+        let mut idle_programs = Driver::load()?;
+        for (Link { index, .. }, ..) in idle.interfaces() {
+            idler.run(|| Ok::<_, anyhow::Error>(idle_programs.idle(index)?))?;
+        }
+        let (mut beside, mut nodes) = (None, vec![wire, router, idler]);
         if let Some(name) = &extent.beside {
             let node = Space::named(name).with_context(|| format!("open the network namespace {name}"))?;
             beside = Some(Site::on(&node, &plan, talk, &taken)?);
             nodes.push(node);
         }
         let own = Site::on(node, &plan, talk, &taken)?;
-        let interfaces = [
-            (own.client.interface, Class::Pods, interface_flags::PODS),
-            (own.server.interface, Class::Pods, interface_flags::PODS),
-            (own.outside.interface, Class::Outward, interface_flags::OUTWARD),
-        ];
+        let interfaces = own.interfaces();
         let known = interfaces.map(|(Link { index, mac, .. }, class, flags)| {
             let mac = if class == Class::Outward { mac } else { Default::default() };
             (index, InterfaceValue { flags, mac, ..InterfaceValue::default() })
@@ -132,6 +151,7 @@ impl Scene {
             wired,
             _wire_answers: wire_answers,
             direct,
+            idle,
             own,
             beside,
             hooked,
@@ -140,16 +160,17 @@ impl Scene {
             connections: 0,
             taken,
             _nodes: nodes,
+            _idle_programs: idle_programs,
         })
     }
 
-    /// Has the node have so many Services.
+    /// Has the node have so many Services, for conversations like `talk`.
     ///
     /// # Errors
     /// There is no room for them.
-    pub(super) fn serve(&mut self, services: u32) -> Result<()> {
+    pub(super) fn serve(&mut self, talk: Talk, services: u32) -> Result<()> {
         self.services = services;
-        self.bench.serve(services)
+        self.bench.serve_each(services, endpoints(talk, services))
     }
 
     /// Has conversations this way, and only this way.
@@ -161,37 +182,58 @@ impl Scene {
         let of = |first: IpAddr, count, port| Called { first, count, port };
         // Only one address answers datagrams.
         let many = if talk == Talk::Datagrams { 1 } else { services };
-        let endpoints = of(plan.backends, many, BACKEND_PORT);
+        let endpoints = of(plan.backends, many * endpoints(talk, services), BACKEND_PORT);
+        let pods = [self.own.client.interface.index, self.own.server.interface.index];
         let beside = self.beside.as_mut().context("nothing is beside");
         let (guest, called) = match way {
             Way::Wire => (&mut self.wired, endpoints),
             Way::Direct => (&mut self.direct.client, endpoints),
+            Way::Idle => (&mut self.idle.client, endpoints),
             Way::Through => (&mut self.own.client, endpoints),
-            Way::Socket | Way::Packet => (&mut self.own.client, of(plan.services, many, PORT)),
+            Way::Socket | Way::Packet | Way::SocketPast | Way::PacketPast => {
+                (&mut self.own.client, of(plan.services, many, PORT))
+            }
             Way::NodePort => (&mut self.own.outside, of(plan.node, 1, NODE_PORT)),
             Way::BesideThrough => (&mut beside?.client, endpoints),
-            Way::BesideCluster => (&mut beside?.client, of(target::CLUSTER_IP.into(), 1, PORT)),
+            Way::BesideCluster => {
+                let others = many.min(self.extent.beside_services);
+                let (first, count) =
+                    if others > 1 { (target::OTHERS, others) } else { (target::CLUSTER_IP, 1) };
+                (&mut beside?.client, of(first.into(), count, PORT))
+            }
             Way::BesideNodePort => (&mut beside?.outside, of(plan.node, 1, NODE_PORT)),
         };
         guest.renew()?;
         let counted = || {
-            let [socket, packet] =
-                [Reason::SockConnected, Reason::FlowOpened].map(|reason| self.bench.count(reason));
-            Ok::<_, anyhow::Error>([socket?, packet?])
+            let [socket, packet, past] = [Reason::SockConnected, Reason::FlowOpened, Reason::PastStack]
+                .map(|reason| self.bench.count(reason));
+            Ok::<_, anyhow::Error>([socket?, packet?, past?])
         };
+        let past = matches!(way, Way::SocketPast | Way::PacketPast);
+        for index in pods.into_iter().filter(|_| past) {
+            self.bench.datapath().attach_interface(Class::Shortcut, index, &format!("interface {index}"))?;
+        }
         let before = counted()?;
-        let inside = if way == Way::Socket { Some(self.hooked.enter()?) } else { None };
+        let at_socket = matches!(way, Way::Socket | Way::SocketPast);
+        let inside = if at_socket { Some(self.hooked.enter()?) } else { None };
         let told = guest.space.run(|| converse(talk, &self.extent, called, self.connections, &self.taken))?;
         drop(inside);
         self.connections = self.connections.wrapping_add(told.connections);
         // Connections that the socket hook has translated, and the packet path.
         let expected = match way {
-            Way::Socket => [told.connections, 0],
-            Way::Packet | Way::NodePort => [0, told.connections],
+            Way::Socket | Way::SocketPast => [told.connections, 0],
+            Way::Packet | Way::PacketPast | Way::NodePort => [0, told.connections],
             _ => [0, 0],
         };
         let after = counted()?;
+        for index in pods.into_iter().filter(|_| past) {
+            self.bench.datapath().detach_interface(Class::Shortcut, index)?;
+        }
         let counted = [after[0] - before[0], after[1] - before[1]];
+        let went = after[2] - before[2];
+        // At least one there and one back, of each connection and of each conversation.
+        let least = 2 * u64::from(told.connections.max(told.timed));
+        ensure!(if past { went >= least } else { went == 0 }, "{went} packets went past the host stack");
         ensure!(
             counted == expected.map(u64::from),
             "of {} connections {counted:?} were translated at the socket and on the way, not {expected:?}",
@@ -204,12 +246,17 @@ impl Scene {
 /// Room for all flows of a run: those that have ended stay, as they do for minutes on any node.
 fn room(extent: &Extent, talk: Talk) -> Sizes {
     let [_, most] = super::sizes(extent);
-    // A connection each, by two ways, with each number of Services.
-    let pairs = talk.connections(extent).saturating_mul(extent.rounds).saturating_mul(4);
+    // A flow for each connection by three ways (`Packet`, `PacketPast`, `NodePort`), with each of two numbers of Services.
+    let pairs = talk.connections(extent).saturating_mul(extent.rounds).saturating_mul(6);
     Sizes {
         // Two entries each, and some to spare.
         flows: Some(pairs.saturating_mul(2).saturating_add(pairs / 8).clamp(1 << 14, 1 << 22)),
         services: Some(most.saturating_add(64)),
-        backends: Some(most.saturating_mul(2).saturating_add(64)),
+        backends: Some(most.saturating_mul(endpoints(talk, most)).saturating_mul(2).saturating_add(64)),
     }
+}
+
+/// How many endpoints each of so many Services has: where there are many, as many as those beside.
+fn endpoints(talk: Talk, services: u32) -> u32 {
+    if talk == Talk::Datagrams || services == 1 { 1 } else { target::OTHERS_ENDPOINTS }
 }

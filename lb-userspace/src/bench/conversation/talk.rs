@@ -91,6 +91,8 @@ pub(super) struct Told {
     pub(super) latency: [f64; 2],
     /// Connections that were made, those that nobody timed among them.
     pub(super) connections: u32,
+    /// Conversations that were timed; none of streams.
+    pub(super) timed: u32,
 }
 
 /// Has conversations with who is `called`, from number `from` on, out of the namespace of this thread. `taken` counts the bytes
@@ -118,7 +120,7 @@ pub(super) fn converse(
         let asked = (&*stream).write_all(&[1]).and_then(|()| one(|| (&*stream).read(&mut [0])));
         asked.with_context(|| format!("ask {to}"))
     };
-    let (rate, latency) = match talk {
+    let (rate, latency, timed) = match talk {
         Talk::Kept => {
             let kept = dial()?;
             time(count, || exchange(&kept))?
@@ -137,10 +139,10 @@ pub(super) fn converse(
         }
         Talk::Streams(_) => {
             let streams = (0..count).map(|_| dial()).collect::<Result<Vec<_>>>()?;
-            (pour(&streams, Duration::from_micros(10) * extent.runs, taken)?, [0.0; 2])
+            (pour(&streams, Duration::from_micros(10) * extent.runs, taken)?, [0.0; 2], 0)
         }
     };
-    Ok(Told { rate, latency, connections })
+    Ok(Told { rate, latency, connections, timed })
 }
 
 /// That `read` has read one byte.
@@ -153,8 +155,9 @@ fn one(read: impl FnOnce() -> io::Result<usize>) -> io::Result<()> {
     }
 }
 
-/// How many of `count` are had a second, and how long one takes, in microseconds: the median, and what one of 100 exceeds.
-fn time(count: u32, mut one: impl FnMut() -> Result<()>) -> Result<(f64, [f64; 2])> {
+/// How many of `count` are had a second; how long one takes, in microseconds: the median, and what one of 100 exceeds; and how
+/// many were timed.
+fn time(count: u32, mut one: impl FnMut() -> Result<()>) -> Result<(f64, [f64; 2], u32)> {
     for _ in 0..count.div_ceil(WARM) {
         one()?;
     }
@@ -169,7 +172,7 @@ fn time(count: u32, mut one: impl FnMut() -> Result<()>) -> Result<(f64, [f64; 2
     }
     let rate = times.len() as f64 / last.duration_since(begun).as_secs_f64();
     let at = |share| percentile(&times, share).unwrap_or_default();
-    Ok((rate, [at(0.5), at(0.99)]))
+    Ok((rate, [at(0.5), at(0.99)], times.len() as u32))
 }
 
 /// How many 10^9 bits a second servers take of `streams`, all at once, for `time` at most.

@@ -17,13 +17,15 @@ use crate::bpf::driver::{Driver, TargetNumber};
 use crate::bpf::size::Sizes;
 
 impl Stage {
-    pub(super) fn set(extent: &Extent, sizes: u32) -> Result<Self> {
+    /// Sets one for `sizes`, one after the other.
+    pub(super) fn set(extent: &Extent, sizes: &[Size]) -> Result<Self> {
         let plan = Plan::of(extent.ipv6);
         // First, since it is what most often cannot be had.
         let callers = Caller::both(&plan)?;
         let interfaces = node::lay(&plan)?;
-        let fresh = NEW.saturating_mul(extent.rounds).saturating_mul(sizes);
-        let pairs = extent.flows.saturating_add(fresh);
+        let fresh = NEW.saturating_mul(extent.rounds).saturating_mul(sizes.len() as u32);
+        let flows = sizes.iter().map(|size| size.flows).max().unwrap_or(0);
+        let pairs = flows.saturating_add(fresh);
         let room = Sizes {
             // Two entries each, and some to spare.
             flows: Some(pairs.saturating_mul(2).saturating_add(pairs / 8).max(1 << 14)),
@@ -111,10 +113,10 @@ impl Stage {
         self.drive(&self.to_node_port(Segment::Ack), one, Point::OutwardIngress, uplink)
     }
 
-    /// Has the table hold the connections from number `from` on, confirmed.
-    pub(super) fn fill(&mut self, from: u32, size: Size) -> Result<()> {
+    /// Has the table hold the connections of `size`, confirmed.
+    pub(super) fn fill(&mut self, size: Size) -> Result<()> {
         let targets = [self.target(Point::PodIngress.program())?, self.target(Point::PodEgress.program())?];
         let (driver, interfaces) = (&mut self.driver, self.interfaces);
-        established::establish(driver, targets, interfaces, &self.plan, size.services, from..size.flows)
+        established::establish(driver, targets, interfaces, &self.plan, size.services, 0..size.flows)
     }
 }

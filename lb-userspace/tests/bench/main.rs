@@ -1,9 +1,11 @@
 //! `sluice bench` with tiny counts: all that it measures is read, whatever it is, and nothing is left. Needs root.
 
+mod conversations;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -181,36 +183,6 @@ fn veth_mpps_fails_without_the_rules_and_takes_no_other_row_with_it() -> Result<
 }
 
 #[test]
-fn conversations_are_had_each_way_by_both_families() -> Result<()> {
-    for row in ["rr", "crr", "udp"] {
-        for family in [&[][..], &["--ipv6"][..]] {
-            // It fails if calls go another way than the one that is measured.
-            let answer =
-                bench(&[&[row, "--rounds", "3", "--runs", "20", "--services", "3"], family].concat())?;
-            for services in [1, 3] {
-                // Datagrams of pods are left alone at the socket.
-                let ways = ["direct", "packet", "node_port", "socket"];
-                for way in &ways[..if row == "udp" { 3 } else { 4 }] {
-                    for (figure, side) in [
-                        ("", "sluice"),
-                        ("", "control"),
-                        ("_p50", "sluice"),
-                        ("_p99", "ceiling"),
-                        ("_over_direct", "sluice"),
-                        ("_over_direct", "control"),
-                        ("_over_direct", "ceiling"),
-                    ] {
-                        let name = format!("{way}{figure}_{services}");
-                        assert_eq!(samples(&answer, &name, side), 3, "{row}: {name}: {side}");
-                    }
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-#[test]
 fn established_connections_outlive_a_flood() -> Result<()> {
     let tiny = ["flood", "--rounds", "3", "--runs", "40", "--flows", "90", "--services", "7"];
     let answer = bench(&tiny)?;
@@ -238,63 +210,6 @@ fn mem_knows_what_each_thing_takes() -> Result<()> {
     let flow = figures.iter().find(|figure| figure["name"] == "flow4").context("no flow4")?;
     let [takes, least] = ["sluice", "ceiling"].map(|side| flow[side]["value"].as_f64());
     ensure!(takes > least && takes < Some(400.0), "{flow:#}");
-    Ok(())
-}
-
-/// Answers at these ports of the namespace of this thread, a byte for a byte.
-fn answer(ports: [u16; 2]) -> io::Result<()> {
-    for port in ports {
-        let listener = TcpListener::bind(("0.0.0.0", port))?;
-        thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                let mut byte = [0];
-                while matches!(stream.read(&mut byte), Ok(1..)) && stream.write_all(&byte).is_ok() {}
-            }
-        });
-    }
-    Ok(())
-}
-
-#[test]
-fn conversations_go_through_another_namespace_that_serves() -> Result<()> {
-    // It has the addresses of the Service itself, where others have rules.
-    let space = Space::new()?;
-    space.run(|| {
-        for line in ["link set lo up", "addr add 10.96.15.1/32 dev lo"] {
-            ensure!(Command::new("ip").args(line.split_whitespace()).status()?.success(), "ip {line}");
-        }
-        Ok(answer([80, 30_080])?)
-    })?;
-    let name = format!("/proc/{}/fd/{}", std::process::id(), space.net().as_raw_fd());
-    // Twice: the second finds what the first may have left for a moment.
-    for row in ["rr", "crr"] {
-        let answer = bench(&[row, "--rounds", "3", "--runs", "20", "--services", "3", "--beside", &name])?;
-        for (figure, side) in [
-            ("direct_3", "kube_proxy"),
-            ("socket_p99_3", "kube_proxy"),
-            ("packet_over_direct_3", "kube_proxy"),
-            ("node_port_3", "kube_proxy"),
-            ("node_port_over_kube_proxy_1", "sluice"),
-            ("socket_over_kube_proxy_3", "control"),
-        ] {
-            assert_eq!(samples(&answer, figure, side), 3, "{row}: {figure}: {side}");
-        }
-    }
-    Ok(())
-}
-
-#[test]
-fn streams_flow_each_way_in_both_families() -> Result<()> {
-    for family in [&[][..], &["--ipv6"][..]] {
-        let tiny = ["stream", "--rounds", "3", "--runs", "200", "--services", "3"];
-        let answer = bench(&[&tiny[..], family].concat())?;
-        for streams in [1, 4] {
-            for way in ["direct", "socket", "packet", "node_port"] {
-                assert_eq!(samples(&answer, &format!("{way}_{streams}"), "sluice"), 3, "{way}");
-                assert_eq!(samples(&answer, &format!("{way}_over_direct_{streams}"), "control"), 3, "{way}");
-            }
-        }
-    }
     Ok(())
 }
 
