@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use xtask::lab::Machine;
 use xtask::lab::http::sample;
 
-use crate::support::{Scene, cluster, eventually};
+use crate::support::{Scene, cluster, eventually, told};
 
 /// The Events about the Service `name`.
 fn events(scene: &Scene, name: &str) -> Result<Vec<Value>, String> {
@@ -18,15 +18,12 @@ fn events(scene: &Scene, name: &str) -> Result<Vec<Value>, String> {
 }
 
 /// Waits until it is said of the Service `name` that another has `place`.
-fn told(scene: &Scene, name: &str, place: &str) -> Value {
-    let mut found = Value::Null;
-    eventually(&format!("an Event about {name}: {place}"), || {
+fn is_told(scene: &Scene, name: &str, place: &str) -> Value {
+    told(&format!("an Event about {name}: {place}"), || {
         let all = events(scene, name)?;
         let said = all.iter().find(|it| it["note"].as_str().is_some_and(|note| note.contains(place)));
-        found = said.ok_or_else(|| format!("{all:?}"))?.clone();
-        Ok(())
-    });
-    found
+        said.cloned().ok_or_else(|| format!("{all:?}"))
+    })
 }
 
 /// Events that the agent of a machine has posted, or found posted.
@@ -43,7 +40,7 @@ fn said(machine: &Machine) -> Result<f64, String> {
 fn b26_who_goes_without_an_address_is_told_by_one_event() {
     let scene = Scene::new("events");
     let nodes = cluster().nodes();
-    let before: Vec<f64> = nodes.iter().map(|node| said(node).unwrap()).collect();
+    let before: Vec<f64> = nodes.iter().map(|node| eventually("metrics", || said(node))).collect();
     let at = |port: u16| json!({"externalIPs": ["192.0.2.77"], "ports": [{"name": "p", "port": port}]});
     let create = |name: &str, port| {
         let object =
@@ -52,24 +49,28 @@ fn b26_who_goes_without_an_address_is_told_by_one_event() {
     };
     create("a", 81);
     let loser = create("b", 81);
-    let event = told(&scene, "b", "192.0.2.77 port 81/TCP belongs to events/a:p/TCP/v4");
+    let event = is_told(&scene, "b", "192.0.2.77 port 81/TCP belongs to events/a:p/TCP/v4");
     assert_eq!(event["reason"], "FrontendConflict");
     assert_eq!((&event["type"], &event["reportingController"]), (&json!("Warning"), &json!("sluice")));
     assert_eq!(event["regarding"]["uid"], loser["metadata"]["uid"]);
-    let described = cluster().plane().kubectl(&["-n", "events", "describe", "service", "b"]).unwrap();
-    assert!(described.contains("FrontendConflict"), "{described}");
+    eventually("kubectl shows it", || {
+        let described = cluster().plane().kubectl(&["-n", "events", "describe", "service", "b"]);
+        let described = described.map_err(|error| format!("{error:#}"))?;
+        if described.contains("FrontendConflict") { Ok(()) } else { Err(described) }
+    });
     // All nodes see it; that each had its turn is seen unless another test's objects have given it one.
     for (node, before) in nodes.iter().zip(before) {
-        eventually("each node has its turn", || match said(node)? {
+        told("each node has its turn", || match said(node)? {
             now if now > before => Ok(()),
             now => Err(format!("{}: {now}", node.name())),
         });
     }
-    assert_eq!(events(&scene, "b").unwrap().len(), 1);
-    assert!(events(&scene, "a").unwrap().is_empty(), "who has the address has nothing to do");
+    assert_eq!(eventually("a list", || events(&scene, "b")).len(), 1);
+    let of_winner = eventually("a list", || events(&scene, "a"));
+    assert!(of_winner.is_empty(), "who has the address has nothing to do");
 
     // Something else is another Event: the older one has the address.
     create("c", 82);
     cluster().api().merge(&scene.path(&loser), &json!({"spec": at(82)})).unwrap();
-    told(&scene, "c", "192.0.2.77 port 82/TCP belongs to events/b:p/TCP/v4");
+    is_told(&scene, "c", "192.0.2.77 port 82/TCP belongs to events/b:p/TCP/v4");
 }

@@ -1,6 +1,6 @@
 //! The node around the Services, as the API server knows it: ranges of addresses, the API server itself.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
@@ -32,12 +32,10 @@ fn b5_b73_ranges_of_addresses_come_from_service_cidrs() {
     let mut object = scene.object("web");
     object["spec"]["clusterIP"] = "10.97.0.10".into();
     object["spec"]["ipFamilyPolicy"] = "SingleStack".into();
-    let mut made = Err(String::new());
-    eventually("addresses are given from the new range", || {
-        made = scene.namespace.service(&object).map_err(|error| format!("{error:#}"));
-        made.as_ref().map(|_| ()).map_err(String::clone)
+    let made = eventually("addresses are given from the new range", || {
+        scene.namespace.service(&object).map_err(|error| format!("{error:#}"))
     });
-    serves(made.as_ref().unwrap(), &[&pod]);
+    serves(&made, &[&pod]);
     eventually("what nobody has there is silent", || match pod.ask(Socket::Tcp, nobody) {
         Err(failure) if failure.is_silence() => Ok(()),
         other => Err(format!("{other:?}")),
@@ -121,13 +119,30 @@ fn b4_b60_the_zone_is_the_label_of_the_own_node_and_followed() {
 }
 
 #[test]
-fn b112_b115_an_agent_starts_before_its_node_object_and_follows_its_addresses() {
+fn b38_b112_b115_an_agent_starts_before_its_node_object_and_follows_its_addresses() {
     const OTHER: [&str; 2] = ["172.18.0.77", "fd00:172:18::77"];
+    const NODE_PORT: u16 = 30_077;
     let cluster = own();
     let namespace = cluster.namespace("late").unwrap();
     let labels = json!({"app": "late"});
     let pod = namespace.pod(1, "a", &labels, TARGET).unwrap();
-    let service = namespace.service(&objects::service("late", "web", &labels, TARGET)).unwrap();
+    let mut object = objects::service("late", "web", &labels, TARGET);
+    object["spec"]["type"] = "NodePort".into();
+    for port in object["spec"]["ports"].as_array_mut().unwrap() {
+        port["nodePort"] = NODE_PORT.into();
+    }
+    let service = namespace.service(&object).unwrap();
+    // Node ports are at the addresses that the object names, and at no others.
+    let outside = cluster.network().outside();
+    let node_ports = |at: [IpAddr; 2], not: [IpAddr; 2]| {
+        for way in WAYS {
+            eventually_in(&cluster, "node ports are at the node's addresses", || {
+                let asked = [at, not]
+                    .map(|ips| outside.ask(way.socket, SocketAddr::new(ips[way.family], NODE_PORT)).is_ok());
+                if asked == [true, false] { Ok(()) } else { Err(format!("{way:?}: {asked:?}")) }
+            });
+        }
+    };
     // A pod that reaches itself shows the address of its node.
     let hairpin = |wanted: [IpAddr; 2]| {
         for way in [UDP4, UDP6] {
@@ -143,6 +158,7 @@ fn b112_b115_an_agent_starts_before_its_node_object_and_follows_its_addresses() 
     let others = OTHER.map(|ip| ip.parse::<IpAddr>().unwrap());
     let [v4, v6] = OTHER;
     machine.host().ip(&format!("addr add {v4}/24 dev up0\naddr add {v6}/64 dev up0 nodad\n")).unwrap();
+    node_ports(machine.ips(), others);
     let path = format!("/api/v1/nodes/{}", machine.name());
     cluster.take_agent(1).unwrap().stop().unwrap();
     cluster.api().delete(&path).unwrap();
@@ -158,7 +174,9 @@ fn b112_b115_an_agent_starts_before_its_node_object_and_follows_its_addresses() 
         agent.join().unwrap().unwrap();
     });
     hairpin(others);
+    node_ports(others, machine.ips());
     cluster.api().merge(&format!("{path}/status"), &objects::node_status(machine)).unwrap();
     hairpin(machine.ips());
+    node_ports(machine.ips(), others);
     machine.host().ip(&format!("addr del {v4}/24 dev up0\naddr del {v6}/64 dev up0\n")).unwrap();
 }

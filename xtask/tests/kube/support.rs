@@ -20,6 +20,10 @@ pub(crate) const TARGET: u16 = 8000;
 /// machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
+/// How soon a Kubernetes Event has to be there: an agent draws when it says something, says so much about everything that is
+/// wrong in the cluster, and tries again after up to two minutes if the API server did not take it.
+const SAID: Duration = Duration::from_mins(4);
+
 /// Flags of agents: tables that are made quickly, and who translates pods' TCP, sockets or packets.
 pub(crate) const SOCKETS: &[&str] = &["--max-flows", "65536", "--socket-lb", "all"];
 pub(crate) const PACKETS: &[&str] = &["--max-flows", "65536", "--socket-lb", "host"];
@@ -189,23 +193,40 @@ pub(crate) fn answers(
     (0..count).map(|_| client.ask(socket, to).map(|answer| answer.pod)).collect()
 }
 
-/// Waits until `check` says nothing against the state of things any more; fails with what it says last.
-pub(crate) fn eventually(what: &str, check: impl FnMut() -> Result<(), String>) {
-    eventually_in(cluster(), what, check);
+/// Waits until `check` says nothing against the state of things any more, and gives what it found; fails with what it says
+/// last.
+pub(crate) fn eventually<T>(what: &str, check: impl FnMut() -> Result<T, String>) -> T {
+    eventually_in(cluster(), what, check)
 }
 
 /// As [`eventually`], in a cluster of the test's own.
-pub(crate) fn eventually_in(cluster: &Cluster, what: &str, mut check: impl FnMut() -> Result<(), String>) {
-    let mut last = String::new();
-    let settled = wait_for(SOON, || match check() {
-        Ok(()) => true,
-        Err(said) => {
-            last = said;
+pub(crate) fn eventually_in<T>(cluster: &Cluster, what: &str, check: impl FnMut() -> Result<T, String>) -> T {
+    within(SOON, cluster, what, check)
+}
+
+/// As [`eventually`], of what Kubernetes Events say.
+pub(crate) fn told<T>(what: &str, check: impl FnMut() -> Result<T, String>) -> T {
+    within(SAID, cluster(), what, check)
+}
+
+fn within<T>(
+    limit: Duration,
+    cluster: &Cluster,
+    what: &str,
+    mut check: impl FnMut() -> Result<T, String>,
+) -> T {
+    let mut last = Err(String::new());
+    let settled = wait_for(limit, || {
+        last = check();
+        if last.is_err() {
             std::thread::sleep(Duration::from_millis(20));
-            false
         }
+        last.is_ok()
     });
-    settled.unwrap_or_else(|error| panic!("{what}: {error}: {last}\n{}", agents(cluster)));
+    match (last, settled) {
+        (Ok(found), _) => found,
+        (Err(said), settled) => panic!("{what}: {settled:?}: {said}\n{}", agents(cluster)),
+    }
 }
 
 /// What the agents logged last.

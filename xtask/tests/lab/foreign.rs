@@ -14,9 +14,9 @@ use xtask::lab::Pod;
 use crate::support::{Case, Mode, WAYS, Way, World, lab};
 
 /// `TCX_NEXT`.
-const NEXT: i32 = -1;
+pub(crate) const NEXT: i32 = -1;
 /// `TCX_DROP`.
-const DROP: i32 = 2;
+pub(crate) const DROP: i32 = 2;
 
 /// The object file of a program that does nothing but return `verdict`; `name` is for the file.
 fn object(name: &str, verdict: i32) -> Vec<u8> {
@@ -34,8 +34,8 @@ fn object(name: &str, verdict: i32) -> Vec<u8> {
 }
 
 /// Attaches a program that returns `verdict` to the interface of `pod`, until it is dropped.
-fn attach(world: &World, pod: &Pod, verdict: i32, hook: TcAttachType, order: LinkOrder) -> Ebpf {
-    let object = object(&format!("{}-{verdict}", pod.name()), verdict);
+pub(crate) fn attach(world: &World, pod: &Pod, verdict: i32, hook: TcAttachType, order: LinkOrder) -> Ebpf {
+    let object = object(&format!("{}-{}-{verdict}", world.node.name(), pod.name()), verdict);
     let attach = || -> Result<Ebpf> {
         let mut ebpf = Ebpf::load(&object)?;
         let program: &mut SchedClassifier =

@@ -12,7 +12,7 @@ use super::chart::{command, deploy};
 use super::container::Running;
 use super::taken::Taken;
 use crate::readme;
-use crate::support::{SOON, TARGET, cluster, endpoint, eventually, slice};
+use crate::support::{SOON, TARGET, cluster, endpoint, slice, told};
 
 /// Where the chart is installed.
 const NAMESPACE: &str = "sluice-system";
@@ -106,17 +106,18 @@ impl Release<'_> {
 pub(crate) fn bound(api: &Api, namespace: &str, machine: &Machine, is_it: impl Fn(&Value) -> bool) -> Value {
     let mut path = String::new();
     wait_for(SOON, || {
-        let list = api.get(&format!("/api/v1/namespaces/{namespace}/pods")).unwrap();
-        let found = list["items"].as_array().unwrap().iter().find(|pod| {
+        let list = api.get(&format!("/api/v1/namespaces/{namespace}/pods")).unwrap_or_default();
+        let mut pods = list["items"].as_array().into_iter().flatten();
+        let found = pods.find(|pod| {
             let ends = pod["metadata"]["deletionTimestamp"].is_string();
             !ends && kubelet::wanted(pod) == Some(machine.name()) && is_it(pod)
         });
-        if let Some(pod) = found {
-            kubelet::bind(api, pod, machine.name()).unwrap();
+        // The controller may have taken it back meanwhile.
+        found.is_some_and(|pod| {
             let name = pod["metadata"]["name"].as_str().unwrap();
             path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
-        }
-        found.is_some()
+            kubelet::bind(api, pod, machine.name()).is_ok()
+        })
     })
     .unwrap_or_else(|error| panic!("no pod of the DaemonSet for {}: {error}", machine.name()));
     api.get(&path).unwrap()
@@ -187,13 +188,13 @@ fn b116_b117_what_the_chart_installs_runs_and_is_denied_nothing() {
             }
         }
         assert_eq!(own_warnings(&running.log()), [""; 0], "privileged: {privileged}");
-        let told = machine.host().get("127.0.0.1:10249".parse().unwrap(), "/configz").unwrap().1;
-        assert!(told.contains("10.244.0.0/16,fd00:10:244::/56"), "{told}");
+        let settings = machine.host().get("127.0.0.1:10249".parse().unwrap(), "/configz").unwrap().1;
+        assert!(settings.contains("10.244.0.0/16,fd00:10:244::/56"), "{settings}");
         if privileged {
             let taken = Taken::begin(cluster.api(), &namespace, machine, "taken", 30_043);
-            eventually("an Event that is told again", || {
+            told("an Event that is told again", || {
                 taken.again();
-                let said = taken.said();
+                let said = taken.said()?;
                 if said > 1 { Ok(()) } else { Err(format!("{said} times\n{}", running.log())) }
             });
             taken.end();

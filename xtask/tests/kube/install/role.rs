@@ -9,7 +9,7 @@ use xtask::sh;
 
 use super::chart::{SERVER, objects, render};
 use super::taken::Taken;
-use crate::support::{cluster, eventually};
+use crate::support::{cluster, eventually, told};
 
 /// Who the agent is.
 const NAMESPACE: &str = "role";
@@ -103,36 +103,35 @@ impl Subject<'_> {
         let agent =
             Agent::start(self.machine, &["--max-flows", "65536", "--healthz-bind-address", ""]).unwrap();
         let taken = |port| Taken::begin(self.cluster.api(), &self.namespace, self.machine, verb, port);
-        let told = format!("cannot {verb} resource \"{resource}\"");
+        let denied = format!("cannot {verb} resource \"{resource}\"");
         let is_told = || {
             let status = self.machine.sluice_json(&["status"]).unwrap_or_default();
             let problems = status["problems"].as_array().into_iter().flatten();
             let mut texts = problems.filter_map(|problem| problem["text"].as_str());
-            let is_told = texts.any(|text| text.contains(&told));
+            let is_told = texts.any(|text| text.contains(&denied));
             if is_told { Ok(()) } else { Err(format!("{status}\n{}", agent.log())) }
         };
         let what = format!("{verb} {resource} is missed");
         match (resource.as_str(), verb.as_str()) {
             ("events", "patch") => {
                 let taken = taken(30_041);
-                eventually("an Event", || match taken.said() {
+                told("an Event", || match taken.said()? {
                     0 => Err(agent.log()),
                     _ => Ok(()),
                 });
                 self.permit(all, Some(missing));
-                // One change is one attempt: whoever may not tell it again asks next time whether it was told at all.
                 taken.end();
                 eventually("nothing is wrong with it", || {
                     let status = self.machine.sluice_json(&["status"]).unwrap_or_default().to_string();
                     if status.contains(":30041") { Err(status) } else { Ok(()) }
                 });
                 taken.again();
-                eventually(&what, is_told);
+                told(&what, is_told);
             }
             ("events", _) => {
                 self.permit(all, Some(missing));
                 let _taken = taken(30_042);
-                eventually(&what, is_told);
+                told(&what, is_told);
             }
             _ => {
                 self.permit(all, Some(missing));

@@ -62,14 +62,14 @@ impl<'a> Taken<'a> {
         self.api.merge(&self.path, &json!({"spec": spec})).unwrap();
     }
 
-    /// How often the node has said by one Event that its port is taken; 0: there is none.
-    pub(super) fn said(&self) -> u64 {
-        let list = self.api.get(&self.events).unwrap();
+    /// How often the node has said by one Event that its port is taken; 0: there is none. Or why that is not known.
+    pub(super) fn said(&self) -> Result<u64, String> {
+        let list = self.api.get(&self.events).map_err(|error| format!("{error:#}"))?;
         let is_it = |event: &&Value| {
             event["regarding"]["name"] == self.name.as_str() && event["reportingInstance"] == self.node
         };
         let event = list["items"].as_array().and_then(|events| events.iter().find(is_it));
-        event.map_or(0, |event| event["series"]["count"].as_u64().unwrap_or(1))
+        Ok(event.map_or(0, |event| event["series"]["count"].as_u64().unwrap_or(1)))
     }
 }
 

@@ -6,6 +6,7 @@ mod kept;
 mod layout;
 mod matrix;
 mod older;
+mod past;
 mod ports;
 mod ranges;
 mod refusals;
@@ -19,12 +20,14 @@ mod uplinks;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::OnceLock;
+use std::thread;
 
 use serde_json::json;
 use xtask::lab::helper::wire::{Socket, Transport};
-use xtask::lab::wait_for;
+use xtask::lab::{Node, Space, manifest, wait_for};
 
-use crate::support::{Mode, SOON, WAYS, Way};
+use crate::endpoints::READY;
+use crate::support::{Mode, SOON, WAYS, Way, World};
 use scene::{DETECTOR, Scene};
 use service::{Front, Svc};
 
@@ -123,4 +126,95 @@ fn b38_b39_node_ports_are_served_where_they_should_be() {
     }
     let at = SocketAddr::new("172.18.200.1".parse().unwrap(), svc.node_port());
     wait_for(SOON, || outside.ask(Socket::Tcp, at).is_err()).unwrap();
+}
+
+#[test]
+fn b41_external_ips_are_not_served_where_they_are_switched_off() {
+    // What is to be silent takes its time.
+    thread::scope(|scope| {
+        for mode in [Mode::All, Mode::Host] {
+            scope.spawn(move || switched_off(mode));
+        }
+    });
+}
+
+fn switched_off(mode: Mode) {
+    let world = World::new(&format!("off-{mode:?}").to_lowercase(), mode, &["--external-ips=false"]);
+    let svc = world.service("off", &[&world.a]);
+    let [external, balancer] = ["192.0.2.90", "192.0.2.91"];
+    let mut object = manifest::service(&svc.name, &svc.addresses, &svc.ports);
+    object["spec"]["externalIPs"] = json!([external]);
+    object["status"] = json!({"loadBalancer": {"ingress": [{"ip": balancer}]}});
+    let [v4, v6] = svc.slices(&[&world.a]);
+    world.node.write(&svc.file(), &manifest::list(&[object, v4, v6])).unwrap();
+    let [external, balancer] = [external, balancer].map(|ip| SocketAddr::new(ip.parse().unwrap(), 80));
+    let clients: [&Space; 3] = [&world.client, world.node.host(), world.node.router()];
+    world.node.router().ip(&format!("route add 192.0.2.0/24 via {}\n", Node::addresses()[0])).unwrap();
+    let problems = || world.node.sluice_json(&["status"]).unwrap()["problems"].to_string();
+    wait_for(SOON, || problems().contains("--external-ips=false")).unwrap();
+    thread::scope(|scope| {
+        for client in clients {
+            scope.spawn(move || {
+                wait_for(SOON, || client.ask(Socket::Tcp, balancer).is_ok()).unwrap();
+                assert!(client.ask(Socket::Udp, external).is_err());
+            });
+        }
+    });
+}
+
+#[test]
+fn b20_b22_b26_what_makes_an_address_one_of_a_load_balancer_and_whose_it_is() {
+    thread::scope(|scope| shared().for_each(|scene| drop(scope.spawn(move || whose(scene)))));
+}
+
+fn whose(scene: &Scene) {
+    let outside = scene.network.outside();
+    let met = |svc: Svc, front: Front, pod: &str| {
+        for way in WAYS {
+            let mut last = None;
+            wait_for(SOON, || {
+                last = Some(scene.ask(outside, (svc, front, way)));
+                last.as_ref().is_some_and(|answer| answer.as_ref().is_ok_and(|answer| answer.pod == pod))
+            })
+            .unwrap_or_else(|error| {
+                panic!("{} {front:?} {way:?} {error}: {last:?}\n{}", svc.name, scene.log())
+            });
+        }
+    };
+    let (here, there) = ([(&scene.here, 0)], [(&scene.there, 1)]);
+    let written = |svc: Svc, endpoints: &[_], more| {
+        scene.write(svc.name, &svc.objects(scene, (endpoints, READY), &more));
+        let path = format!("default/{}", svc.name);
+        let shown = || scene.first().sluice_json(&["service", "show", &path]).unwrap_or_default();
+        wait_for(SOON, || shown().as_array().is_some_and(|ports| ports.len() == 4)).unwrap();
+    };
+
+    // B20: only the status tells which addresses there are.
+    let first = Svc { name: "owned-1", number: 71 };
+    let wish = SocketAddr::new("192.0.2.200".parse().unwrap(), 80);
+    let class = json!({"loadBalancerClass": "example.com/any", "loadBalancerIP": wish.ip()});
+    written(first, &here, class.clone());
+    met(first, Front::LoadBalancer, "here");
+    assert!(outside.ask(Socket::Udp, wish).is_err(), "what the Service wishes for is not its own");
+
+    // B22: of a Service that is not reached from outside by its type no policy counts.
+    let inside = Svc { name: "inside", number: 72 };
+    written(
+        inside,
+        &there,
+        json!({"type": "ClusterIP", "externalIPs": [], "externalTrafficPolicy": "Local"}),
+    );
+    met(inside, Front::LoadBalancer, "there");
+
+    // B26: of two that want an address the first has it, and the other one takes over.
+    let second = Svc { name: "owned-2", number: 73 };
+    let both = [WAYS[0], WAYS[2]].map(|way| first.at(scene, Front::ExternalIp, way).ip());
+    written(second, &there, json!({"externalIPs": both}));
+    met(second, Front::LoadBalancer, "there");
+    met(first, Front::ExternalIp, "here");
+    scene.write(first.name, &manifest::list(&[]));
+    met(first, Front::ExternalIp, "there");
+    written(first, &here, class);
+    met(first, Front::ExternalIp, "here");
+    met(second, Front::LoadBalancer, "there");
 }

@@ -1,18 +1,20 @@
 //! Source ranges.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
 
 use serde_json::json;
 use xtask::lab::helper::wire::Socket;
+use xtask::lab::wait_for;
 
+use super::matrix::Policy;
 use super::scene::{DETECTOR, Scene};
-use super::service::{Front, Svc};
-use crate::support::{Mode, WAYS, Way};
+use super::service::{Front, HEALTH, Svc};
+use crate::support::{Mode, SOON, WAYS, Way};
 
 const OPEN: [Front; 3] = [Front::ClusterIp, Front::NodePort(0), Front::ExternalIp];
 
-fn ranges(addresses: &[[IpAddr; 2]]) -> Vec<String> {
+pub(super) fn ranges(addresses: &[[IpAddr; 2]]) -> Vec<String> {
     let text = |addr: &IpAddr| format!("{addr}/{}", if addr.is_ipv4() { 32 } else { 128 });
     addresses.iter().flatten().map(text).collect()
 }
@@ -38,7 +40,14 @@ fn guarded(scene: &Scene) {
     let vip = |way| (svc, Front::LoadBalancer, way);
 
     // Only the node and a pod of it.
-    scene.serve(svc, &both, &json!({"loadBalancerSourceRanges": ranges(&[pod.ips, node.ips])}));
+    let mut spec = Policy::External.spec();
+    spec["loadBalancerSourceRanges"] = json!(ranges(&[pod.ips, node.ips]));
+    scene.serve(svc, &both, &spec);
+    for addr in scene.first().ips() {
+        let checked =
+            || outside.space.get(SocketAddr::new(addr, HEALTH), "/").is_ok_and(|(code, _)| code == 200);
+        wait_for(SOON, checked).unwrap_or_else(|error| panic!("health check: {error}\n{}", scene.log()));
+    }
     for way in WAYS {
         for client in [pod, node] {
             scene
