@@ -275,6 +275,16 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_document_that_was_read_says_what_it_said() {
+        // Without its feature `float_roundtrip` serde_json reads a neighbour of this.
+        let mut told = report();
+        told.rows[0].seconds = 0.011000010999999999;
+        let text = told.json().unwrap().to_string();
+        let read: Report = serde_json::from_str(&text).unwrap();
+        assert_eq!((read.json().unwrap().to_string(), read), (text, told));
+    }
+
+    #[test]
     fn verdicts_say_if_their_control_is_off() {
         let ratio = |control: Option<[f64; 2]>| Figure {
             goal: Some(Goal::at_least(0.97, None)),
