@@ -17,3 +17,4 @@ pub mod soak;
 pub mod tally;
 pub mod test;
 pub mod titles;
+pub mod transcript;

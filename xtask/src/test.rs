@@ -4,7 +4,6 @@
 //! `required-features = ["root-tests"]`: plain `cargo test` leaves it out. Those of `lb-userspace` are the
 //! layer `prog`, `lab` and `kube` of `xtask` the layers of these names.
 
-use std::collections::BTreeSet;
 use std::env;
 use std::io::{BufRead, BufReader, Write, stdout};
 use std::process::{Command, Stdio};
@@ -20,6 +19,7 @@ use crate::kube::{Binaries, binaries};
 use crate::matrix::{self, Matrices};
 use crate::setup::{self, Tools};
 use crate::tally::Tally;
+use crate::transcript::Transcript;
 use crate::{build, machine, sh, titles};
 
 /// The feature that the tests which need root require.
@@ -82,17 +82,16 @@ const CLUSTER: Duration = Duration::from_secs(1200);
 /// What one layer did.
 struct Outcome {
     layer: Layer,
-    tally: Tally,
-    /// The names of the tests that passed.
-    passed: BTreeSet<String>,
+    transcript: Transcript,
     took: Duration,
 }
 
 impl Outcome {
     /// That of a layer which could not be run.
     fn failed(layer: Layer) -> Self {
-        let tally = Tally { failed: 1, ..Tally::default() };
-        Self { layer, tally, passed: BTreeSet::new(), took: Duration::ZERO }
+        let mut transcript = Transcript::default();
+        transcript.tally.failed = 1;
+        Self { layer, transcript, took: Duration::ZERO }
     }
 }
 
@@ -181,7 +180,9 @@ fn programs(tools: &Tools, layers: &[Layer]) -> Result<Vec<(&'static str, String
 /// The test programs of a layer.
 struct Built<'a> {
     layer: Layer,
+    /// What `cargo test` takes to run them, and which of them: those that need root, side by side.
     arguments: Vec<String>,
+    beside: Vec<String>,
     variables: &'a [(&'static str, String)],
     works: bool,
 }
@@ -190,16 +191,18 @@ impl<'a> Built<'a> {
     /// Builds them; a failure of the compiler is one of the layer.
     fn new(layer: Layer, variables: &'a [(&'static str, String)]) -> Result<Self> {
         let mut arguments = vec!["test".to_owned(), "--workspace".to_owned()];
+        let mut beside = Vec::new();
         if layer != Layer::Host {
             arguments.extend(["--features".to_owned(), format!("lb-userspace/{ROOT},xtask/{ROOT}")]);
-            arguments.extend(root_tests(layer)?.into_iter().flat_map(|name| ["--test".to_owned(), name]));
+            beside = root_tests(layer)?;
         }
-        let mut built = Self { layer, arguments, variables, works: false };
-        built.works = sh::run(built.command().arg("--no-run")).is_ok();
+        let mut built = Self { layer, arguments, beside, variables, works: false };
+        built.works = sh::run(built.command(&built.beside).arg("--no-run")).is_ok();
         Ok(built)
     }
 
-    fn command(&self) -> Command {
+    /// `cargo test` of these programs; of all that need no root, if none is named.
+    fn command(&self, programs: &[String]) -> Command {
         let mut cargo = sh::cargo();
         // The plain `cargo test` of a contributor has no object to embed; the same here saves building twice.
         let seen = |name: &str| {
@@ -207,6 +210,7 @@ impl<'a> Built<'a> {
         };
         let seen = self.variables.iter().filter(|(name, _)| seen(name));
         cargo.args(&self.arguments).envs(seen.map(|(name, value)| (name, value)));
+        cargo.args(programs.iter().flat_map(|name| ["--test", name]));
         cargo
     }
 
@@ -215,29 +219,42 @@ impl<'a> Built<'a> {
             return Ok(Outcome::failed(self.layer));
         }
         let begun = Instant::now();
-        let mut command = self.command();
-        if self.layer == Layer::Kube && env::var_os("RUST_TEST_THREADS").is_none() {
-            // These wait for controllers, and for one another, more than they compute.
-            command.env("RUST_TEST_THREADS", "6");
-        }
         let matrices = Matrices::new();
-        command.env(matrix::VARIABLE, matrices.path());
-        let (tally, passed) = count(command.arg("--no-fail-fast").arg("--").args(words))?;
+        let run = |programs: &[String]| {
+            let mut command = self.command(programs);
+            if self.layer == Layer::Kube && env::var_os("RUST_TEST_THREADS").is_none() {
+                // These wait for controllers, and for one another, more than they compute.
+                command.env("RUST_TEST_THREADS", "6");
+            }
+            command.env(matrix::VARIABLE, matrices.path());
+            read(command.arg("--no-fail-fast").arg("--").args(words))
+        };
+        let mut transcript = Transcript::default();
+        thread::scope(|scope| {
+            let one_each = self.beside.chunks(1).map(|program| scope.spawn(move || run(program)));
+            let running: Vec<_> =
+                if self.beside.is_empty() { vec![scope.spawn(|| run(&[]))] } else { one_each.collect() };
+            running.into_iter().try_for_each(|one| {
+                transcript.append(sh::joined(one.join())?);
+                Ok::<_, anyhow::Error>(())
+            })
+        })?;
         stdout().write_all(matrices.report()?.as_bytes())?;
-        Ok(Outcome { layer: self.layer, tally, passed, took: begun.elapsed() })
+        Ok(Outcome { layer: self.layer, transcript, took: begun.elapsed() })
     }
 }
 
 /// Says which titles of upstream's tests are mirrored; one whose test has not passed is a failure.
 fn titles(outcome: &mut Outcome) -> Result<()> {
-    let (text, lacking) = titles::report(&titles::read()?, &outcome.passed);
+    let (text, lacking) = titles::report(&titles::read()?, &outcome.transcript.passed);
     stdout().write_all(text.as_bytes())?;
     for title in &lacking {
         sh::say(&format!("docs/upstream.md says that this is held, but its test did not pass: {title}"));
     }
     // A test that failed is counted already.
-    if outcome.tally.failed == 0 && !lacking.is_empty() {
-        outcome.tally.failed += 1;
+    let tally = &mut outcome.transcript.tally;
+    if tally.failed == 0 && !lacking.is_empty() {
+        tally.failed += 1;
     }
     Ok(())
 }
@@ -246,31 +263,27 @@ fn titles(outcome: &mut Outcome) -> Result<()> {
 fn fuzz(outcome: &mut Outcome, long: bool) -> Result<()> {
     let engine = Engine::build()?;
     let begun = Instant::now();
-    outcome.tally += if long { engine.all(60, Chance::Random) } else { engine.all(10, Chance::Fixed) }?;
+    outcome.transcript.tally += if long { engine.all(60, Chance::Random) } else { engine.all(10, Chance::Fixed) }?;
     outcome.took += begun.elapsed();
     Ok(())
 }
 
-/// Runs `command`, hands its output on, and adds up the test runners' closing lines; and the names of the tests that passed.
-fn count(command: &mut Command) -> Result<(Tally, BTreeSet<String>)> {
+/// Runs `command`, hands its output on line by line, and reads it.
+fn read(command: &mut Command) -> Result<Transcript> {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start cargo test")?;
-    let mut tally = Tally::default();
-    let mut passed = BTreeSet::new();
+    let mut transcript = Transcript::default();
     let mut reader = BufReader::new(child.stdout.take().context("cargo test has no output")?);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line).context("read what cargo test says")? > 0 {
         stdout().write_all(&line)?;
-        let text = String::from_utf8_lossy(&line);
-        tally.add(&text);
-        let test = text.trim_end().strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... ok"));
-        passed.extend(test.and_then(|path| path.rsplit("::").next()).map(str::to_owned));
+        transcript.add(&String::from_utf8_lossy(&line));
         line.clear();
     }
-    if !child.wait().context("wait for cargo test")?.success() && tally.failed == 0 {
-        tally.failed += 1;
+    if !child.wait().context("wait for cargo test")?.success() && transcript.tally.failed == 0 {
+        transcript.tally.failed += 1;
     }
-    Ok((tally, passed))
+    Ok(transcript)
 }
 
 /// The names of the integration tests that are `layer`.
@@ -300,12 +313,15 @@ fn root_tests(layer: Layer) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Says what ran, against its budget, and fails if anything failed. `cluster`: what the programs of a cluster took.
+/// Says what ran, against its budget, and why tests failed, if any did: then it fails, too. `cluster`: what the programs of a cluster took.
 fn report(outcomes: &[Outcome], cluster: Option<Duration>) -> Result<()> {
     let mut total = Tally::default();
     let mut out = stdout().lock();
     writeln!(out)?;
-    for Outcome { layer, tally, took, .. } in outcomes {
+    for failure in outcomes.iter().flat_map(|outcome| &outcome.transcript.failures) {
+        writeln!(out, "{failure}")?;
+    }
+    for Outcome { layer, transcript: Transcript { tally, .. }, took } in outcomes {
         writeln!(
             out,
             "layer {}: {} tests, {tally}, in {:.0} s",
