@@ -263,7 +263,8 @@ fn titles(outcome: &mut Outcome) -> Result<()> {
 fn fuzz(outcome: &mut Outcome, long: bool) -> Result<()> {
     let engine = Engine::build()?;
     let begun = Instant::now();
-    outcome.transcript.tally += if long { engine.all(60, Chance::Random) } else { engine.all(10, Chance::Fixed) }?;
+    outcome.transcript.tally +=
+        if long { engine.all(60, Chance::Random) } else { engine.all(10, Chance::Fixed) }?;
     outcome.took += begun.elapsed();
     Ok(())
 }
