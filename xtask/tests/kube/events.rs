@@ -67,7 +67,7 @@ fn b26_who_goes_without_an_address_is_told_by_one_event() {
     }
     assert_eq!(eventually("a list", || events(&scene, "b")).len(), 1);
     let of_winner = eventually("a list", || events(&scene, "a"));
-    assert!(of_winner.is_empty(), "who has the address has nothing to do");
+    assert!(of_winner.is_empty(), "who has the address has nothing to do: {of_winner:?}");
 
     // Something else is another Event: the older one has the address.
     create("c", 82);
