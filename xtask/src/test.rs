@@ -180,9 +180,9 @@ fn programs(tools: &Tools, layers: &[Layer]) -> Result<Vec<(&'static str, String
 /// The test programs of a layer.
 struct Built<'a> {
     layer: Layer,
-    /// What `cargo test` takes to run them, and which of them: those that need root, side by side.
     arguments: Vec<String>,
-    beside: Vec<String>,
+    /// What is run side by side: a program that needs root each, or (`None`) all that need none.
+    programs: Vec<Option<String>>,
     variables: &'a [(&'static str, String)],
     works: bool,
 }
@@ -191,18 +191,18 @@ impl<'a> Built<'a> {
     /// Builds them; a failure of the compiler is one of the layer.
     fn new(layer: Layer, variables: &'a [(&'static str, String)]) -> Result<Self> {
         let mut arguments = vec!["test".to_owned(), "--workspace".to_owned()];
-        let mut beside = Vec::new();
+        let mut programs = vec![None];
         if layer != Layer::Host {
             arguments.extend(["--features".to_owned(), format!("lb-userspace/{ROOT},xtask/{ROOT}")]);
-            beside = root_tests(layer)?;
+            programs = root_tests(layer)?.into_iter().map(Some).collect();
         }
-        let mut built = Self { layer, arguments, beside, variables, works: false };
-        built.works = sh::run(built.command(&built.beside).arg("--no-run")).is_ok();
+        let mut built = Self { layer, arguments, programs, variables, works: false };
+        built.works = sh::run(built.command(&built.programs).arg("--no-run")).is_ok();
         Ok(built)
     }
 
-    /// `cargo test` of these programs; of all that need no root, if none is named.
-    fn command(&self, programs: &[String]) -> Command {
+    /// `cargo test` of these programs.
+    fn command(&self, programs: &[Option<String>]) -> Command {
         let mut cargo = sh::cargo();
         // The plain `cargo test` of a contributor has no object to embed; the same here saves building twice.
         let seen = |name: &str| {
@@ -210,7 +210,7 @@ impl<'a> Built<'a> {
         };
         let seen = self.variables.iter().filter(|(name, _)| seen(name));
         cargo.args(&self.arguments).envs(seen.map(|(name, value)| (name, value)));
-        cargo.args(programs.iter().flat_map(|name| ["--test", name]));
+        cargo.args(programs.iter().flatten().flat_map(|name| ["--test", name]));
         cargo
     }
 
@@ -220,7 +220,7 @@ impl<'a> Built<'a> {
         }
         let begun = Instant::now();
         let matrices = Matrices::new();
-        let run = |programs: &[String]| {
+        let run = |programs: &[Option<String>]| {
             let mut command = self.command(programs);
             if self.layer == Layer::Kube && env::var_os("RUST_TEST_THREADS").is_none() {
                 // These wait for controllers, and for one another, more than they compute.
@@ -231,9 +231,8 @@ impl<'a> Built<'a> {
         };
         let mut transcript = Transcript::default();
         thread::scope(|scope| {
-            let one_each = self.beside.chunks(1).map(|program| scope.spawn(move || run(program)));
-            let running: Vec<_> =
-                if self.beside.is_empty() { vec![scope.spawn(|| run(&[]))] } else { one_each.collect() };
+            let running = self.programs.chunks(1).map(|program| scope.spawn(move || run(program)));
+            let running: Vec<_> = running.collect();
             running.into_iter().try_for_each(|one| {
                 transcript.append(sh::joined(one.join())?);
                 Ok::<_, anyhow::Error>(())
@@ -314,7 +313,8 @@ fn root_tests(layer: Layer) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Says what ran, against its budget, and why tests failed, if any did: then it fails, too. `cluster`: what the programs of a cluster took.
+/// Says what ran, against its budget, and why tests failed, if any did: then it fails, too. `cluster`: what the
+/// programs of a cluster took.
 fn report(outcomes: &[Outcome], cluster: Option<Duration>) -> Result<()> {
     let mut total = Tally::default();
     let mut out = stdout().lock();
