@@ -222,10 +222,12 @@ impl PinDir {
             open(&self.base, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
         let found = fstat(&dir).ok()?;
         let file = format!("{:02x}:{:02x}:{}", major(found.st_dev), minor(found.st_dev), found.st_ino);
-        let pid = fs::read_to_string("/proc/locks").ok().and_then(|locks| flock_holder(&locks, &file));
+        let seen = || fs::read_to_string("/proc/locks").ok().and_then(|locks| flock_holder(&locks, &file));
         let held =
             || flock(&dir, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK);
-        (pid.is_some() || held()).then_some(Holder { pid })
+        let pid = seen();
+        // Who has it then may have taken it since the first look.
+        if pid.is_some() { Some(Holder { pid }) } else { held().then(|| Holder { pid: seen() }) }
     }
 
     fn ensure_bpffs(&self) -> Result<(), PinError> {

@@ -14,6 +14,7 @@ use lb_common::{
 };
 use lb_ebpf::testing::routes;
 use lb_ebpf::testing::tables::Tables;
+use lb_userspace::bpf::probe;
 
 use super::{Kernel, ROOM};
 
@@ -61,10 +62,10 @@ impl Kernel {
     /// Empties all maps that programs write, and sets the settings.
     pub(crate) fn reset(&mut self, config: &Config) -> Result<()> {
         let mut config = *config;
-        if lb_userspace::bpf::probe::csum_ipv6_flag()? {
+        if self.csum_ipv6 {
             config.flags |= config_flags::CSUM_IPV6_FLAG;
         }
-        config.tick = lb_userspace::bpf::probe::tick();
+        config.tick = probe::tick();
         self.mapped.clear()?;
         self.held = now()?;
         self.write(maps::CONFIG, &[config])?;

@@ -24,6 +24,7 @@ use lb_ebpf::testing::world::{Counters, Sizes};
 use lb_ebpf::verdict::Verdict;
 use lb_userspace::bpf::map;
 use lb_userspace::bpf::pin::PinDir;
+use lb_userspace::bpf::probe;
 
 /// Service ports and backends that the maps have room for.
 const ROOM: u32 = 64;
@@ -121,6 +122,8 @@ impl Mapped {
 pub(crate) struct Kernel {
     ebpf: Ebpf,
     mapped: Mapped,
+    /// Whether the kernel has `BPF_F_IPV6`; it is asked once, as that takes a trial program.
+    csum_ipv6: bool,
     /// Up to when what rates allow has been held, by the programs' clock, nanoseconds.
     held: u64,
 }
@@ -164,7 +167,7 @@ impl Kernel {
             .with_context(|| format!("load {name}"))?;
         }
         let mapped = Mapped::of(&mut ebpf)?;
-        Ok(Self { ebpf, mapped, held: 0 })
+        Ok(Self { ebpf, mapped, csum_ipv6: probe::csum_ipv6_flag()?, held: 0 })
     }
 
     fn map(&self, name: &str) -> Result<&Map> {
