@@ -16,7 +16,7 @@ use std::io::{Write as _, stdout};
 use std::thread;
 
 use xtask::kube::{Binaries, Tool, incumbent};
-use xtask::lab::Agent;
+use xtask::lab::{Agent, Machine};
 use xtask::sh;
 
 use self::matrix::Matrices;
@@ -54,8 +54,8 @@ fn on_both(scene: &Scene, start: impl Fn(usize) -> Agent + Sync) -> Vec<Agent> {
     })
 }
 
-/// What Sluice makes of `vectors`. It leaves nothing behind.
-fn ours(scene: &Scene, setting: Setting, serving: Serving, vectors: &BTreeSet<Vector>) -> Outcomes {
+/// What Sluice makes of `vectors`, and what it has dropped meanwhile. It leaves nothing behind.
+fn ours(scene: &Scene, setting: Setting, serving: Serving, vectors: &BTreeSet<Vector>) -> (Outcomes, String) {
     if serving.xdp {
         scene.cluster.network().wire().unwrap();
     }
@@ -70,6 +70,7 @@ fn ours(scene: &Scene, setting: Setting, serving: Serving, vectors: &BTreeSet<Ve
         agent
     });
     let outcomes = scene.ask(vectors);
+    let dropped = scene.machines().iter().map(dropped).collect::<Vec<_>>().join("; ");
     for (before, after) in before.into_iter().zip(sent()) {
         assert_eq!(after > before, serving.xdp, "{serving}: XDP has sent {before}, then {after} frames");
     }
@@ -77,7 +78,15 @@ fn ours(scene: &Scene, setting: Setting, serving: Serving, vectors: &BTreeSet<Ve
         agent.stop().unwrap();
         sh::read(&mut machine.sluice(&["cleanup"])).unwrap();
     }
-    outcomes
+    (outcomes, dropped)
+}
+
+/// What Sluice has dropped on a node, for who is to find out why something was not answered.
+fn dropped(machine: &Machine) -> String {
+    let stats = machine.sluice_json(&["stats"]).unwrap();
+    let reasons = stats["reasons"].as_array().unwrap().iter().filter(|it| it["effect"] == "drop");
+    let counts = reasons.map(|it| format!("{} {}", it["reason"].as_str().unwrap(), it["count"]));
+    format!("{} has dropped: {}", machine.name(), counts.collect::<Vec<_>>().join(", "))
 }
 
 /// What kube-proxy makes of them. Nothing of it is remembered: another setting must not meet what this one has decided.
@@ -155,13 +164,16 @@ fn b36_b42_b54_b55_b67_b69_b73_b74_b77_the_same_questions_to_kube_proxy() {
     let (mut compared, mut not_held) = (Compared::default(), Vec::new());
     for setting in settings {
         let theirs = theirs(&scene, *setting, &asked);
-        for (_, serving, ours) in all.iter().filter(|(of, ..)| of == setting) {
-            let mut matrices = Matrices::default();
+        for (_, serving, (ours, dropped)) in all.iter().filter(|(of, ..)| of == setting) {
+            let (mut matrices, known) = (Matrices::default(), compared.defects.len());
             for (vector, ours) in ours {
                 let case =
                     Case { vector, kind: &scene.kinds[vector.kind], setting: *setting, serving: *serving };
                 compared.add(&case, &theirs[vector], ours);
                 matrices.add(&case, &format!("{} {serving}", setting.flags().join(" ")), ours);
+            }
+            if compared.defects.len() > known {
+                compared.defects.push(format!("meanwhile {dropped}"));
             }
             not_held.extend(matrices.finish());
         }
