@@ -21,14 +21,15 @@ use crate::bpf::space::Space;
 /// What has to be known to read the figures.
 const NOTES: &[&str] = &[
     "Frames of 64 bytes (IPv6: 80), UDP, made by the processor that also carries them, over a veth pair without offloads: in by",
-    "the uplink, out by it again. Millions a second by the clock on the wall, with the kernel's set-up of each run, some 15 ms.",
+    "the uplink, out by it again. Millions a second by the clock on the wall. Each way has as many as it carries in the same time,",
+    "so that of all of them the kernel's set-up of a run takes the same share: some 15 ms.",
     "An XDP program that does nothing stands on the uplink where no other does, since a veth takes such frames only then.",
     "The control is kernel forwarding measured twice; quotients are medians of those within a round. kube-proxy's rules are those",
     "that it has itself written, of a machine that it has served, for the same node port. Flows take turns: 10 000, or a tenth of",
     "them, whose entries stay in a cache near the processor.",
 ];
 
-/// Frames of a round for each run that is asked for.
+/// Frames of a way's first round for each run that is asked for; and microseconds of each later one, about.
 const FRAMES: u32 = 25;
 /// The most flows: each is masqueraded, to one endpoint.
 const FLOWS: u32 = 10_000;
@@ -126,7 +127,10 @@ struct Stage {
     beside: Option<Beside>,
     services: u32,
     flows: u32,
-    frames: u32,
+    /// How many frames each variant is sent in the next round.
+    frames: [u32; VARIANTS.len()],
+    /// How long a round of each is to take, seconds.
+    span: f64,
 }
 
 /// Measures all of it.
@@ -144,9 +148,9 @@ pub(super) fn run(
         progress.say("filling the tables");
         let mut stage = Stage::set(extent)?;
         let rounds = Rounds::take(variants, extent.rounds as usize, |variant| {
-            let (way, flows, name, _) = VARIANTS.get(variant).context("no such variant")?;
+            let (way, _, name, _) = VARIANTS.get(variant).context("no such variant")?;
             progress.say(name);
-            let rate = stage.rate(*way, *flows).with_context(|| format!("{way:?}"))?;
+            let rate = stage.rate(variant).with_context(|| format!("{way:?}"))?;
             progress.step();
             Ok(rate)
         })?;
@@ -203,26 +207,31 @@ impl Stage {
         let beside = extent.beside.as_deref().map(|name| Beside::enter(name, &plan)).transpose()?;
         let (flows, frames) = (extent.flows.min(FLOWS), extent.runs.saturating_mul(FRAMES));
         let driver = Driver::load()?;
-        Ok(Self { driver, bench, one, plan, interfaces, beside, services, flows, frames })
+        let (frames, span) = ([frames; VARIANTS.len()], f64::from(frames) / 1e6);
+        Ok(Self { driver, bench, one, plan, interfaces, beside, services, flows, frames, span })
     }
 
-    /// Millions of frames a second, of so many flows, that go this way.
-    fn rate(&mut self, way: Way, flows: u32) -> Result<f64> {
-        match (way, self.beside.take()) {
+    /// Millions of frames a second of this variant.
+    fn rate(&mut self, variant: usize) -> Result<f64> {
+        let (way, flows, ..) = VARIANTS[variant];
+        let frames = self.frames[variant];
+        let rate = match (way, self.beside.take()) {
             (Way::KubeProxy, Some(beside)) => {
-                let rate = beside.space.run(|| self.rate_at(way, flows, beside.interfaces));
+                let rate = beside.space.run(|| self.rate_at(way, flows, frames, beside.interfaces));
                 self.beside = Some(beside);
                 rate
             }
             (_, beside) => {
                 self.beside = beside;
-                self.rate_at(way, flows, self.interfaces)
+                self.rate_at(way, flows, frames, self.interfaces)
             }
-        }
+        }?;
+        self.frames[variant] = (rate * 1e6 * self.span) as u32;
+        Ok(rate)
     }
 
-    /// The same in the namespace of this thread, with these interfaces.
-    fn rate_at(&mut self, way: Way, flows: u32, interfaces: Interfaces) -> Result<f64> {
+    /// The same in the namespace of this thread, with these interfaces, by so many frames.
+    fn rate_at(&mut self, way: Way, flows: u32, frames: u32, interfaces: Interfaces) -> Result<f64> {
         let Interfaces { uplink, far, mac, .. } = interfaces;
         let Plan { node, backends, services, outside, .. } = self.plan;
         let (server, servers, port) = match way {
@@ -231,7 +240,7 @@ impl Stage {
             Way::Many => (services, self.services, PORT),
             _ => (node, 1, NODE_PORT),
         };
-        let frames = Frames {
+        let kind = Frames {
             link: [mac, node::BEHIND],
             client: outside,
             server,
@@ -241,11 +250,11 @@ impl Stage {
             reversed: false,
         };
         let flows = flows.min(self.flows);
-        let mut generator = frames.generator(Flows::in_turn(0, flows), far)?;
+        let mut generator = kind.generator(Flows::in_turn(0, flows), far)?;
         let _on = self.attach(way, interfaces)?;
         // The first packets of flows are another figure.
         self.carry(&mut generator, flows)?;
-        let (arrived, took) = self.carry(&mut generator, self.frames)?;
+        let (arrived, took) = self.carry(&mut generator, frames)?;
         if way == Way::Tc {
             self.bench.datapath().detach_interface(Class::Outward, uplink)?;
         }
