@@ -160,6 +160,8 @@ fn veth_mpps_carries_frames_each_way() -> Result<()> {
             ("tc", "sluice"),
             ("xdp", "sluice"),
             ("xdp_many", "sluice"),
+            ("tc_few", "sluice"),
+            ("xdp_few", "sluice"),
             ("control", "control"),
             ("xdp_many_over_one", "sluice"),
             ("tc_over_forward", "sluice"),

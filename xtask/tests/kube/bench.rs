@@ -35,6 +35,9 @@ fn packets_go_through_rules_that_kube_proxy_has_written() {
         ("kube_proxy_over_forward", "kube_proxy"),
         ("tc_over_kube_proxy", "sluice"),
         ("xdp_over_kube_proxy", "sluice"),
+        ("kube_proxy_few", "kube_proxy"),
+        ("tc_few_over_kube_proxy", "sluice"),
+        ("xdp_few_over_kube_proxy", "sluice"),
     ] {
         let found = row["figures"].as_array().unwrap().iter().find(|it| it["name"] == figure).unwrap();
         assert_eq!(found[side]["samples"].as_array().map(Vec::len), Some(3), "{found:#}");
