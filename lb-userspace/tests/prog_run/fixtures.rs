@@ -28,7 +28,7 @@ fn fixtures_hold() -> Result<()> {
     }
     let (mut played, mut failures) = (0, Vec::new());
     for ((main, lru), fixtures) in by_sizes {
-        let mut kernel = Kernel::load(Sizes { main, lru })?;
+        let mut kernel = Kernel::load_early(Sizes { main, lru })?;
         for fixture in fixtures {
             played += 1;
             if let Err(fault) = play_both(&mut kernel, &fixture) {
@@ -57,7 +57,7 @@ fn b109_cut_packets_do_no_harm() -> Result<()> {
     node::enter()?;
     let whole = Sizes::default();
     let playable = |fixture: &Fixture| !fixture.host_only && !fixture.is_partial() && fixture.sizes == whole;
-    let mut kernel = Kernel::load(whole)?;
+    let mut kernel = Kernel::load_early(whole)?;
     let stride = if std::env::var_os("SLUICE_TEST_LONG").is_some() { 2503 } else { 10_007 };
     let (mut cuts, mut failures) = (0, Vec::new());
     for fixture in fixtures::all().into_iter().filter(playable) {
@@ -85,7 +85,7 @@ fn b109_cut_packets_do_no_harm() -> Result<()> {
 #[test]
 fn frames_in_several_pieces_go_up() -> Result<()> {
     node::enter()?;
-    let mut kernel = Kernel::load(Sizes::default())?;
+    let mut kernel = Kernel::load_early(Sizes::default())?;
     for scene in Scene::ALL.into_iter().filter(|scene| scene.checksum == Checksum::Complete) {
         kernel.reset(&scene.config())?;
         kernel.program(&Tables::of(&[scene.service(0)]))?;

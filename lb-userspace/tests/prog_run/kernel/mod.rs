@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::{
     Program, ProgramError, RawTracePoint, RawTracePointRunOptions, SchedClassifier, TestRun, TestRunOptions,
-    Xdp,
+    Xdp, XdpMode,
 };
 use aya::{Ebpf, EbpfLoader, Pod};
 use lb_common::maps::{self, Sizing};
@@ -168,6 +168,16 @@ impl Kernel {
         }
         let mapped = Mapped::of(&mut ebpf)?;
         Ok(Self { ebpf, mapped, csum_ipv6: probe::csum_ipv6_flag()?, held: 0 })
+    }
+
+    /// The same for trials of XDP, in the network namespace of this thread, which must be the test's own: the program stands on
+    /// `lo` there. One that stands nowhere has the kernel make room for it in a jump table for each trial, and each time wait
+    /// until no processor uses the old one.
+    pub(crate) fn load_early(sizes: Sizes) -> Result<Self> {
+        let mut kernel = Self::load(sizes)?;
+        let program: &mut Xdp = kernel.ebpf.program_mut(UPLINK_XDP).context("no such program")?.try_into()?;
+        program.attach("lo", XdpMode::Skb)?;
+        Ok(kernel)
     }
 
     fn map(&self, name: &str) -> Result<&Map> {
