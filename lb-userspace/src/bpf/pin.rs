@@ -226,8 +226,8 @@ impl PinDir {
         let held =
             || flock(&dir, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK);
         let pid = seen();
-        // Who has it then may have taken it since the first look.
-        if pid.is_some() { Some(Holder { pid }) } else { held().then(|| Holder { pid: seen() }) }
+        // Who has it may have taken it since the first look.
+        (pid.is_some() || held()).then(|| Holder { pid: pid.or_else(seen) })
     }
 
     fn ensure_bpffs(&self) -> Result<(), PinError> {
