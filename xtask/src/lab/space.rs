@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -38,8 +38,8 @@ const SYSCTLS: [(&str, &str); 8] = [
 const SOURCES: std::ops::Range<u16> = 33_000..61_000;
 
 /// How far from one another spaces begin to use them: several may be in one namespace.
-const APART: u16 = 1409;
-static MADE: AtomicU16 = AtomicU16::new(0);
+const APART: u32 = 1409;
+static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// A network namespace and a control group, with a helper process that opens sockets there. Removed on drop.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub struct Space {
     cgroup: PathBuf,
     helper: Mutex<Helper>,
     /// Which of [`SOURCES`] the next socket that asks once has.
-    asked: AtomicU16,
+    asked: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl Space {
             owner,
             cgroup: cgroup.to_path_buf(),
             helper,
-            asked: AtomicU16::new(MADE.fetch_add(APART, Ordering::Relaxed)),
+            asked: AtomicU32::new(MADE.fetch_add(APART, Ordering::Relaxed)),
         })
     }
 
@@ -228,7 +228,9 @@ impl Space {
     /// The source of a socket that asks once.
     fn source(&self, to: SocketAddr) -> SocketAddr {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
-        any(to, SOURCES.start + asked % (SOURCES.end - SOURCES.start))
+        // All of them come round before one does again: the count itself would not for 2^32 questions.
+        let index = asked % u32::from(SOURCES.end - SOURCES.start);
+        any(to, SOURCES.start + u16::try_from(index).unwrap_or_default())
     }
 
     /// Asks `to` by UDP from one unconnected socket, every 20 ms until it is `over`: the answers. `port`: its source
