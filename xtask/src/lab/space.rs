@@ -50,7 +50,8 @@ pub struct Space {
     owner: bool,
     cgroup: PathBuf,
     helper: Mutex<Helper>,
-    /// Which of [`SOURCES`] the next socket that asks once has.
+    /// Which of [`SOURCES`] the next socket that asks once has, counted on. Where the count wraps some come round too early,
+    /// so it is wide.
     asked: AtomicU32,
 }
 
@@ -228,7 +229,6 @@ impl Space {
     /// The source of a socket that asks once.
     fn source(&self, to: SocketAddr) -> SocketAddr {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
-        // All of them come round before one does again: the count itself would not for 2^32 questions.
         let index = asked % u32::from(SOURCES.end - SOURCES.start);
         any(to, SOURCES.start + u16::try_from(index).unwrap_or_default())
     }
